@@ -1,0 +1,341 @@
+"""A dbus-next connection that can be trusted, for the daemon and the client alike.
+
+dbus-next's own writer takes a full socket for the death of the connection, its reader serves one peer for as long as that
+one sends, and a call on a lost connection never returns (DESIGN section 5). Here writing waits, what is queued is bounded by
+not reading on, calls are bounded in time, and a lost connection is made again.
+
+The one module that imports dbus-next: whoever needs its types takes them from here.
+"""
+
+import array
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from dbus_next import Message, MessageFlag, MessageType, Variant
+from dbus_next.aio import MessageBus
+
+from papa_dbus.errors import PapaError, from_dbus
+
+__all__ = ["Bus", "BusLost", "Message", "MessageFlag", "MessageType", "Variant", "address_of"]
+
+log = logging.getLogger(__name__)
+
+#: Bytes that may wait for the bus before senders are asked to wait, and before they may go on.
+HIGH_WATER = 1024 * 1024
+LOW_WATER = 256 * 1024
+_MESSAGES_A_TURN = 64
+_RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+CALL_TIMEOUT = 30.0
+
+_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
+
+
+class BusLost(PapaError):
+    """The message bus is not there."""
+
+    code = "bus-lost"
+
+
+def address_of(bus: str) -> str:
+    """The address of the bus that is called ``system``, ``session`` or by its address.
+
+    Raises BusLost where there is no session bus.
+    """
+    if bus == "system":
+        return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", _SYSTEM_BUS)
+    if bus != "session":
+        return bus
+    if address := os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        return address
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"unix:path={runtime}/bus"
+    raise BusLost("there is no session bus: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set")
+
+
+class _Writer:
+    """Takes dbus-next's writer's place: writes at once what the socket takes, and waits for it with the rest."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self.queued = 0
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket = connection._sock
+        self._queue: deque[tuple[memoryview, Sequence[int], Callable[[], None] | None]] = deque()
+        self._waiting = False
+
+    def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
+        """What dbus-next itself calls, to send a message or to begin once the bus has said hello."""
+        if message is not None:
+            self.put(message)
+        else:
+            self.flush()
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def put(self, message: Message, sent: Callable[[], None] | None = None) -> None:
+        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more."""
+        data = memoryview(message._marshall(negotiate_unix_fd=True))
+        self._queue.append((data, tuple(message.unix_fds), sent))
+        self.queued += len(data)
+        if not self._waiting and self._connection.unique_name:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write until the queue is empty or the socket full."""
+        try:
+            while self._queue:
+                self._write_first()
+        except (BlockingIOError, InterruptedError):
+            self._wait(True)
+            return
+        except OSError as error:
+            self.discard()
+            self._connection._finalize(error)
+            return
+        self._wait(False)
+
+    def _write_first(self) -> None:
+        data, fds, sent = self._queue[0]
+        if fds:
+            size = self._socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        else:
+            size = self._socket.send(data)
+        before = self.queued
+        self.queued -= size
+        if size < len(data):
+            self._queue[0] = (data[size:], (), sent)
+        else:
+            self._queue.popleft()
+            if sent is not None:
+                sent()
+        if before >= LOW_WATER > self.queued:
+            self._connection.drained()
+
+    def _wait(self, wait: bool) -> None:
+        if wait == self._waiting:
+            return
+        self._waiting = wait
+        if wait:
+            self._loop.add_writer(self._socket.fileno(), self.flush)
+        else:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def discard(self) -> None:
+        """Let go of what can no longer be sent."""
+        while self._queue:
+            if (sent := self._queue.popleft()[2]) is not None:
+                sent()
+        self.queued = 0
+
+
+class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
+    """One connection, from its making to its loss."""
+
+    def __init__(self, address: str, on_message: Callable[[Message], None], on_drained: Callable[[], None]) -> None:
+        super().__init__(bus_address=address, negotiate_unix_fd=True)
+        self._writer = _Writer(self)
+        self._on_call = on_message
+        self._on_drained = on_drained
+        self._reading = True
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def writer(self) -> _Writer:
+        """What sends the messages."""
+        return self._writer  # type: ignore[no-any-return]
+
+    def _message_reader(self) -> None:
+        """Take some messages, so that other connections have their turn; none while the bus takes none of ours."""
+        try:
+            for _ in range(_MESSAGES_A_TURN):
+                if self._writer.queued >= HIGH_WATER:
+                    self._reading = False
+                    self._loop.remove_reader(self._fd)
+                    return
+                if not self._unmarshaller.unmarshall():
+                    return
+                message = self._unmarshaller.message
+                self._unmarshaller = self._create_unmarshaller()
+                self._on_message(message)
+        except Exception as error:  # whatever it is, the stream cannot be trusted any more
+            self._finalize(error)
+
+    def drained(self) -> None:
+        """The queue has room again."""
+        if not self._reading and not self._disconnected:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._message_reader)
+        self._on_drained()
+
+    def _on_message(self, message: Message) -> None:
+        try:
+            if message.message_type in (MessageType.METHOD_RETURN, MessageType.ERROR):
+                handler = self._method_return_handlers.pop(message.reply_serial, None)
+                if handler is not None:
+                    handler(message, None)
+                    return
+            else:
+                self._on_call(message)
+            # Descriptors that nobody has taken would be leaked.
+            for fd in message.unix_fds:
+                os.close(fd)
+        except Exception:
+            log.exception("a message could not be handled")
+
+    def _finalize(self, err: BaseException | None = None) -> None:
+        if self._disconnected:
+            return
+        super()._finalize(err)
+        with contextlib.suppress(asyncio.InvalidStateError):
+            self._disconnect_future.exception()
+        self._writer.discard()
+        with contextlib.suppress(OSError):
+            self._stream.close()
+        self._sock.close()
+        if not self.lost.done():
+            self.lost.set_result(err)
+
+
+class Bus:
+    """A connection that is made again whenever it is lost.
+
+    ``on_call`` gets every method call; each of ``on_signal`` every signal, and each of ``on_connected`` is awaited after
+    each connecting, in order; ``on_lost`` and ``on_drained`` are called.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.on_call: Callable[[Message], None] = lambda call: None
+        self.on_signal: list[Callable[[Message], None]] = []
+        self.on_connected: list[Callable[[], Awaitable[None]]] = []
+        self.on_lost: Callable[[], None] = lambda: None
+        self.on_drained: Callable[[], None] = lambda: None
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None
+
+    @property
+    def unique_name(self) -> str | None:
+        """The name that the bus has given this connection."""
+        return self._connection.unique_name if self._connection is not None else None
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be sent that on_drained should be awaited."""
+        return self._connection is None or self._connection.writer.queued >= HIGH_WATER
+
+    async def start(self) -> None:
+        """Connect, and stay connected. Raises BusLost where the bus is not there at first."""
+        await self._connect()
+        self._keeper = asyncio.create_task(self._keep(), name="bus")
+
+    async def _connect(self) -> None:
+        connection: Connection | None = None
+        try:
+            connection = Connection(self.address, self._hear, lambda: self.on_drained())
+            async with asyncio.timeout(CALL_TIMEOUT):
+                await connection.connect()
+            self._connection = connection
+            for hook in self.on_connected:
+                await hook()
+        except PapaError:
+            self._drop(connection)
+            raise
+        except Exception as error:
+            self._drop(connection)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+            raise BusLost(f"the message bus at {self.address} cannot be reached: {reason}") from error
+
+    def _hear(self, message: Message) -> None:
+        if message.message_type is MessageType.METHOD_CALL:
+            self.on_call(message)
+            return
+        for listener in self.on_signal:
+            listener(message)
+
+    def _drop(self, connection: Connection | None) -> None:
+        self._connection = None
+        if connection is not None:
+            connection._finalize(None)
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._connection is not None  # noqa: S101 (for mypy)
+            error = await self._connection.lost
+            self._connection = None
+            log.warning("the message bus has gone (%s); hosted processes go on", error or "closed")
+            self.on_lost()
+            await self._reconnect()
+            log.info("the message bus is back")
+
+    async def _reconnect(self) -> None:
+        tries = 0
+        while True:
+            await asyncio.sleep(_RECONNECT_SECONDS[min(tries, len(_RECONNECT_SECONDS) - 1)])
+            tries += 1
+            try:
+                await self._connect()
+                return
+            except PapaError as error:
+                if tries == len(_RECONNECT_SECONDS):
+                    log.warning("%s; trying again", error)
+
+    def send(self, message: Message, sent: Callable[[], None] | None = None) -> None:
+        """Send a message, or let it go where the connection is lost: its receiver is lost too."""
+        if self._connection is None:
+            if sent is not None:
+                sent()
+            return
+        message.serial = message.serial or self._connection.next_serial()
+        self._connection.writer.put(message, sent)
+
+    async def call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: Sequence[Any] = (),
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 (a bound for the caller who has none)
+    ) -> Message:
+        """Call a method and return its reply, whose descriptors are the caller's.
+
+        Raises the error's class, and BusLost where the bus goes or ``timeout`` seconds pass.
+        """
+        if self._connection is None:
+            raise BusLost(f"the message bus at {self.address} is not there")
+        message = Message(
+            destination=destination, path=path, interface=interface, member=member, signature=signature, body=list(body)
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                reply: Message = await self._connection.call(message)
+        except TimeoutError:
+            raise BusLost(f"{destination} did not answer {member} in {timeout:.0f} s") from None
+        except (OSError, EOFError) as error:
+            raise BusLost(f"the message bus went away during {member}: {error}") from None
+        if reply is None:
+            raise BusLost(f"the message bus went away during {member}")
+        if reply.message_type is MessageType.ERROR:
+            raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
+        return reply
+
+    async def close(self) -> None:
+        """Send what is queued, as far as the bus takes it now, and disconnect."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._connection is not None:
+            self._connection.writer.flush()
+            self._drop(self._connection)

@@ -1,0 +1,76 @@
+"""The kernel's errors: one class for each kind, and the one table to and from their names on the bus.
+
+The client raises the class that the kernel raised.
+"""
+
+
+class PapaError(RuntimeError):
+    """What every error of the kernel's is. The message says what was wrong, in the words of the one who asked."""
+
+    code = "internal"
+
+
+class InvalidArgs(PapaError):
+    """An option or argument is unknown, has the wrong type or is out of range."""
+
+    code = "invalid-args"
+
+
+class AccessDenied(PapaError):
+    """The caller may not do this."""
+
+    code = "access-denied"
+
+
+class NotFound(PapaError):
+    """No item matches."""
+
+    code = "not-found"
+
+
+class Exists(PapaError):
+    """The name is taken, by an item with other options or by output that nobody has read."""
+
+    code = "exists"
+
+
+class Bind(PapaError):
+    """A socket cannot be bound."""
+
+    code = "bind"
+
+
+class Spawn(PapaError):
+    """A process cannot be started."""
+
+    code = "spawn"
+
+
+class Limit(PapaError):
+    """A bound of the kernel's was reached."""
+
+    code = "limit"
+
+
+#: The contract's error names, org.papa.Kernel.xml; what is not listed is an internal error.
+DBUS_NAMES: dict[type[PapaError], str] = {
+    InvalidArgs: "org.freedesktop.DBus.Error.InvalidArgs",
+    AccessDenied: "org.freedesktop.DBus.Error.AccessDenied",
+    NotFound: "org.papa.Error.NotFound",
+    Exists: "org.papa.Error.Exists",
+    Bind: "org.papa.Error.Bind",
+    Spawn: "org.papa.Error.Spawn",
+    Limit: "org.papa.Error.Limit",
+    PapaError: "org.freedesktop.DBus.Error.Failed",
+}
+_CLASSES = {name: cls for cls, name in DBUS_NAMES.items()}
+
+
+def dbus_name(error: PapaError) -> str:
+    """The error's name on the bus."""
+    return DBUS_NAMES.get(type(error), DBUS_NAMES[PapaError])
+
+
+def from_dbus(name: str, message: str) -> PapaError:
+    """The error that a name on the bus stands for."""
+    return _CLASSES.get(name, PapaError)(message)

@@ -1,0 +1,212 @@
+"""papad: arguments, logging, start, stop. The only place where all the parts meet."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from setproctitle import setproctitle
+
+from papa_dbus import __version__, names
+from papa_dbus.bus import Bus, address_of
+from papa_dbus.errors import PapaError
+from papa_dbus.service import systemd
+from papa_dbus.service.access import Access
+from papa_dbus.service.dbus import DBusDoor
+from papa_dbus.service.kernel import Change, Kernel
+from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.telnet import TelnetDoor
+
+log = logging.getLogger("papad")
+
+#: What papa.socket calls the sockets of the line protocol (FileDescriptorName=).
+LINE_SOCKETS = "line"
+_STATUS_SECONDS = 0.2
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """papad's command line."""
+    parser = argparse.ArgumentParser(
+        prog="papad",
+        description="A process kernel: holds sockets, values and processes for managers that come and go.",
+        epilog="Under systemd: systemctl start papa. See also busctl(1) and telnet(1).",
+    )
+    parser.add_argument(
+        "--bus",
+        default="system",
+        metavar="BUS",
+        help="message bus to serve: system, session, own (a private one is started) or an address (default: system)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=names.DEFAULT_PORT,
+        help="loopback TCP port of the line protocol, 0 for none (default: %(default)s)",
+    )
+    parser.add_argument("--socket", metavar="PATH", help="Unix socket of the line protocol, as well")
+    parser.add_argument("--verbose", action="store_true", help="log debugging details")
+    parser.add_argument("--version", action="version", version=f"papad {__version__}")
+    options = parser.parse_args(argv)
+    if options.socket is not None and not os.path.isabs(options.socket):
+        parser.error(f"argument --socket: {options.socket!r} is not an absolute path")
+    return options
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run papad until it is told to stop. Returns its exit status."""
+    options = arguments(argv)
+    setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
+    _set_up_logging(options.verbose)
+    _keep_descriptors_from_children()
+    _raise_descriptor_limit()
+    own = None
+    try:
+        if options.bus == "own":
+            own = OwnBus()
+        return asyncio.run(Papad(options, own).run())
+    except PapaError as error:
+        log.error("%s", error)
+        return 1
+    finally:
+        if own is not None:
+            own.close()
+
+
+def _set_up_logging(verbose: bool) -> None:
+    root = logging.getLogger()
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    if not systemd.log_to_journal():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("papad: %(message)s"))
+        root.addHandler(handler)
+
+
+def _keep_descriptors_from_children() -> None:
+    """Whatever papad was started with, its children do not get it."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.set_inheritable(int(name), False)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Papad:
+    """The kernel with its doors, from start to stop."""
+
+    def __init__(self, options: argparse.Namespace, own: OwnBus | None) -> None:
+        self._options = options
+        self._own = own
+        self._kernel = Kernel()
+        self._stop = asyncio.Event()
+        self._status_due = False
+
+    async def run(self) -> int:
+        """Start, serve, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        kernel = self._kernel
+        kernel.on_exit = self._stop.set
+        kernel.listeners.append(self._status_changed)
+        bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
+        scopes = systemd.Scopes(bus)
+        kernel.place = scopes.place
+        line = TelnetDoor(kernel, Access())
+        door = DBusDoor(kernel, bus)
+        try:
+            await line.start(self._line_sockets(line))
+            await bus.start()
+            self._ready()
+            await self._stop.wait()
+            systemd.notify(STOPPING=1, STATUS="Stopping")
+        finally:
+            await line.stop()
+            await door.close()
+        self._say_what_goes_on()
+        return 0
+
+    def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
+        sockets = systemd.passed_sockets(LINE_SOCKETS)
+        if not sockets and self._options.port:
+            sockets = line.bind(self._options.port)
+        if self._options.socket is not None and not any(s.family == socket.AF_UNIX for s in sockets):
+            sockets.append(line.bind_unix(self._options.socket))
+        return sockets
+
+    def _ready(self) -> None:
+        gc.freeze()  # what is there now stays: the collector need not look at it again
+        systemd.notify(READY=1, STATUS=self._status())
+        interval = systemd.watchdog_interval()
+        if interval is not None:
+            systemd.keep_watchdog_quiet(interval)
+        log.info("papad %s is ready", __version__)
+        if self._own is not None:
+            print(_HINT.format(version=__version__, address=self._own.address, line=self._line_hint()), flush=True)
+
+    def _line_hint(self) -> str:
+        if self._options.port:
+            return f"telnet localhost {self._options.port}      (try: help)"
+        return f"nc -U {self._options.socket}" if self._options.socket else "(no line protocol)"
+
+    # ------------------------------------------------------------------ status
+
+    def _status(self) -> str:
+        kernel = self._kernel
+        counts = ((kernel.socket_count, "socket"), (kernel.value_count, "value"), (kernel.process_count, "process"))
+        return ", ".join(f"{n} {_plural(word, n)}" for n, word in counts)
+
+    def _status_changed(self, change: Change) -> None:
+        if not self._status_due and change.what != "changed":
+            self._status_due = True
+            asyncio.get_running_loop().call_later(_STATUS_SECONDS, self._tell_status)
+
+    def _tell_status(self) -> None:
+        self._status_due = False
+        systemd.notify(STATUS=self._status())
+
+    def _say_what_goes_on(self) -> None:
+        for info in self._kernel.list_processes():
+            if info.running:
+                log.warning(
+                    "process '%s' (PID %d) goes on without papad: what it prints from now on is lost", info.name, info.pid
+                )
+
+
+def _plural(word: str, count: int) -> str:
+    if count == 1:
+        return word
+    return word + ("es" if word.endswith("s") else "s")
+
+
+_HINT = """
+Papa {version} is up, on a message bus of its own. In another terminal:
+
+  busctl --address={address} tree org.papa.Kernel
+  busctl --address={address} introspect org.papa.Kernel /org/papa/Kernel
+  busctl --address={address} call -- org.papa.Kernel /org/papa/Kernel org.papa.Kernel \\
+         MakeProcess 'sasa{{sv}}' hello 3 sh -c 'echo hello; sleep 600' 0
+  {line}
+
+Ctrl-C ends it.
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""org.papa.Kernel on the bus: translates, nothing more.
+
+A method converts what comes, calls the kernel once and converts what it says. What may be called, and with which types,
+stands in the contract's XML alone.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from papa_dbus import __version__, errors, names
+from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.errors import PapaError
+from papa_dbus.service import objects, wire
+from papa_dbus.service.announce import Announcer
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
+from papa_dbus.service.output import now
+from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.subscriptions import Subscriptions
+
+log = logging.getLogger(__name__)
+
+_DO_NOT_QUEUE = 4
+_PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_MAX_PENDING = 1024
+_ERROR = "org.freedesktop.DBus.Error."
+
+Result = tuple[Any, ...]
+Handler = Callable[[Message], "Result | Awaitable[Result]"]
+
+
+class Refused(Exception):
+    """An answer of the bus's own kind: its error name and text."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = _ERROR + name
+
+
+class DBusDoor:
+    """The kernel's front door on one message bus."""
+
+    def __init__(self, kernel: Kernel, bus: Bus) -> None:
+        self._kernel = kernel
+        self._bus = bus
+        self._started = now()
+        self._contract = objects.read_contract()
+        self._tree = objects.Tree(
+            self._contract,
+            {
+                "process": lambda: (info.name for info in kernel.list_processes()),
+                "socket": lambda: (info.name for info in kernel.list_sockets()),
+            },
+            self._item_properties,
+            self._kernel_properties,
+        )
+        self._subscriptions = Subscriptions(kernel, bus)
+        self._announcer = Announcer(kernel, bus, self._tree)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, dict[str, Handler]] = {
+            "org.freedesktop.DBus.Peer": {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
+            "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
+            "org.freedesktop.DBus.Properties": {"Get": self._get, "GetAll": self._get_all, "Set": self._set},
+            "org.freedesktop.DBus.ObjectManager": {"GetManagedObjects": lambda call: (self._tree.managed(),)},
+            objects.KERNEL_INTERFACE: {
+                "MakeSocket": self._make_socket,
+                "ListSockets": self._list_sockets,
+                "RemoveSockets": lambda call: (kernel.remove_sockets(call.body[0]),),
+                "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
+                "SetValue": self._set_value,
+                "GetValue": lambda call: (kernel.get_value(call.body[0]),),
+                "ListValues": lambda call: (kernel.list_values(call.body[0]),),
+                "RemoveValues": lambda call: (kernel.remove_values(call.body[0]),),
+                "MakeProcess": self._make_process,
+                "ListProcesses": self._list_processes,
+                "RemoveProcesses": lambda call: (kernel.remove_processes(call.body[0]),),
+                "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
+                "Watch": self._watch,
+                "Acknowledge": self._acknowledge,
+                "Unwatch": self._unwatch,
+                "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
+            },
+        }
+        bus.on_call = self._dispatch
+        bus.on_connected.append(self._take_name)
+        bus.on_lost = self._subscriptions.close_all
+        bus.on_drained = self._subscriptions.pump_all
+        kernel.listeners.append(self._announcer.hear)
+
+    async def _take_name(self) -> None:
+        reply = await self._bus.call(*_BUS, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
+        if reply.body[0] not in (_PRIMARY_OWNER, _ALREADY_OWNER):
+            owner = await self._bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
+            raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
+        self._announcer.reset()
+
+    # ------------------------------------------------------------- the kernel
+
+    async def _make_socket(self, call: Message) -> Result:
+        name, options = call.body
+        spec = SocketSpec(name=name, **wire.options(SOCKET_OPTIONS, options))
+        return (wire.socket_result(await self._kernel.make_socket(spec)),)
+
+    def _list_sockets(self, call: Message) -> Result:
+        return ({info.name: wire.socket_result(info) for info in self._kernel.list_sockets(call.body[0])},)
+
+    def _set_value(self, call: Message) -> Result:
+        self._kernel.set_value(*call.body)
+        return ()
+
+    async def _make_process(self, call: Message) -> Result:
+        name, command, options = call.body
+        spec = ProcessSpec(name=name, command=tuple(command), **wire.options(PROCESS_OPTIONS, options))
+        return (wire.process_result(await self._kernel.make_process(spec)),)
+
+    def _list_processes(self, call: Message) -> Result:
+        return ({info.name: wire.process_result(info) for info in self._kernel.list_processes(call.body[0])},)
+
+    def _watch(self, call: Message) -> Result:
+        patterns, options = call.body
+        spec = WatchSpec(**wire.options(WATCH_OPTIONS, options))
+        return self._subscriptions.open(call.sender, patterns, spec)
+
+    def _acknowledge(self, call: Message) -> Result:
+        number, up_to = call.body
+        self._subscriptions.find(call.sender, number).acknowledge(up_to)
+        return ()
+
+    def _unwatch(self, call: Message) -> Result:
+        self._subscriptions.find(call.sender, call.body[0]).close()
+        return ()
+
+    # ------------------------------------------------- the standard interfaces
+
+    def _introspect(self, call: Message) -> Result:
+        xml = self._tree.introspect(call.path)
+        if xml is None:
+            raise Refused("UnknownObject", f"there is no object {call.path}")
+        return (xml,)
+
+    def _values(self, call: Message) -> tuple[str, dict[str, Any]]:
+        interface = call.body[0]
+        own = self._tree.interfaces(call.path) or {}
+        if interface not in own:
+            raise Refused("UnknownInterface", f"{call.path} has no properties of an interface '{interface}'")
+        return interface, self._tree.variants(interface, own[interface])
+
+    def _get(self, call: Message) -> Result:
+        interface, values = self._values(call)
+        if call.body[1] not in values:
+            raise Refused("UnknownProperty", f"{interface} has no property '{call.body[1]}'")
+        return (values[call.body[1]],)
+
+    def _get_all(self, call: Message) -> Result:
+        return (self._values(call)[1],)
+
+    def _set(self, call: Message) -> Result:
+        self._get(call)
+        raise Refused("PropertyReadOnly", f"property '{call.body[1]}' can only be read")
+
+    def _item_properties(self, kind: str, name: str) -> dict[str, Any] | None:
+        if kind == "socket":
+            return next((wire.socket_properties(i) for i in self._kernel.list_sockets([name]) if i.name == name), None)
+        return next((wire.process_properties(i) for i in self._kernel.list_processes([name]) if i.name == name), None)
+
+    def _kernel_properties(self) -> dict[str, Any]:
+        kernel = self._kernel
+        return {
+            "Version": __version__,
+            "Started": self._started,
+            "SocketCount": kernel.socket_count,
+            "ValueCount": kernel.value_count,
+            "ProcessCount": kernel.process_count,
+            "BufferedBytes": kernel.buffered_bytes,
+        }
+
+    # ---------------------------------------------------------------- dispatch
+
+    def _dispatch(self, call: Message) -> None:
+        try:
+            method, handler = self._find(call)
+            result = handler(call)
+        except Exception as error:
+            self._reply_error(call, error)
+            return
+        if isinstance(result, tuple):
+            self._reply(call, method, result)
+            return
+        if len(self._tasks) >= _MAX_PENDING:
+            self._reply_error(call, errors.Limit(f"{_MAX_PENDING} calls wait already; try again later"))
+            return
+        task = asyncio.ensure_future(self._finish(call, method, result))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _find(self, call: Message) -> tuple[objects.Method, Handler]:
+        if self._tree.nodes(call.path) is None:
+            raise Refused("UnknownObject", f"there is no object {call.path}")
+        present = {"org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"}
+        if own := self._tree.interfaces(call.path):
+            present |= {"org.freedesktop.DBus.Properties", *own}
+        if call.path == names.OBJECT_PATH:
+            present.add("org.freedesktop.DBus.ObjectManager")
+        wanted = [call.interface] if call.interface else sorted(present)
+        if call.interface and call.interface not in present:
+            raise Refused("UnknownInterface", f"{call.path} has no interface '{call.interface}'")
+        for interface in wanted:
+            method = self._contract[interface].methods.get(call.member)
+            if method is not None:
+                if method.takes != call.signature:
+                    raise errors.InvalidArgs(f"{call.member} takes '{method.takes}', not '{call.signature}'")
+                return method, self._handlers[interface][call.member]
+        raise Refused("UnknownMethod", f"{call.path} has no method '{call.member}'")
+
+    async def _finish(self, call: Message, method: objects.Method, result: Awaitable[Result]) -> None:
+        try:
+            self._reply(call, method, await result)
+        except Exception as error:
+            self._reply_error(call, error)
+
+    def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
+        fds = [body[0]] if method.gives == "h" else []
+        if call.flags & MessageFlag.NO_REPLY_EXPECTED:
+            _close(fds)
+        else:
+            reply = Message.new_method_return(call, method.gives, [0] if fds else list(body), fds)
+            self._bus.send(reply, lambda: _close(fds))
+        if method.name == "Watch":
+            self._subscriptions.begin(body[0])
+
+    def _reply_error(self, call: Message, error: Exception) -> None:
+        if isinstance(error, Refused):
+            name = error.name
+        elif isinstance(error, PapaError):
+            name = errors.dbus_name(error)
+        else:
+            log.error("%s failed", call.member, exc_info=error)
+            name, error = errors.dbus_name(PapaError("")), PapaError("internal error; the journal of papad has the details")
+        if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
+            self._bus.send(Message.new_error(call, name, wire.text(str(error))))
+
+    async def close(self) -> None:
+        """Answer what is under way as far as it is done, and leave the bus."""
+        self._subscriptions.close_all()
+        await self._bus.close()
+        for task in self._tasks:
+            task.cancel()
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _machine_id() -> str:
+    return Path("/etc/machine-id").read_text(encoding="ascii").strip()

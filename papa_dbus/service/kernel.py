@@ -1,0 +1,337 @@
+"""The kernel: three registries, and the rules about them.
+
+Knows no protocol, no bus and no systemd. A front door calls its methods and hears of changes by plain callbacks.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from papa_dbus import names
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
+from papa_dbus.service import limits, processes, sockets
+from papa_dbus.service.processes import HostedProcess, Hooks, Placement, State
+from papa_dbus.service.sockets import HostedSocket
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
+from papa_dbus.service.values import Values
+from papa_dbus.service.watches import Watch
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["socket", "value", "process"]
+What = Literal["added", "changed", "removed"]
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something has become another: ``changed`` is a process's end."""
+
+    kind: Kind
+    what: What
+    name: str
+
+
+async def no_placement(pid: int, name: str) -> None:  # noqa: ARG001
+    """Leave processes where papad is: for a machine without systemd."""
+
+
+class Kernel:
+    """Holds sockets, values and processes by name, and decides nothing else."""
+
+    def __init__(self, place: Placement = no_placement) -> None:
+        self.place = place
+        self.listeners: list[Callable[[Change], None]] = []
+        self.on_exit: Callable[[], None] = lambda: None
+        self._sockets: dict[str, HostedSocket] = {}
+        self._values = Values()
+        self._processes: dict[str, HostedProcess] = {}
+        self._by_pid: dict[int, str] = {}
+        self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
+        self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
+        self._watches: dict[int, Watch] = {}
+        self._followers: dict[Watch, tuple[str, ...]] = {}
+        self._last_watch = 0
+        self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose)
+
+    def _tell(self, kind: Kind, what: What, name: str) -> None:
+        for listener in self.listeners:
+            listener(Change(kind, what, name))
+
+    # ----------------------------------------------------------------- sockets
+
+    async def make_socket(self, spec: SocketSpec) -> SocketInfo:
+        """Host a socket. Raises Exists, Bind or Limit; asked for again it is given as it is."""
+        await self._turn("socket", spec.name)
+        existing = self._sockets.get(spec.name)
+        if existing is not None:
+            if not spec.asks_for(existing.spec, existing.port):
+                raise Exists(f"socket '{spec.name}' is there, with other options")
+            return existing.info()
+        if len(self._sockets) >= limits.MAX_SOCKETS:
+            raise Limit(f"socket '{spec.name}': there may be {limits.MAX_SOCKETS} sockets at most")
+        for other in self._sockets.values():
+            if spec.path is not None and other.spec.path == spec.path:
+                raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
+        with self._taking_turn("socket", spec.name):
+            hosted = await sockets.open_socket(spec)
+            self._sockets[spec.name] = hosted
+        log.info("socket '%s' made", spec.name, extra={"PAPA_SOCKET": spec.name})
+        self._tell("socket", "added", spec.name)
+        return hosted.info()
+
+    def list_sockets(self, patterns: Sequence[str] = ()) -> list[SocketInfo]:
+        """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
+        found, _ = self._select_sockets(patterns)
+        return [self._sockets[name].info() for name in found]
+
+    def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
+        """Close sockets. Raises NotFound where a name is not there, and then closes none."""
+        found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
+        for name in found:
+            self._sockets.pop(name).close()
+            log.info("socket '%s' removed", name, extra={"PAPA_SOCKET": name})
+            self._tell("socket", "removed", name)
+        return found
+
+    def open_socket(self, name: str) -> int:
+        """A descriptor of the socket, for the caller to close."""
+        if name not in self._sockets:
+            raise NotFound(f"socket '{name}' is not there")
+        return self._sockets[name].duplicate()
+
+    def _select_sockets(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+        by_number = {sock.fileno: name for name, sock in self._sockets.items()} if patterns else {}
+        return _select(self._sockets, patterns, by_number)
+
+    # ------------------------------------------------------------------ values
+
+    def set_value(self, name: str, value: str) -> None:
+        """Keep a value."""
+        new = name not in self._values.items
+        self._values.set(name, value)
+        self._tell("value", "added" if new else "changed", name)
+
+    def get_value(self, name: str) -> str:
+        """The value. Raises NotFound."""
+        return self._values.get(name)
+
+    def list_values(self, patterns: Sequence[str] = ()) -> dict[str, str]:
+        """The values that match; all without a pattern."""
+        found, _ = _select(self._values.items, patterns, {})
+        return {name: self._values.items[name] for name in found}
+
+    def remove_values(self, patterns: Sequence[str], missing_ok: bool = False) -> list[str]:
+        """Forget values; never all at once. Raises NotFound unless what is missing is all right."""
+        if "*" in _some(patterns, "value"):
+            raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
+        found, missing = _select(self._values.items, patterns, {})
+        if not missing_ok:
+            self._found(found, missing, "value")
+        for name in found:
+            self._values.remove(name)
+            self._tell("value", "removed", name)
+        return found
+
+    # --------------------------------------------------------------- processes
+
+    async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
+        """Start a process, or give the one that runs already. Raises Exists, Spawn, Limit, NotFound, InvalidArgs."""
+        await self._turn("process", spec.name)
+        existing = self._processes.get(spec.name)
+        if existing is not None:
+            existing.poll()  # its end may not have been noticed yet
+        existing = self._processes.get(spec.name)
+        if existing is not None and existing.running:
+            return self._running(existing, spec)
+        if existing is not None:
+            _check_free(existing)
+        elif len(self._processes) >= limits.MAX_PROCESSES:
+            raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
+        with self._taking_turn("process", spec.name):
+            process = await processes.start(spec, self._sockets, self.place, self._hooks)
+            if spec.name in self._processes:
+                self._unlist(self._processes[spec.name])
+            self._processes[spec.name] = process
+            self._by_pid[process.pid] = spec.name
+        log.info("process '%s' made, PID %d", spec.name, process.pid, extra={"PAPA_PROCESS": spec.name})
+        for watch, patterns in self._followers.items():
+            if names.matches_any(patterns, spec.name):
+                watch.attach(spec.name, process.log)
+        self._tell("process", "added", spec.name)
+        return process.info()
+
+    def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
+        if process.spec != spec:
+            raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
+        process.keep_output()
+        return process.info()
+
+    def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
+        """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
+        found, _ = self._select_processes(patterns)
+        return [self._processes[name].info() for name in found]
+
+    def remove_processes(self, patterns: Sequence[str]) -> list[str]:
+        """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
+        found = self._found(*self._select_processes(_some(patterns, "process")), "process")
+        for name in found:
+            log.info("process '%s' removed", name, extra={"PAPA_PROCESS": name})
+            self._processes[name].forget_output()
+        return found
+
+    def open_process(self, name: str) -> int:
+        """A pidfd of a process that runs, for the caller to close."""
+        if name not in self._processes:
+            raise NotFound(f"process '{name}' is not there")
+        return self._processes[name].duplicate_pidfd()
+
+    def _select_processes(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+        return _select(self._processes, patterns, self._by_pid)
+
+    def _process_ended(self, process: HostedProcess) -> None:
+        code = process.exit_code
+        log.info("process '%s' (PID %d) ended with %s", process.spec.name, process.pid, code,
+                 extra={"PAPA_PROCESS": process.spec.name})
+        if process not in self._retired:
+            self._tell("process", "changed", process.spec.name)
+
+    def _process_loose(self, process: HostedProcess) -> None:
+        if process in self._retired:
+            if process.state is State.ENDED and not process.log.cursors:
+                self._retired.remove(process)
+                process.dispose()
+        elif process.dispensable and self._processes.get(process.spec.name) is process:
+            self._unlist(process)
+
+    def _unlist(self, process: HostedProcess) -> None:
+        name = process.spec.name
+        del self._processes[name]
+        del self._by_pid[process.pid]
+        self._retired.add(process)
+        self._process_loose(process)
+        self._tell("process", "removed", name)
+
+    # ----------------------------------------------------------------- watches
+
+    def watch(
+        self,
+        patterns: Sequence[str],
+        spec: WatchSpec,
+        on_ready: Callable[[], None],
+        on_done: Callable[[], None] = lambda: None,
+    ) -> Watch:
+        """Subscribe to the output of the processes that match. Raises NotFound where there is none."""
+        found, missing = self._select_processes(patterns)
+        if not spec.follow:
+            self._found(found, missing, "process")
+            if not found:
+                raise NotFound("there is no process to watch")
+        self._last_watch += 1
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
+        self._watches[watch.number] = watch
+        if spec.follow:
+            self._followers[watch] = tuple(patterns)
+        for name in found:
+            watch.attach(name, self._processes[name].log)
+        return watch
+
+    def _watch_closed(self, watch: Watch) -> None:
+        del self._watches[watch.number]
+        self._followers.pop(watch, None)
+
+    # ------------------------------------------------------------------ kernel
+
+    @property
+    def socket_count(self) -> int:
+        """How many sockets there are."""
+        return len(self._sockets)
+
+    @property
+    def value_count(self) -> int:
+        """How many values there are."""
+        return len(self._values.items)
+
+    @property
+    def process_count(self) -> int:
+        """How many processes are listed."""
+        return len(self._processes)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of output that wait for an acknowledgement, of all processes."""
+        return sum(process.log.held for process in self._processes.values())
+
+    def exit_if_idle(self) -> bool:
+        """Begin to exit where nothing is held. Returns whether it does."""
+        if self._sockets or self._values.items or self._processes or self._pending:
+            return False
+        self.on_exit()
+        return True
+
+    # ------------------------------------------------------------------- turns
+
+    async def _turn(self, kind: Kind, name: str) -> None:
+        """Wait while another request makes an item of that name."""
+        while (pending := self._pending.get((kind, name))) is not None:
+            await asyncio.wait([pending])
+
+    def _taking_turn(self, kind: Kind, name: str) -> "_Turn":
+        return _Turn(self._pending, (kind, name))
+
+    @staticmethod
+    def _found(found: list[str], missing: list[str], kind: Kind) -> list[str]:
+        if missing:
+            raise NotFound(f"{kind} '{missing[0]}' is not there")
+        return found
+
+
+class _Turn:
+    """While it lasts, others who want the same name wait."""
+
+    def __init__(self, pending: dict[tuple[Kind, str], asyncio.Future[None]], key: tuple[Kind, str]) -> None:
+        self._pending = pending
+        self._key = key
+
+    def __enter__(self) -> None:
+        self._pending[self._key] = asyncio.get_running_loop().create_future()
+
+    def __exit__(self, *_: object) -> None:
+        self._pending.pop(self._key).set_result(None)
+
+
+def _check_free(process: HostedProcess) -> None:
+    """Raise Exists where a process that has ended still has something to say to nobody who listens."""
+    if process.log.held and not process.log.consumers:
+        raise Exists(
+            f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
+            " acknowledge or remove them"
+        )
+
+
+def _some(patterns: Sequence[str], kind: Kind) -> Sequence[str]:
+    if not patterns:
+        raise InvalidArgs(f"which {kind} is to be removed? an empty list of names removes nothing")
+    return patterns
+
+
+def _select(
+    items: Mapping[str, _Item], patterns: Sequence[str], by_number: Mapping[int, str]
+) -> tuple[list[str], list[str]]:
+    """The names that patterns stand for, in the items' order within a prefix, and the patterns that are missing."""
+    if not patterns:
+        return list(items), []
+    found: dict[str, None] = {}
+    missing: list[str] = []
+    for pattern in patterns:
+        if pattern in items:
+            found[pattern] = None
+        elif names.is_prefix(pattern):
+            found |= dict.fromkeys(names.match(pattern, items))
+        elif pattern.isascii() and pattern.isdigit() and len(pattern) < 20 and int(pattern) in by_number:
+            found[by_number[int(pattern)]] = None
+        else:
+            missing.append(pattern)
+    return list(found), missing

@@ -1,0 +1,31 @@
+"""The kernel's bounds, each with its number. Whoever reaches one is told which: org.papa.Error.Limit or InvalidArgs."""
+
+from typing import Final
+
+#: Bytes of output kept for a process that nobody has asked otherwise for (Circus's documentation promises 2M).
+DEFAULT_BUFSIZE: Final = 2 * 1024 * 1024
+MAX_BUFSIZE: Final = 1024 * 1024 * 1024
+#: Records kept for a process, however short they are: it bounds the index, at 16 bytes a record.
+MAX_RECORDS: Final = 131_072
+
+DEFAULT_WINDOW: Final = 1024 * 1024
+MAX_WINDOW: Final = 64 * 1024 * 1024
+
+#: Papa 1.0.6 and its client's users count on this one.
+DEFAULT_BACKLOG: Final = 5
+
+MAX_SOCKETS: Final = 4096
+MAX_VALUES: Final = 65_536
+MAX_PROCESSES: Final = 16_384
+#: Watches that one client may have at a time.
+MAX_WATCHES_PER_CLIENT: Final = 1024
+#: Bytes of one value, and of all values together.
+MAX_VALUE_BYTES: Final = 1024 * 1024
+MAX_VALUES_BYTES: Final = 64 * 1024 * 1024
+#: Bytes of one process's arguments and environment together: what Linux itself takes with an 8 MiB stack (execve(2)).
+MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
+
+#: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
+START_TIMEOUT: Final = 30.0
+#: Seconds for a host name to be resolved.
+RESOLVE_TIMEOUT: Final = 10.0

@@ -1,0 +1,220 @@
+"""The tree of read-only objects below /org/papa/Kernel, for the standard D-Bus interfaces.
+
+Peer, Introspectable, Properties and ObjectManager, answered from the contract's XML and from what the kernel says now.
+dbus-next's own export costs a scan of every object at each signal; this costs what is asked for.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from papa_dbus import names
+from papa_dbus.bus import Variant
+
+_PACKAGE = Path(__file__).parent.parent
+KERNEL_INTERFACE = names.BUS_NAME
+SOCKET_INTERFACE = f"{names.BUS_NAME}.Socket"
+PROCESS_INTERFACE = f"{names.BUS_NAME}.Process"
+
+_HEAD = (
+    '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
+    ' "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">\n'
+)
+
+_STANDARD = """
+<node>
+  <interface name="org.freedesktop.DBus.Peer">
+    <method name="Ping"/>
+    <method name="GetMachineId"><arg type="s" name="machine_uuid" direction="out"/></method>
+  </interface>
+  <interface name="org.freedesktop.DBus.Introspectable">
+    <method name="Introspect"><arg name="xml_data" type="s" direction="out"/></method>
+  </interface>
+  <interface name="org.freedesktop.DBus.Properties">
+    <method name="Get">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg name="property_name" type="s" direction="in"/>
+      <arg name="value" type="v" direction="out"/>
+    </method>
+    <method name="GetAll">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg name="props" type="a{sv}" direction="out"/>
+    </method>
+    <method name="Set">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg name="property_name" type="s" direction="in"/>
+      <arg name="value" type="v" direction="in"/>
+    </method>
+    <signal name="PropertiesChanged">
+      <arg type="s" name="interface_name"/>
+      <arg type="a{sv}" name="changed_properties"/>
+      <arg type="as" name="invalidated_properties"/>
+    </signal>
+  </interface>
+  <interface name="org.freedesktop.DBus.ObjectManager">
+    <method name="GetManagedObjects">
+      <arg type="a{oa{sa{sv}}}" name="object_paths_interfaces_and_properties" direction="out"/>
+    </method>
+    <signal name="InterfacesAdded">
+      <arg type="o" name="object_path"/>
+      <arg type="a{sa{sv}}" name="interfaces_and_properties"/>
+    </signal>
+    <signal name="InterfacesRemoved">
+      <arg type="o" name="object_path"/>
+      <arg type="as" name="interfaces"/>
+    </signal>
+  </interface>
+</node>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method's signatures."""
+
+    name: str
+    takes: str
+    gives: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface as the contract has it: its XML, its methods, the types of its properties."""
+
+    name: str
+    xml: str
+    methods: Mapping[str, Method]
+    properties: Mapping[str, str]
+
+
+def _interface(element: ElementTree.Element) -> Interface:
+    def signature(method: ElementTree.Element, direction: str) -> str:
+        return "".join(arg.get("type", "") for arg in method.iter("arg") if arg.get("direction") == direction)
+
+    methods = {
+        name: Method(name, signature(method, "in"), signature(method, "out"))
+        for method in element.iter("method")
+        if (name := method.get("name", ""))
+    }
+    properties = {prop.get("name", ""): prop.get("type", "") for prop in element.iter("property")}
+    ElementTree.indent(element, level=1)
+    xml = "  " + ElementTree.tostring(element, encoding="unicode").rstrip() + "\n"
+    return Interface(element.get("name", ""), xml, methods, properties)
+
+
+def _read(xml: str) -> dict[str, Interface]:
+    root = ElementTree.fromstring(xml)  # noqa: S314 (the package's own files)
+    return {interface.name: interface for interface in map(_interface, root.iter("interface"))}
+
+
+def read_contract() -> dict[str, Interface]:
+    """Every interface that the kernel's objects have, by name."""
+    contract = _read(_STANDARD)
+    for file in ("org.papa.Kernel.xml", "org.papa.Items.xml"):
+        contract |= _read((_PACKAGE / file).read_text(encoding="utf-8"))
+    return contract
+
+
+def escape(name: str) -> str:
+    """A name as the last part of an object path, as sd_bus_path_encode(3) makes it."""
+    if not name:
+        return "_"
+    return "".join(
+        chr(byte) if chr(byte).isascii() and chr(byte).isalnum() and (index or not chr(byte).isdigit()) else f"_{byte:02x}"
+        for index, byte in enumerate(name.encode())
+    )
+
+
+def unescape(label: str) -> str:
+    """The name that escape() made a label of."""
+    head, *rest = label.split("_")
+    try:
+        data = head.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in rest)
+        return data.decode()
+    except ValueError:
+        return ""  # no name is empty, so nothing has this label
+
+
+def child_path(kind: str, name: str) -> str:
+    """The object path of a socket or process."""
+    return f"{names.OBJECT_PATH}/{kind}/{escape(name)}"
+
+
+#: What a path has: its interface's properties by interface name, or None where there is no such object.
+Properties = Callable[[str], Mapping[str, Mapping[str, Any]] | None]
+
+
+class Tree:
+    """Where the objects are. ``children`` gives the names of a kind, ``properties`` an object's values now."""
+
+    def __init__(
+        self,
+        contract: Mapping[str, Interface],
+        children: Mapping[str, Callable[[], Iterable[str]]],
+        properties: Callable[[str, str], Mapping[str, Any] | None],
+        kernel_properties: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._contract = contract
+        self._children = children
+        self._item = properties
+        self._kernel = kernel_properties
+
+    def interfaces(self, path: str) -> dict[str, Mapping[str, Any]] | None:
+        """The kernel's own interfaces at a path, with the values of their properties; None: no object there."""
+        if path == names.OBJECT_PATH:
+            return {KERNEL_INTERFACE: self._kernel()}
+        kind, _, label = path.removeprefix(f"{names.OBJECT_PATH}/").partition("/")
+        if kind not in self._children or not path.startswith(f"{names.OBJECT_PATH}/") or not label:
+            return None
+        name = unescape(label)
+        values = self._item(kind, name)
+        if values is None or escape(name) != label:
+            return None
+        return {SOCKET_INTERFACE if kind == "socket" else PROCESS_INTERFACE: values}
+
+    def nodes(self, path: str) -> list[str] | None:
+        """The labels of what is below a path; None where the path leads nowhere."""
+        if path == names.OBJECT_PATH:
+            return list(self._children)
+        if path.startswith(f"{names.OBJECT_PATH}/"):
+            kind = path.removeprefix(f"{names.OBJECT_PATH}/")
+            if kind in self._children:
+                return [escape(name) for name in self._children[kind]()]
+            return [] if self.interfaces(path) is not None else None
+        prefix = path.rstrip("/") + "/"
+        if names.OBJECT_PATH.startswith(prefix):
+            return [names.OBJECT_PATH.removeprefix(prefix).partition("/")[0]]
+        return None
+
+    def introspect(self, path: str) -> str | None:
+        """The XML of a path; None where it leads nowhere."""
+        nodes = self.nodes(path)
+        if nodes is None:
+            return None
+        own = self.interfaces(path)
+        shown = ["org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"]
+        if own is not None:
+            shown.append("org.freedesktop.DBus.Properties")
+        if path == names.OBJECT_PATH:
+            shown.append("org.freedesktop.DBus.ObjectManager")
+        shown += own or {}
+        parts = [self._contract[name].xml for name in shown] + [f'  <node name="{node}"/>\n' for node in nodes]
+        return f"{_HEAD}<node>\n{''.join(parts)}</node>\n"
+
+    def variants(self, interface: str, values: Mapping[str, Any]) -> dict[str, Variant]:
+        """An interface's properties as D-Bus carries them."""
+        types = self._contract[interface].properties
+        return {name: Variant(types[name], value) for name, value in values.items()}
+
+    def managed(self) -> dict[str, dict[str, dict[str, Variant]]]:
+        """All objects below the kernel's, for GetManagedObjects."""
+        objects = {}
+        for kind, children in self._children.items():
+            for name in children():
+                path = child_path(kind, name)
+                own = self.interfaces(path)
+                if own is not None:
+                    objects[path] = {iface: self.variants(iface, values) for iface, values in own.items()}
+        return objects

@@ -1,0 +1,268 @@
+"""A process's output log: its records that nobody has acknowledged yet, in a memory file.
+
+The bytes go from the pipe to the file in one splice(2) and are read back only to be sent, so the file is their only home.
+A record's place in it is its offset in the process's whole output; what has left the log is given back by punching holes.
+Two arrays index the records: the time of each and the offset of its end.
+"""
+
+import ctypes
+import errno
+import logging
+import os
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from papa_dbus.service import limits
+
+if TYPE_CHECKING:
+    from papa_dbus.service.watches import Cursor
+
+log = logging.getLogger(__name__)
+
+Stream = Literal["out", "err"]
+
+#: Bytes read at a time: a pipe's usual capacity (pipe(7)), so that what was written whole is one record.
+CHUNK = 65536
+#: Records read at a time: what a door can put into one message without making others wait.
+MAX_BATCH = 512
+
+_KINDS: tuple[Stream, Stream] = ("out", "err")
+_EXIT = 2
+_PUNCH_BYTES = 32 * 1024  # pages are given back in pieces of this size at least: one system call for many records
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Record(NamedTuple):
+    """One piece of output: ``timestamp`` in µs of CLOCK_REALTIME, when papad read it."""
+
+    seq: int
+    timestamp: int
+    stream: Stream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The process's end, numbered like a record. ``code`` None: nobody saw it."""
+
+    seq: int
+    timestamp: int
+    code: int | None
+    offset: int
+
+
+def now() -> int:
+    """The time in µs of CLOCK_REALTIME, as systemd's interfaces give it."""
+    return time.time_ns() // 1000
+
+
+class OutputLog:
+    """At most ``capacity`` bytes of payload, the oldest dropped first and counted.
+
+    ``on_room`` is called when something has left a log that was full.
+    """
+
+    def __init__(self, capacity: int, on_room: Callable[[], None]) -> None:
+        self.capacity = capacity
+        self.dropped = 0
+        self.exit: Exit | None = None
+        self.exit_acknowledged = False
+        self.cursors: list[Cursor] = []
+        self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
+        self.acknowledged_offset = 0
+        self._on_room = on_room
+        self._file = _memory_file(capacity)
+        self._times = array("Q")
+        self._ends = array("Q")  # offset of the record's end, times four, plus its kind
+        self._base = 1  # the sequence number of the arrays' first place
+        self._head = 0  # the place of the first record that is still there
+        self._start = 0  # the offset at which that record begins
+        self._end = 0
+        self._punched = 0
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest record that is there, or the next that will be."""
+        return self._base + self._head
+
+    @property
+    def first_offset(self) -> int:
+        """Where that record begins in the process's whole output, in bytes."""
+        return self._start
+
+    @property
+    def last_seq(self) -> int:
+        """The newest record's number, 0 where there was none yet."""
+        return self._base + len(self._ends) - 1
+
+    @property
+    def held(self) -> int:
+        """Bytes of payload that wait for an acknowledgement."""
+        return self._end - self._start
+
+    @property
+    def consumers(self) -> bool:
+        """Whether a consuming watch reads this log."""
+        return any(cursor.watch.consumes for cursor in self.cursors)
+
+    def fill(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
+        """Move what is in the pipe to the log as one record of at most ``most`` bytes.
+
+        Returns its size, 0 at the end of the stream, None where nothing is there now.
+        """
+        most = min(most, CHUNK, self.capacity) if self._file >= 0 else CHUNK
+        try:
+            if self._file < 0:
+                return len(os.read(pipe, most))
+            size = os.splice(pipe, self._file, most, offset_dst=self._end)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            return self._fill_without_memory(pipe, stream, error)
+        if size:
+            self._append(stream, size)
+        return size
+
+    def _fill_without_memory(self, pipe: int, stream: Stream, error: OSError) -> int | None:
+        """Let the child go on where there is no memory for its output: lose it, and say so."""
+        log.error("no memory for output, what is written now is lost: %s", error)
+        try:
+            size = len(os.read(pipe, CHUNK))
+        except BlockingIOError:
+            return None
+        if size:
+            self._append(stream, size)
+            self._drop_through(self.last_seq)
+        return size
+
+    def _append(self, stream: Stream, size: int) -> None:
+        self._end += size
+        self._times.append(now())
+        self._ends.append(self._end << 2 | _KINDS.index(stream))
+        if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
+            self._make_room()
+        for cursor in self.cursors:
+            cursor.watch.mark_ready(cursor)
+
+    def end(self, code: int | None, timestamp: int) -> None:
+        """Note the process's end, after its last output."""
+        self._times.append(timestamp)
+        self._ends.append(self._end << 2 | _EXIT)
+        self.exit = Exit(self.last_seq, timestamp, code, self._end)
+        for cursor in self.cursors:
+            cursor.watch.mark_ready(cursor)
+
+    def _make_room(self) -> None:
+        place = self._head
+        while self._end - (self._ends[place] >> 2) > self.capacity:
+            place += 1
+        place = max(place, len(self._ends) - 1 - limits.MAX_RECORDS)
+        self._drop_through(self._base + place)
+
+    def _drop_through(self, seq: int) -> None:
+        before = self._start
+        self._leave(seq)
+        self.dropped += self._start - before
+
+    def _leave(self, seq: int) -> None:
+        """Let everything up to ``seq`` go, and give its memory back."""
+        place = min(seq - self._base, len(self._ends) - 1)
+        if place < self._head:
+            return
+        self._start = self._ends[place] >> 2
+        self._head = place + 1
+        if self._head > 1024 and self._head * 2 > len(self._ends):
+            del self._times[: self._head], self._ends[: self._head]
+            self._base += self._head
+            self._head = 0
+        if self._start - self._punched >= _PUNCH_BYTES:
+            self._punch()
+
+    def _punch(self) -> None:
+        size = self._start - self._punched
+        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+        if _libc.fallocate(self._file, mode, ctypes.c_int64(self._punched), ctypes.c_int64(size)):
+            log.warning("cannot give memory of read output back: %s", os.strerror(ctypes.get_errno()))
+        self._punched = self._start
+
+    def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
+        """The records from ``seq`` on, of at most ``room`` bytes together, and the end where it follows at once."""
+        place = seq - self._base
+        begin = offset = self._ends[place - 1] >> 2 if place > self._head else self._start
+        places = range(place, min(len(self._ends), place + MAX_BATCH))
+        spans: list[tuple[int, int, int]] = []
+        exit_: Exit | None = None
+        for place in places:
+            end, kind = self._ends[place] >> 2, self._ends[place] & 3
+            if kind == _EXIT:
+                exit_ = self.exit
+                break
+            if end - begin > room and (spans or not at_least_one):
+                break
+            spans.append((place, end, kind))
+            offset = end
+        if not spans:
+            return [], exit_
+        payload = os.pread(self._file, offset - begin, begin)
+        records: list[Record] = []
+        at = 0
+        for place, end, kind in spans:
+            until = end - begin
+            records.append(Record(self._base + place, self._times[place], _KINDS[kind], payload[at:until]))
+            at = until
+        return records, exit_
+
+    def attach(self, cursor: "Cursor") -> None:
+        """A watch begins to read."""
+        self.cursors.append(cursor)
+
+    def detach(self, cursor: "Cursor") -> None:
+        """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
+        self.cursors.remove(cursor)
+        self.consumed()
+        self._on_room()
+
+    def consumed(self) -> None:
+        """Let go what every consuming watch has acknowledged."""
+        consumers = [cursor for cursor in self.cursors if cursor.watch.consumes]
+        if not consumers:
+            return
+        last = min(consumers, key=lambda cursor: cursor.acknowledged)
+        if last.acknowledged <= self.acknowledged:
+            return
+        self.acknowledged, self.acknowledged_offset = last.acknowledged, last.acknowledged_offset
+        self._leave(self.acknowledged)
+        if self.exit is not None and self.acknowledged >= self.exit.seq:
+            self.exit_acknowledged = True
+        self._on_room()
+
+    def forget(self) -> None:
+        """Drop everything and keep nothing from now on."""
+        self._leave(self.last_seq)
+        self.acknowledged, self.acknowledged_offset = self.last_seq, self._end
+        self.capacity = 0
+        self.close()
+        for cursor in self.cursors:
+            cursor.watch.mark_ready(cursor)
+
+    def resume(self, capacity: int) -> None:
+        """Keep records again, after forget()."""
+        self.capacity = capacity
+        self._file = _memory_file(capacity)
+        self._punched = self._end
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _memory_file(capacity: int) -> int:
+    return os.memfd_create("papa-output", os.MFD_CLOEXEC) if capacity else -1

@@ -1,0 +1,355 @@
+"""Hosted processes: a program, its output pipes, its log and its end.
+
+A process is started by the kernel, which knows the names; this module knows one process at a time. Its states are a table.
+"""
+
+import asyncio
+import enum
+import fcntl
+import logging
+import os
+import re
+import struct
+import termios
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
+from papa_dbus.service.sockets import HostedSocket
+from papa_dbus.service.spawn import (
+    DEFAULT_UMASK,
+    Child,
+    Launch,
+    environment,
+    identify,
+    plan_descriptors,
+    working_directory,
+)
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec
+
+log = logging.getLogger(__name__)
+
+#: Puts a process that stands at its gate into a unit of its own: PID and name in, the unit's name out, or None.
+Placement = Callable[[int, str], Awaitable[str | None]]
+
+_SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
+_BURST = 8  # chunks that one pipe may fill before others have their turn
+
+
+class State(enum.Enum):
+    """Where a process is in its life."""
+
+    RUNNING = "running"
+    ENDING = "ending"  # it has ended; what it wrote before is still being read
+    ENDED = "ended"
+    GONE = "gone"
+
+
+_NEXT = {
+    State.RUNNING: {State.ENDING},
+    State.ENDING: {State.ENDED},
+    State.ENDED: {State.GONE},
+    State.GONE: set[State](),
+}
+
+
+class HostedProcess:
+    """A process that the kernel holds, from its first instruction until its end has been acknowledged.
+
+    ``on_end`` is called once, when its end has been noted; ``on_loose`` whenever something that held it may be gone.
+    """
+
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        launch: Launch,
+        child: Child,
+        pipes: Mapping[Stream, int],
+        unit: str | None,
+        hooks: "Hooks",
+    ) -> None:
+        self.spec = spec
+        self.pid = child.pid
+        self.pidfd = child.pidfd
+        self.unit = unit
+        self.started = now()
+        self.state = State.RUNNING
+        self.exit_code: int | None = None
+        self.removed = False
+        self.log = OutputLog(spec.bufsize if pipes else 0, self._on_room)
+        self._identity = launch.identity
+        self._working_dir = launch.working_dir
+        self._hooks = hooks
+        self._pipes = dict(pipes)
+        self._unread_at_exit: dict[Stream, int] = {}
+        self._paused = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.pidfd, self.poll)
+        self._listen()
+
+    # ------------------------------------------------------------------ output
+
+    def _listen(self) -> None:
+        for stream, fd in self._pipes.items():
+            self._loop.add_reader(fd, self._read, stream)
+
+    def _room(self) -> int:
+        """Bytes that may be read now: with ``overflow=block`` what is free, else always a chunk."""
+        if self.spec.overflow == "block" and not self.removed and self.log.consumers:
+            return min(CHUNK, self.log.capacity - self.log.held)
+        return CHUNK
+
+    def _read(self, stream: Stream) -> None:
+        for _ in range(_BURST):
+            most = self._room()
+            if most <= 0:
+                self._pause()
+                return
+            size = self.log.fill(self._pipes[stream], stream, most)
+            if size == 0:
+                self._close_pipe(stream)
+            if self._unread_at_exit:
+                self._note_read(stream, size)
+            if size is None or size < most:
+                return
+
+    def _pause(self) -> None:
+        self._paused = True
+        for fd in self._pipes.values():
+            self._loop.remove_reader(fd)
+
+    def _on_room(self) -> None:
+        """Something has left the log, or its consumers have: go on where reading was held up."""
+        if self._paused and self._room() > 0:
+            self._paused = False
+            self._listen()
+        self._hooks.on_loose(self)
+
+    def _close_pipe(self, stream: Stream) -> None:
+        fd = self._pipes.pop(stream)
+        self._loop.remove_reader(fd)
+        os.close(fd)
+        if not self._pipes:
+            self._hooks.on_loose(self)
+
+    # --------------------------------------------------------------------- end
+
+    def poll(self) -> None:
+        """Notice the process's end, if it has ended."""
+        if self.state is not State.RUNNING:
+            return
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+        if result is None:
+            return
+        self._loop.remove_reader(self.pidfd)
+        self.exit_code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        self._ended_at = now()
+        self._move(State.ENDING)
+        self._unread_at_exit = {stream: _readable(fd) for stream, fd in self._pipes.items()}
+        for stream in list(self._pipes):
+            # What is in a pipe now was written before the end; a descendant may write on for ever.
+            if self._unread_at_exit.get(stream) and not self._paused:
+                self._read(stream)
+        self._finish_if_read()
+
+    def _note_read(self, stream: Stream, size: int | None) -> None:
+        left = self._unread_at_exit.get(stream, 0) - (size or 0)
+        self._unread_at_exit[stream] = max(0, left) if size else 0
+        self._finish_if_read()
+
+    def _finish_if_read(self) -> None:
+        if self.state is State.ENDING and not any(self._unread_at_exit.values()):
+            self._unread_at_exit.clear()
+            self.log.end(self.exit_code, self._ended_at)
+            self._move(State.ENDED)
+            self._hooks.on_end(self)
+            self._hooks.on_loose(self)
+
+    def _move(self, state: State) -> None:
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"process '{self.spec.name}' cannot go from {self.state} to {state}")
+        self.state = state
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.state is State.RUNNING
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether it has ended and nobody can want anything of it any more."""
+        if self.state is not State.ENDED:
+            return False
+        if self.removed:
+            return True
+        return self.log.exit_acknowledged and not self.log.held and not self._pipes
+
+    # ------------------------------------------------------------------- hands
+
+    def forget_output(self) -> None:
+        """Keep nothing more of it; what it still writes is read and thrown away, so that it can go on."""
+        self.removed = True
+        self.log.forget()
+        self._on_room()
+
+    def duplicate_pidfd(self) -> int:
+        """A pidfd for a client. Raises NotFound once the process has ended."""
+        if not self.running:
+            raise NotFound(f"process '{self.spec.name}' has ended")
+        return os.dup(self.pidfd)
+
+    def keep_output(self) -> None:
+        """Keep output again, after forget_output(): the process has been asked for anew."""
+        if self.removed:
+            self.removed = False
+            self.log.resume(self.spec.bufsize if self._pipes else 0)
+
+    def dispose(self) -> None:
+        """Give back what it holds. A descendant that still writes is read until it closes the pipe."""
+        self._move(State.GONE)
+        os.close(self.pidfd)
+        if self._pipes:
+            log.info("process '%s' (PID %d): a descendant holds its output open; what it writes is no longer kept",
+                     self.spec.name, self.pid)
+        self.forget_output()
+
+    def info(self) -> ProcessInfo:
+        """What a client may know."""
+        spec, log_ = self.spec, self.log
+        return ProcessInfo(
+            name=spec.name,
+            pid=self.pid,
+            running=self.running,
+            started=self.started,
+            args=spec.command,
+            uid=self._identity.uid,
+            gid=self._identity.gid,
+            working_dir=self._working_dir,
+            exit_code=self.exit_code,
+            bufsize=spec.bufsize,
+            buffered=log_.held,
+            dropped=log_.dropped,
+            last_seq=log_.last_seq,
+            unit=self.unit,
+            as_user=spec.uid is not None,
+            as_group=spec.gid is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the kernel wants to hear of a process."""
+
+    on_end: Callable[[HostedProcess], None]
+    on_loose: Callable[[HostedProcess], None]
+
+
+async def start(
+    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], place: Placement, hooks: Hooks
+) -> HostedProcess:
+    """Start a process. After an error nothing of it is left.
+
+    Raises InvalidArgs (no such user, a bad reference), NotFound (no such socket), Spawn and Limit.
+    """
+    with ExitStack() as ours, ExitStack() as pipes_read:
+        try:
+            launch, pipes = _prepare(spec, sockets, ours)
+            for fd in pipes.values():
+                pipes_read.callback(os.close, fd)
+        except OSError as error:
+            raise Limit(f"process '{spec.name}': {error.strerror}") from None
+        child = Child(launch)
+        try:
+            unit = await place(child.pid, spec.name)
+        except BaseException:
+            child.cancel()
+            raise
+        try:
+            await child.execute()
+        except Spawn as error:
+            raise Spawn(f"process '{spec.name}': {error}") from None
+        pipes_read.pop_all()
+    return HostedProcess(spec, launch, child, pipes, unit, hooks)
+
+
+def _prepare(
+    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], ours: ExitStack
+) -> tuple[Launch, dict[Stream, int]]:
+    """All that the child needs, and the read ends of its pipes; ``ours`` closes what only the child keeps."""
+    identity = identify(spec)
+    references = [_hosted(sockets, name) for name in _referenced(spec)]
+    passed = [_hosted(sockets, name) for name in spec.sockets]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    ours.callback(os.close, null)
+    pipes: dict[Stream, int] = {}
+    out = err = null
+    if spec.bufsize and spec.stdout == "pipe":
+        pipes["out"], out = _pipe(ours)
+    if spec.stderr == "stdout":
+        err = out
+    elif spec.bufsize and spec.stderr == "pipe":
+        pipes["err"], err = _pipe(ours)
+    plan, numbers = plan_descriptors(
+        out,
+        err,
+        null,
+        [ours.enter_context(sock.for_process()) for sock in passed],
+        {sock.spec.name: (sock.fileno, ours.enter_context(sock.for_process())) for sock in references},
+    )
+    launch = Launch(
+        argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
+        env=environment(spec, identity),
+        identity=identity,
+        working_dir=working_directory(spec, identity),
+        umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
+        rlimits=spec.rlimits,
+        descriptors=plan,
+        listen_fds=len(passed),
+    )
+    return launch, pipes
+
+
+def _pipe(ours: ExitStack) -> tuple[int, int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, write)
+    os.set_blocking(read, False)
+    return read, write
+
+
+def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
+    if name not in sockets:
+        raise NotFound(f"socket '{name}' is not there")
+    return sockets[name]
+
+
+def _referenced(spec: ProcessSpec) -> list[str]:
+    """The sockets that the command names by file number. Raises InvalidArgs for a reference that is none."""
+    names: dict[str, None] = {}
+    for arg in spec.command:
+        if _SOCKET_REFERENCE.sub("", arg).find("$(socket.") >= 0:
+            raise InvalidArgs(f"command: {arg!r}: a reference is written $(socket.NAME.fileno) or $(socket.NAME.port)")
+        for found in _SOCKET_REFERENCE.finditer(arg):
+            if found["part"] not in ("fileno", "port"):
+                raise InvalidArgs(f"command: {found[0]!r}: after the name comes .fileno or .port")
+            if found["part"] == "fileno":
+                names[found["name"]] = None
+    return list(names)
+
+
+def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, HostedSocket]) -> str:
+    def value(found: re.Match[str]) -> str:
+        if found["part"] == "fileno":
+            return str(numbers[found["name"]])
+        port = _hosted(sockets, found["name"]).port
+        if port is None:
+            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port")
+        return str(port)
+
+    return _SOCKET_REFERENCE.sub(value, arg)
+
+
+def _readable(fd: int) -> int:
+    """Bytes that a pipe holds now (FIONREAD, pipe(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])

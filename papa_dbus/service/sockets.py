@@ -1,0 +1,249 @@
+"""Hosted sockets: bound, listening where they can, held for the processes that will serve on them.
+
+Knows Linux's sockets and nothing of names, processes or clients.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from papa_dbus.errors import Bind, Limit
+from papa_dbus.service import limits
+from papa_dbus.service.specs import SocketInfo, SocketSpec
+
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
+_TYPES = {
+    "stream": socket.SOCK_STREAM,
+    "dgram": socket.SOCK_DGRAM,
+    "seqpacket": socket.SOCK_SEQPACKET,
+    "raw": socket.SOCK_RAW,
+    "rdm": socket.SOCK_RDM,
+}
+_LISTENING = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+
+_Address = str | tuple[str, int] | tuple[str, int, int, int]
+
+
+class HostedSocket:
+    """A socket that the kernel holds."""
+
+    def __init__(self, spec: SocketSpec, sock: socket.socket, address: _Address) -> None:
+        self.spec = spec
+        self._sock = sock
+        self._address = address
+        self._file = _file_identity(spec.path) if spec.path is not None else None
+
+    @property
+    def fileno(self) -> int:
+        """papad's own descriptor."""
+        return self._sock.fileno()
+
+    @property
+    def port(self) -> int | None:
+        """The port that is bound, None for a Unix socket."""
+        if self.spec.family == "unix":
+            return None
+        return int(self._sock.getsockname()[1])
+
+    def info(self) -> SocketInfo:
+        """What a client may know."""
+        spec = self.spec
+        return SocketInfo(
+            name=spec.name,
+            family=spec.family,
+            type=spec.type,
+            backlog=spec.backlog,
+            fileno=self.fileno,
+            host=spec.host,
+            port=self.port,
+            path=spec.path,
+            umask=spec.umask,
+            interface=spec.interface,
+            reuseport=spec.reuseport,
+        )
+
+    def duplicate(self) -> int:
+        """A descriptor of the same socket, for a client."""
+        return os.dup(self.fileno)
+
+    def for_process(self) -> socket.socket:
+        """The socket that one process gets: this one, or with ``reuseport`` a new one on the same port.
+
+        The caller closes it once the process has it.
+        """
+        if not self.spec.reuseport:
+            return self._sock.dup()
+        address = _with_port(self._address, self.port or 0)
+        sock = _bound(self.spec, address)
+        if sock.type in _LISTENING:
+            sock.listen(self.spec.backlog)
+        return sock
+
+    def close(self) -> None:
+        """Let the socket go, and its file where the file is still its own."""
+        self._sock.close()
+        path = self.spec.path
+        if path is not None and self._file == _file_identity(path):
+            os.unlink(path)
+
+
+async def open_socket(spec: SocketSpec) -> HostedSocket:
+    """Bind a socket. Raises Bind with what Linux says, Limit where there is no descriptor left."""
+    address = await _resolve(spec)
+    sock = _bound_unix(spec, str(spec.path)) if spec.family == "unix" else _bound(spec, address)
+    try:
+        if spec.reuseport:
+            _stand_aside(sock)
+        elif sock.type in _LISTENING:
+            sock.listen(spec.backlog)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(spec, error) from None
+    return HostedSocket(spec, sock, address)
+
+
+def _bound(spec: SocketSpec, address: _Address) -> socket.socket:
+    sock = _new_socket(spec)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if spec.reuseport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if spec.interface is not None:
+            _bind_to_device(sock, spec.interface)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(spec, error) from None
+    except Bind:
+        sock.close()
+        raise
+    return sock
+
+
+def _bound_unix(spec: SocketSpec, path: str) -> socket.socket:
+    sock = _new_socket(spec)
+    try:
+        _clear_leftover(path, sock.type)
+        with _umask(spec.umask):
+            sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(spec, error) from None
+    except Bind:
+        sock.close()
+        raise
+    return sock
+
+
+def _new_socket(spec: SocketSpec) -> socket.socket:
+    # A raw socket without a protocol is none (raw(7)).
+    protocol = socket.IPPROTO_RAW if spec.type == "raw" else 0
+    try:
+        return socket.socket(_FAMILIES[spec.family], _TYPES[spec.type], protocol)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}") from None
+        raise Bind(f"socket '{spec.name}': Linux has no {spec.family} {spec.type} socket: {error.strerror}") from None
+
+
+def _bind_to_device(sock: socket.socket, interface: str) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+    except OSError as error:
+        raise Bind(f"option 'interface': {interface}: {error.strerror}") from None
+
+
+def _stand_aside(sock: socket.socket) -> None:
+    """Keep a shared port without taking what is meant for the processes on it.
+
+    A stream socket that does not listen gets nothing. A datagram socket is connected to nowhere: Linux leaves connected
+    sockets out when it chooses among those of a port (reuseport_select_sock, since 5.4).
+    """
+    if sock.type == socket.SOCK_DGRAM:
+        host = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+        address = sock.getsockname()
+        sock.connect((host, address[1], *address[2:]))
+
+
+def _clear_leftover(path: str, kind: socket.SocketKind) -> None:
+    """Remove a socket file that nobody listens on. Raises Bind where somebody does, or where it is something else."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Bind(f"option 'path': {path} is there and is no socket")
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        result = probe.connect_ex(path)
+    if result == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif result != errno.ENOENT:
+        raise Bind(f"option 'path': {path} is in use: somebody listens on it")
+
+
+@contextmanager
+def _umask(mask: int | None) -> Iterator[None]:
+    if mask is None:
+        yield
+        return
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+async def _resolve(spec: SocketSpec) -> _Address:
+    """The address to bind. A host that is a name is looked up outside the loop: it may take seconds."""
+    if spec.family == "unix":
+        return str(spec.path)
+    family, host, port = _FAMILIES[spec.family], str(spec.host), spec.port or 0
+    try:
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        return await _look_up(spec, host, port, family)
+    return _address(found[0][4])
+
+
+def _address(found: tuple[object, ...]) -> _Address:
+    """getaddrinfo's address of the family that was asked for."""
+    return found  # type: ignore[return-value]
+
+
+async def _look_up(spec: SocketSpec, host: str, port: int, family: int) -> _Address:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limits.RESOLVE_TIMEOUT):
+            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            return _address(found[0][4])
+    except TimeoutError:
+        raise Bind(f"option 'host': {host!r} was not resolved in {limits.RESOLVE_TIMEOUT:.0f} s") from None
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Bind(f"option 'host': {host!r} is no {spec.family} address: {reason}") from None
+
+
+def _with_port(address: _Address, port: int) -> _Address:
+    if isinstance(address, str):
+        return address
+    return _address((address[0], port, *address[2:]))
+
+
+def _bind_error(spec: SocketSpec, error: OSError) -> Bind | Limit:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}")
+    where = spec.path if spec.family == "unix" else f"{spec.host} port {spec.port}"
+    return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}")
+
+
+def _file_identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

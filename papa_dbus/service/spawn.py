@@ -1,0 +1,285 @@
+"""From a request to a running program: fork, what the child does before it executes, and what it says if it cannot.
+
+The child stands at a gate until the kernel has stored and placed it. If papad dies first, the gate closes and the child
+ends without having run anything. Knows nothing of registries, output or clients.
+"""
+
+import asyncio
+import errno
+import fcntl
+import gc
+import grp
+import os
+import pwd
+import resource
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from papa_dbus.errors import InvalidArgs, Limit, Spawn
+from papa_dbus.service import limits
+from papa_dbus.service.specs import RLIM_INFINITY, RLIMITS, ProcessSpec
+
+#: The PATH that systemd gives to services, systemd.exec(5).
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_UMASK = 0o022
+#: The limit papad was started with. It raises its own; its children get this one, since select(2) ends at 1024.
+_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process runs as. ``groups`` None: papad's own, unchanged."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] | None
+    user: str
+    home: str
+
+
+def identify(spec: ProcessSpec) -> Identity:
+    """The user and groups that were asked for. Raises InvalidArgs where there is no such user or group."""
+    entry = _user(spec.uid)
+    gid = _gid(spec.gid)
+    if gid is None:
+        if entry is None:
+            raise InvalidArgs(f"option 'uid': there is no user {spec.uid}, so its group must be given as 'gid'")
+        gid = os.getgid() if spec.uid is None else entry.pw_gid
+    if entry is None:
+        return Identity(int(spec.uid or 0), gid, (gid,), str(spec.uid), "/")
+    changed = spec.uid is not None or spec.gid is not None
+    groups = tuple(os.getgrouplist(entry.pw_name, gid)) if changed and os.geteuid() == 0 else None
+    return Identity(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
+
+
+def _user(uid: str | int | None) -> pwd.struct_passwd | None:
+    try:
+        if isinstance(uid, str):
+            return pwd.getpwnam(uid)
+        return pwd.getpwuid(os.geteuid() if uid is None else uid)
+    except KeyError:
+        if isinstance(uid, str):
+            raise InvalidArgs(f"option 'uid': there is no user {uid!r}") from None
+        return None
+
+
+def _gid(gid: str | int | None) -> int | None:
+    if not isinstance(gid, str):
+        return gid
+    try:
+        return grp.getgrnam(gid).gr_gid
+    except KeyError:
+        raise InvalidArgs(f"option 'gid': there is no group {gid!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that the child needs. ``descriptors``: its number in the child, and papad's descriptor."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    identity: Identity
+    working_dir: str
+    umask: int
+    rlimits: Mapping[str, int]
+    descriptors: Mapping[int, int]
+    listen_fds: int
+
+
+def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
+    """What was asked for, or a login-like minimum as systemd gives it (systemd.exec(5))."""
+    if spec.env is not None:
+        return dict(spec.env)
+    return {
+        "PATH": _DEFAULT_PATH,
+        "HOME": identity.home,
+        "USER": identity.user,
+        "LOGNAME": identity.user,
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+
+
+def working_directory(spec: ProcessSpec, identity: Identity) -> str:
+    """What was asked for, or the user's home where there is one."""
+    if spec.working_dir is not None:
+        return spec.working_dir
+    return identity.home if os.path.isdir(identity.home) else "/"
+
+
+class Child:
+    """A forked process at the gate, before it has executed its program."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        gate, self._gate = os.pipe()
+        self._status, status = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self.pid = _fork()
+            if self.pid == 0:
+                _become(launch, gate, status)
+        except OSError as error:
+            os.close(self._gate)
+            os.close(self._status)
+            raise Limit(f"cannot fork: {error.strerror}") from None
+        finally:
+            os.close(gate)
+            os.close(status)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            self._give_up()
+            raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
+
+    def _give_up(self) -> None:
+        os.close(self._gate)
+        os.close(self._status)
+        os.waitpid(self.pid, 0)
+
+    async def execute(self) -> None:
+        """Open the gate. Raises Spawn, with everything cleaned up, where the program cannot be executed."""
+        os.write(self._gate, b"x")
+        os.close(self._gate)
+        loop = asyncio.get_running_loop()
+        said: asyncio.Future[bytes] = loop.create_future()
+        loop.add_reader(self._status, _hear, self._status, said)
+        try:
+            async with asyncio.timeout(limits.START_TIMEOUT):
+                failure = await said
+        except TimeoutError:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            failure = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
+        finally:
+            loop.remove_reader(self._status)
+            os.close(self._status)
+        if failure:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            os.close(self.pidfd)
+            raise Spawn(failure.decode("utf-8", "replace"))
+
+    def cancel(self) -> None:
+        """Close the gate: the child ends without having executed anything."""
+        os.close(self.pidfd)
+        self._give_up()
+
+
+def _hear(status: int, said: "asyncio.Future[bytes]") -> None:
+    """What went wrong, or nothing at all: then exec has closed the pipe."""
+    if not said.done():
+        said.set_result(os.read(status, 4096))
+
+
+def _fork() -> int:
+    # What the collector would touch in the child only makes pages to be copied.
+    gc.disable()
+    try:
+        return os.fork()
+    finally:
+        gc.enable()
+
+
+def _become(launch: Launch, gate: int, status: int) -> NoReturn:
+    """The child's way from the fork to its program. Never returns."""
+    doing = "start"
+    try:
+        os.setsid()
+        _reset_signals()
+        gate, status = _place_descriptors(launch.descriptors, gate, status)
+        if not os.read(gate, 1):
+            os._exit(127)
+        doing = "set limits"
+        _reset_oom_score()
+        resource.setrlimit(resource.RLIMIT_NOFILE, _NOFILE)
+        for limit, value in launch.rlimits.items():
+            doing = f"set rlimits {limit} to {value}"
+            _set_limit(limit, value)
+        doing = f"become user {launch.identity.user}"
+        _change_identity(launch.identity)
+        os.umask(launch.umask)
+        doing = f"enter working_dir {launch.working_dir}"
+        os.chdir(launch.working_dir)
+        doing = f"execute {launch.argv[0]}"
+        env = dict(launch.env)
+        if launch.listen_fds:
+            env |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(launch.listen_fds)}
+        os.execvpe(launch.argv[0], list(launch.argv), env)  # noqa: S606 (this is what a process kernel does)
+    except BaseException as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+        os.write(status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
+    os._exit(127)
+
+
+def _reset_signals() -> None:
+    """Give the program the dispositions that a shell would: papad and Python have changed some of them."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _place_descriptors(plan: Mapping[int, int], gate: int, status: int) -> tuple[int, int]:
+    """Put each descriptor at its number, and close all others. Returns where gate and status went.
+
+    Closing cannot be left to exec: a child at its gate would hold the other end of its own and of its siblings' gates.
+    """
+    above = max(plan) + 1
+    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in plan.items()}
+    gate = fcntl.fcntl(gate, fcntl.F_DUPFD_CLOEXEC, above)
+    status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, above)
+    for number, fd in sources.items():
+        os.dup2(fd, number)
+    kept = sorted({*plan, gate, status, resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
+    for below, fd in zip(kept, kept[1:], strict=False):
+        if fd > below + 1:  # close_range(2) would take an empty range for all
+            os.closerange(below + 1, fd)
+    return gate, status
+
+
+def _reset_oom_score() -> None:
+    """papad is spared when memory runs out; what it starts is not (systemd.exec(5), OOMScoreAdjust=)."""
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"0")
+        os.close(fd)
+    except OSError:
+        pass  # lowering it below an inherited one needs CAP_SYS_RESOURCE: then the inherited one stays
+
+
+def _set_limit(limit: str, value: int) -> None:
+    number = resource.RLIM_INFINITY if value == RLIM_INFINITY else value
+    try:
+        resource.setrlimit(RLIMITS[limit], (number, number))
+    except (ValueError, OverflowError) as error:
+        raise OSError(errno.EPERM, str(error)) from None
+
+
+def _change_identity(identity: Identity) -> None:
+    if identity.groups is not None:
+        os.setgroups(identity.groups)
+    if identity.gid != os.getgid():
+        os.setgid(identity.gid)
+    if identity.uid != os.getuid():
+        os.setuid(identity.uid)
+
+
+def plan_descriptors(
+    out: int, err: int, null: int, passed: Sequence[socket.socket], named: Mapping[str, tuple[int, socket.socket]]
+) -> tuple[dict[int, int], dict[str, int]]:
+    """The child's descriptor numbers, and those of the sockets its command names.
+
+    ``passed`` come first, by the LISTEN_FDS protocol. A named one keeps papad's number, as Papa's clients expect,
+    unless that is taken.
+    """
+    plan = {0: null, 1: out, 2: err}
+    for number, sock in enumerate(passed, _LISTEN_FDS_START):
+        plan[number] = sock.fileno()
+    numbers: dict[str, int] = {}
+    for name, (number, sock) in named.items():
+        while number in plan:
+            number = max(plan) + 1
+        plan[number] = sock.fileno()
+        numbers[name] = number
+    return plan, numbers

@@ -1,0 +1,245 @@
+"""What may be asked of the kernel: a socket, a process, a watch, each checked once, when it is made.
+
+Plain data, no I/O. Every fault is InvalidArgs in the words of the one who asked: the option's name and what is wrong.
+"""
+
+import os
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from papa_dbus.errors import InvalidArgs
+from papa_dbus.names import name_fault
+from papa_dbus.service import limits
+
+Family = Literal["inet", "inet6", "unix"]
+SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
+
+FAMILIES = ("inet", "inet6", "unix")
+SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
+RLIMITS = {name[7:].lower(): getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+#: 64 bits of ones mean no limit, as in struct rlimit (getrlimit(2)).
+RLIM_INFINITY = 2**64 - 1
+
+_MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
+_MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise InvalidArgs where a new item may not be called that."""
+    if fault := name_fault(name):
+        raise InvalidArgs(f"{kind} name {name[:60]!r}: {fault}")
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidArgs(f"option '{option}': {value!r} is none of {', '.join(choices)}")
+
+
+def _check_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise InvalidArgs(f"option '{option}': {value} is out of range ({least} to {most})")
+
+
+def _check_umask(value: int | None) -> None:
+    if value is not None and not 0 <= value <= 0o777:
+        raise InvalidArgs(f"option 'umask': {value:#o} is out of range (0 to 0777)")
+
+
+def _check_text(option: str, value: str) -> None:
+    if "\0" in value:
+        raise InvalidArgs(f"option '{option}': a NUL byte is not possible there")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSpec:
+    """A socket to be hosted. ``umask`` is of its file; ``port`` 0 lets Linux choose."""
+
+    name: str
+    family: str = ""
+    type: str = "stream"
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    umask: int | None = None
+    backlog: int = limits.DEFAULT_BACKLOG
+    interface: str | None = None
+    reuseport: bool = False
+
+    def __post_init__(self) -> None:
+        check_name("socket", self.name)
+        if not self.family:
+            object.__setattr__(self, "family", "inet" if self.path is None else "unix")
+        _check_choice("family", self.family, FAMILIES)
+        _check_choice("type", self.type, SOCKET_TYPES)
+        _check_range("backlog", self.backlog, 0, 2**31 - 1)
+        _check_umask(self.umask)
+        if self.family == "unix":
+            self._check_unix()
+        else:
+            self._check_inet()
+
+    def _check_unix(self) -> None:
+        for option in ("host", "port", "interface"):
+            if getattr(self, option) is not None:
+                raise InvalidArgs(f"option '{option}': goes with family inet or inet6, not with unix")
+        if self.reuseport:
+            raise InvalidArgs("option 'reuseport': goes with family inet or inet6, not with unix")
+        if self.type == "raw":
+            raise InvalidArgs("option 'type': Linux has no raw Unix sockets")
+        if self.path is None:
+            raise InvalidArgs("option 'path': a Unix socket needs one")
+        _check_text("path", self.path)
+        if not os.path.isabs(self.path) or self.path.endswith("/"):
+            raise InvalidArgs(f"option 'path': {self.path!r} is not the absolute path of a file")
+        if len(os.fsencode(self.path)) > _MAX_UNIX_PATH:
+            raise InvalidArgs(f"option 'path': a Unix socket's path may have {_MAX_UNIX_PATH} bytes at most")
+
+    def _check_inet(self) -> None:
+        for option in ("path", "umask"):
+            if getattr(self, option) is not None:
+                raise InvalidArgs(f"option '{option}': goes with family unix, not with {self.family}")
+        if self.port is None:
+            object.__setattr__(self, "port", 0)
+        _check_range("port", self.port or 0, 0, 65535)
+        if self.host is not None:
+            _check_text("host", self.host)
+        else:
+            object.__setattr__(self, "host", _default_host(self.family, self.interface))
+        if self.interface is not None:
+            _check_text("interface", self.interface)
+            if not self.interface or len(os.fsencode(self.interface)) > _MAX_INTERFACE:
+                raise InvalidArgs(f"option 'interface': a name of 1 to {_MAX_INTERFACE} bytes is wanted")
+        if self.reuseport and self.type not in ("stream", "dgram"):
+            raise InvalidArgs(f"option 'reuseport': goes with type stream or dgram, not with {self.type}")
+
+    def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
+        """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any)."""
+        return self == other or (self.port == port and replace(self, port=other.port) == other)
+
+
+def _default_host(family: str, interface: str | None) -> str:
+    """Loopback, or every address of an interface where one is named: as Papa 1.0.6 has it."""
+    if family == "inet6":
+        return "::" if interface else "::1"
+    return "0.0.0.0" if interface else "127.0.0.1"  # noqa: S104 (one named interface only)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    working_dir: str | None = None
+    uid: str | int | None = None
+    gid: str | int | None = None
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    umask: int | None = None
+    stdout: str = "pipe"
+    stderr: str = "pipe"
+    bufsize: int = limits.DEFAULT_BUFSIZE
+    overflow: str = "drop"
+    sockets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name("process", self.name)
+        self._check_command()
+        self._check_env()
+        if self.working_dir is not None:
+            _check_text("working_dir", self.working_dir)
+            if not os.path.isabs(self.working_dir):
+                raise InvalidArgs(f"option 'working_dir': {self.working_dir!r} is not an absolute path")
+        for option in ("uid", "gid"):
+            value = getattr(self, option)
+            if isinstance(value, int):
+                _check_range(option, value, 0, 2**32 - 2)  # (uid_t) -1 means none
+        for limit, value in self.rlimits.items():
+            if limit not in RLIMITS:
+                raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(RLIMITS))}")
+            _check_range(f"rlimits {limit}", value, 0, RLIM_INFINITY)
+        _check_umask(self.umask)
+        _check_choice("stdout", self.stdout, ("pipe", "null"))
+        _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
+        _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
+        _check_choice("overflow", self.overflow, ("drop", "block"))
+
+    def _check_command(self) -> None:
+        if not self.command or not self.command[0]:
+            raise InvalidArgs("command: there is no program in it")
+        for arg in self.command:
+            if "\0" in arg:
+                raise InvalidArgs("command: a NUL byte is not possible there")
+        size = sum(len(os.fsencode(arg)) + 1 for arg in self.command)
+        size += sum(len(os.fsencode(k)) + len(os.fsencode(v)) + 2 for k, v in (self.env or {}).items())
+        if size > limits.MAX_COMMAND_BYTES:
+            raise InvalidArgs(
+                f"command: arguments and environment have {size} bytes, {limits.MAX_COMMAND_BYTES} are possible"
+            )
+
+    def _check_env(self) -> None:
+        for key, value in (self.env or {}).items():
+            if not key or "=" in key:
+                raise InvalidArgs(f"option 'env': {key!r} is no name of a variable")
+            _check_text("env", key)
+            _check_text("env", value)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpec:
+    """A subscription to output. ``window``: bytes that may be sent ahead of an acknowledgement."""
+
+    mode: str = "consume"
+    window: int = limits.DEFAULT_WINDOW
+    follow: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, ("consume", "observe"))
+        _check_range("window", self.window, 1, limits.MAX_WINDOW)
+        if self.follow and self.mode != "observe":
+            raise InvalidArgs("option 'follow': goes with mode observe")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketInfo:
+    """A hosted socket as it is. ``fileno`` is papad's own descriptor; None is what does not apply."""
+
+    name: str
+    family: str
+    type: str
+    backlog: int
+    fileno: int
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    umask: int | None = None
+    interface: str | None = None
+    reuseport: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A hosted process as it is: ``started`` in µs of CLOCK_REALTIME, sizes in bytes.
+
+    ``exit_code`` is None while it runs or where it is not known, negative where a signal ended it; ``unit`` is its
+    systemd scope, None where it has none. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
+    """
+
+    name: str
+    pid: int
+    running: bool
+    started: int
+    args: tuple[str, ...]
+    uid: int
+    gid: int
+    working_dir: str
+    exit_code: int | None
+    bufsize: int
+    buffered: int
+    dropped: int
+    last_seq: int
+    unit: str | None
+    as_user: bool = False
+    as_group: bool = False

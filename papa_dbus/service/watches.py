@@ -1,0 +1,263 @@
+"""A client's subscription to output: who is sent what, and how far ahead of its acknowledgements.
+
+A watch has a cursor for each process incarnation it reads. It knows logs and sequence numbers; it knows no protocol.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from papa_dbus.errors import InvalidArgs, NotFound
+from papa_dbus.service.output import Exit, OutputLog, Record
+from papa_dbus.service.specs import WatchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Records of one process, in order."""
+
+    process: str
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Records that were gone before they could be sent; ``bytes`` is their payload."""
+
+    process: str
+    first_seq: int
+    last_seq: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A process's end: ``timestamp`` in µs of CLOCK_REALTIME; ``known`` is false where nobody saw the exit code."""
+
+    process: str
+    seq: int
+    timestamp: int
+    exit_code: int
+    known: bool
+
+
+Event = Output | Dropped | Exited
+
+
+class Cursor:
+    """How far one watch has come in one process's log."""
+
+    __slots__ = (
+        "_exit_sent",
+        "_offset",
+        "_sent",
+        "acknowledged",
+        "acknowledged_offset",
+        "finished",
+        "log",
+        "name",
+        "next_seq",
+        "watch",
+    )
+
+    def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
+        self.watch = watch
+        self.name = name
+        self.log = log
+        self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
+        self.next_seq = self.acknowledged + 1
+        self._offset = self.acknowledged_offset
+        self.finished = False
+        self._exit_sent = False
+        # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
+        self._sent: deque[tuple[int, int, int]] = deque()
+
+    def has_more(self) -> bool:
+        """Whether there is something that has not been sent."""
+        return self.next_seq <= self.log.last_seq
+
+    def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
+        """The next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
+        events: list[Event] = []
+        self._take_gap(events)
+        if not self.has_more():
+            return events, 0
+        records, exit_ = self.log.read(self.next_seq, room, at_least_one)
+        size = 0
+        if records:
+            events.append(Output(self.name, records))
+            for record in records:
+                size += len(record.data)
+                self._sent.append((record.seq, len(record.data), self._offset + size))
+            self.next_seq = records[-1].seq + 1
+            self._offset += size
+        if exit_ is not None and self.next_seq == exit_.seq:
+            self._take_exit(events, exit_)
+        return events, size
+
+    def _take_gap(self, events: list[Event]) -> None:
+        """Say what has left the log unsent. The process's end never leaves it so."""
+        first, exit_ = self.log.first_seq, self.log.exit
+        if self.next_seq >= first:
+            return
+        if exit_ is not None and not self._exit_sent and self.next_seq <= exit_.seq < first:
+            self._drop_to(events, exit_.seq, exit_.offset)
+            self._take_exit(events, exit_)
+        self._drop_to(events, first, self.log.first_offset)
+
+    def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
+        if self.next_seq < seq:
+            events.append(Dropped(self.name, self.next_seq, seq - 1, offset - self._offset))
+            self._sent.append((seq - 1, 0, offset))
+            self.next_seq = seq
+        self._offset = offset
+
+    def _take_exit(self, events: list[Event], exit_: Exit) -> None:
+        known = exit_.code is not None
+        events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
+        self._sent.append((exit_.seq, 0, exit_.offset))
+        self._exit_sent = True
+        self.next_seq = exit_.seq + 1
+
+    def acknowledge(self, seq: int) -> int:
+        """Note that everything up to ``seq`` has been dealt with; returns the bytes this frees in the window."""
+        freed = 0
+        while self._sent and self._sent[0][0] <= seq:
+            self.acknowledged, size, self.acknowledged_offset = self._sent.popleft()
+            freed += size
+        exit_ = self.log.exit
+        if exit_ is not None and self._exit_sent and self.acknowledged >= exit_.seq:
+            self.finished = True
+        return freed
+
+
+class Watch:
+    """One subscription. ``on_ready`` is called when there is something to take, ``on_done`` when it has ended by itself.
+
+    A door takes events whenever it can pass them on; what it took counts against the window until acknowledged.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: WatchSpec,
+        on_ready: Callable[[], None],
+        on_done: Callable[[], None],
+        on_closed: Callable[["Watch"], None],
+    ) -> None:
+        self.number = number
+        self.spec = spec
+        self.closed = False
+        self._on_ready = on_ready
+        self._on_done = on_done
+        self._on_closed = on_closed
+        self._cursors: dict[str, deque[Cursor]] = {}  # by name; a name's earlier process first
+        self._ready: dict[Cursor, None] = {}  # in the order in which they are served
+        self._in_flight = 0
+
+    @property
+    def consumes(self) -> bool:
+        """Whether records wait in the log for this watch."""
+        return self.spec.mode == "consume"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the processes that are being read."""
+        return list(self._cursors)
+
+    def attach(self, name: str, log: OutputLog) -> None:
+        """Begin to read a process, after the name's earlier one where that is still being read."""
+        cursor = Cursor(self, name, log)
+        log.attach(cursor)
+        self._cursors.setdefault(name, deque()).append(cursor)
+        if cursor.has_more():
+            self.mark_ready(cursor)
+
+    def mark_ready(self, cursor: Cursor) -> None:
+        """Called by a log that has got something new."""
+        self._ready[cursor] = None
+        if not self.closed and self._in_flight < self.spec.window:
+            self._on_ready()
+
+    @property
+    def ready(self) -> bool:
+        """Whether take() may have something."""
+        return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
+
+    def take(self, most: int) -> list[Event]:
+        """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now."""
+        events: list[Event] = []
+        room = min(most, self.spec.window - self._in_flight)
+        while room > 0 and self._ready:
+            cursor = next(iter(self._ready))
+            del self._ready[cursor]
+            if cursor is not self._cursors[cursor.name][0]:
+                continue  # its namesake goes first; acknowledging that one's end makes this one ready
+            taken, size = cursor.take(room, at_least_one=not self._in_flight)
+            events += taken
+            self._in_flight += size
+            room -= size
+            if cursor.has_more():
+                self._ready[cursor] = None
+                if not taken:
+                    break  # its next record is larger than the room that is left
+        return events
+
+    def acknowledge(self, up_to: Mapping[str, int]) -> None:
+        """Note what has been dealt with, all of it or, after an error, nothing.
+
+        Raises NotFound for a process that is not watched, InvalidArgs for a number that was not sent yet.
+        """
+        for name, seq in up_to.items():
+            cursors = self._cursors.get(name)
+            if not cursors:
+                raise NotFound(f"watch {self.number} has no process '{name}'")
+            if seq >= cursors[0].next_seq:
+                sent = cursors[0].next_seq - 1
+                raise InvalidArgs(f"process '{name}': {seq} cannot be acknowledged, the last that was sent is {sent}")
+        for name, seq in up_to.items():
+            self._acknowledge(self._cursors[name][0], seq)
+        self._resume()
+
+    def acknowledge_taken(self) -> None:
+        """Note that all that was taken has been dealt with."""
+        for cursors in list(self._cursors.values()):
+            self._acknowledge(cursors[0], cursors[0].next_seq - 1)
+        self._resume()
+
+    def _acknowledge(self, cursor: Cursor, seq: int) -> None:
+        self._in_flight -= cursor.acknowledge(seq)
+        if self.consumes:
+            cursor.log.consumed()
+        if cursor.finished:
+            self._detach(cursor)
+
+    def _detach(self, cursor: Cursor) -> None:
+        cursors = self._cursors[cursor.name]
+        cursors.popleft()
+        self._ready.pop(cursor, None)
+        if not cursors:
+            del self._cursors[cursor.name]
+        elif cursors[0].has_more():
+            self._ready[cursors[0]] = None
+        cursor.log.detach(cursor)
+
+    def _resume(self) -> None:
+        """Go on after an acknowledgement: with what was held back, or to the end."""
+        if self.consumes and not self._cursors and not self.closed:
+            self.close()
+            self._on_done()
+        elif self.ready:
+            self._on_ready()
+
+    def close(self) -> None:
+        """End the watch. What it had not acknowledged is there for the next one."""
+        if self.closed:
+            return
+        self.closed = True
+        self._ready.clear()
+        left = [cursor for cursors in self._cursors.values() for cursor in cursors]
+        self._cursors.clear()
+        for cursor in left:
+            cursor.log.detach(cursor)
+        self._on_closed(self)

@@ -1,0 +1,126 @@
+"""What several folders of tests need: a kernel in the test's own loop, a watch that is read to its end, leak checks."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec, WatchSpec
+from papa_dbus.service.watches import Dropped, Event, Exited, Output
+
+#: Seconds for what takes milliseconds, on a machine that does other things too.
+PATIENCE = 20.0
+
+
+class Reader:
+    """A watch of the kernel that gathers what it gets, and acknowledges unless it is told not to."""
+
+    def __init__(self, kernel: Kernel, patterns: Sequence[str], acknowledge: bool = True, **spec: object) -> None:
+        self.events: list[Event] = []
+        self._acknowledge = acknowledge
+        self._something = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.done = asyncio.Event()
+        self.watch = kernel.watch(patterns, WatchSpec(**spec), self._wake, self._finish)  # type: ignore[arg-type]
+
+    def _wake(self) -> None:
+        self._loop.call_soon(self._take)
+
+    def _finish(self) -> None:
+        self.done.set()
+        self._something.set()
+
+    def _take(self) -> None:
+        if self.watch.closed:
+            return
+        self.events += self.watch.take(1 << 20)
+        self._something.set()
+        if self._acknowledge:
+            self.watch.acknowledge_taken()
+
+    async def until(self, what: str) -> None:
+        """Wait for a text in the output."""
+        while what.encode() not in self.data():
+            await self._next(what)
+
+    async def until_exited(self, count: int = 1) -> None:
+        """Wait for so many ends."""
+        while len(self.ends) < count:
+            await self._next("an end")
+
+    async def _next(self, what: str) -> None:
+        self._something.clear()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._something.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {what} came: {self.events}") from None
+
+    def data(self, stream: str = "", name: str = "") -> bytes:
+        """All output so far, of one stream and one process where they are named."""
+        return b"".join(
+            record.data
+            for event in self.events
+            if isinstance(event, Output) and name in ("", event.process)
+            for record in event.records
+            if stream in ("", record.stream)
+        )
+
+    @property
+    def ends(self) -> list[Exited]:
+        """The ends so far."""
+        return [event for event in self.events if isinstance(event, Exited)]
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that were reported as dropped."""
+        return sum(event.bytes for event in self.events if isinstance(event, Dropped))
+
+
+async def run(kernel: Kernel, *command: str, name: str = "p", **options: object) -> ProcessInfo:
+    """Make a process."""
+    return await kernel.make_process(ProcessSpec(name, command, **options))  # type: ignore[arg-type]
+
+
+async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: object) -> str:
+    """Run a process to its end, read it and return what it printed."""
+    await run(kernel, *command, name=name, **options)
+    reader = Reader(kernel, [name])
+    await reader.until_exited()
+    return reader.data().decode()
+
+
+def descriptors() -> dict[str, str]:
+    """This process's open descriptors, and what they are."""
+    found = {}
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            found[fd.name] = str(fd.readlink())
+        except OSError:
+            continue  # the listing's own
+    return found
+
+
+def children() -> set[int]:
+    """This process's children, zombies included."""
+    pids = set()
+    for task in Path("/proc/self/task").iterdir():
+        pids |= {int(pid) for pid in (task / "children").read_text().split()}
+    return pids
+
+
+def cgroup_of(pid: int) -> str:
+    """The unified control group of a process."""
+    return next(
+        line.removeprefix("0::") for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line[:3] == "0::"
+    )
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, be it a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,36 @@
+"""A kernel in the test's own loop; what it leaves behind fails the test."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from papa_dbus.service.kernel import Kernel
+from tests.support import children, descriptors
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    """A kernel without systemd; afterwards every process of it is killed, and nothing of it may be left."""
+    before = descriptors()
+    kernel = Kernel()
+    yield kernel
+    for pid in children():
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    for info in kernel.list_processes():
+        kernel._processes[info.name].poll()
+    if kernel.process_count:
+        kernel.remove_processes(["*"])
+    if kernel.socket_count:
+        kernel.remove_sockets(["*"])
+    for process in list(kernel._retired):
+        process.poll()
+    for watch in list(kernel._watches.values()):
+        watch.close()
+    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
+    assert not children()
+    assert not kernel._processes
+    assert not kernel._retired
+    assert not [what for what in left.values() if "pipe" not in what], left

@@ -1,0 +1,517 @@
+"""Hosted processes, real ones: what they get, what is kept of them, how they end."""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from tests.support import Reader, alive, children, output_of, run
+
+DUMP = "import sys, json; json.dump(sys.argv[1:], sys.stdout)"
+
+
+# ------------------------------------------------------------------ what it gets
+
+
+@pytest.mark.parametrize(
+    "args", [[""], [" a", "a ", "a  b"], ["a\nb", "\n"], ["a=b", "--x=y"], ["\\", "a\\"], ["$(x)", "'", '"'], ["ü€"]]
+)
+async def test_defect_21_arguments_arrive_as_given(kernel: Kernel, args: list[str]) -> None:
+    said = await output_of(kernel, sys.executable, "-c", DUMP, *args)
+    assert json.loads(said) == args
+
+
+async def test_defect_22_every_socket_reference_is_replaced(kernel: Kernel) -> None:
+    one = await kernel.make_socket(SocketSpec("one"))
+    two = await kernel.make_socket(SocketSpec("b.two"))
+    said = await output_of(
+        kernel, "echo", "$(socket.one.port)+$(socket.one.port)=$(socket.b.two.fileno)/$(socket.b.two.port)"
+    )
+    assert said == f"{one.port}+{one.port}={two.fileno}/{two.port}\n"
+
+
+@pytest.mark.parametrize(
+    ("arg", "error"),
+    [
+        ("$(socket.none.port)", NotFound),
+        ("$(socket.one)", InvalidArgs),
+        ("$(socket.one.path)", InvalidArgs),
+        ("$(socket.one.port", InvalidArgs),
+        ("$(socket.file.port)", InvalidArgs),
+    ],
+)
+async def test_bad_socket_references(kernel: Kernel, tmp_path: Path, arg: str, error: type[Exception]) -> None:
+    await kernel.make_socket(SocketSpec("one"))
+    await kernel.make_socket(SocketSpec("file", path=str(tmp_path / "s")))
+    with pytest.raises(error, match="socket"):
+        await run(kernel, "echo", arg)
+    assert kernel.process_count == 0
+
+
+async def test_defect_11_a_child_inherits_what_its_command_names_and_nothing_else(kernel: Kernel) -> None:
+    await kernel.make_socket(SocketSpec("other"))
+    mine = await kernel.make_socket(SocketSpec("mine"))
+    await run(kernel, "sleep", "60", name="bystander")
+    script = "import os; print(sorted(int(f) for f in os.listdir('/proc/self/fd')))"
+    said = await output_of(kernel, sys.executable, "-c", script, "$(socket.mine.fileno)")
+    got = set(json.loads(said))
+    assert got >= {0, 1, 2, mine.fileno}
+    assert len(got) == 5, "the fifth is the listing's own"
+
+
+async def test_listen_fds_protocol(kernel: Kernel) -> None:
+    sockets = [await kernel.make_socket(SocketSpec(name)) for name in ("a", "b")]
+    script = (
+        "import os, socket; assert int(os.environ['LISTEN_PID']) == os.getpid(); n = int(os.environ['LISTEN_FDS']);"
+        "print([socket.socket(fileno=3 + i).getsockname()[1] for i in range(n)])"
+    )
+    said = await output_of(kernel, sys.executable, "-c", script, sockets=("b", "a"))
+    assert said == f"[{sockets[1].port}, {sockets[0].port}]\n"
+
+
+async def test_numbers_do_not_collide_with_those_of_listen_fds(kernel: Kernel) -> None:
+    """A socket that papad has at 3 must not be where the protocol puts another one."""
+    made = [await kernel.make_socket(SocketSpec(f"s{n}")) for n in range(8)]
+    low = min(made, key=lambda info: info.fileno)
+    script = "import sys, socket; print(socket.socket(fileno=int(sys.argv[1])).getsockname()[1])"
+    said = await output_of(
+        kernel,
+        sys.executable,
+        "-c",
+        script,
+        f"$(socket.{low.name}.fileno)",
+        sockets=tuple(info.name for info in made if info.name != low.name) * 3,
+    )
+    assert said == f"{low.port}\n"
+
+
+async def test_defect_33_a_login_like_environment(kernel: Kernel) -> None:
+    said = await output_of(kernel, "sh", "-c", "umask; pwd; env -u PWD -u SHLVL -u _ | cut -d= -f1 | sort | tr '\\n' ' '")
+    umask, directory, names = said.splitlines()
+    assert umask == "0022"
+    assert directory == os.path.expanduser("~")  # noqa: PTH111
+    assert names.split() == ["HOME", "LANG", "LOGNAME", "PATH", "USER"]
+
+
+async def test_a_given_environment_is_the_whole_environment(kernel: Kernel) -> None:
+    said = await output_of(kernel, "/usr/bin/env", env={"A": "1", "EMPTY": "", "EQUALS": "a=b", "LINES": "x\ny"})
+    assert sorted(said.splitlines()) == sorted("A=1\nEMPTY=\nEQUALS=a=b\nLINES=x\ny".splitlines())
+
+
+async def test_directory_umask_and_limits(kernel: Kernel, tmp_path: Path) -> None:
+    said = await output_of(
+        kernel,
+        "sh",
+        "-c",
+        "pwd; umask; ulimit -n; ulimit -c",
+        working_dir=str(tmp_path),
+        umask=0o77,
+        rlimits={"nofile": 77, "core": 0},
+    )
+    assert said.splitlines() == [str(tmp_path), "0077", "77", "0"]
+
+
+async def test_the_descriptor_limit_is_the_one_papad_was_started_with(kernel: Kernel) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    try:
+        assert int(await output_of(kernel, "sh", "-c", "ulimit -n")) == before[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_user_and_groups(kernel: Kernel) -> None:
+    assert os.geteuid() == 0, "these tests change users: run them as root"
+    by_name = await output_of(kernel, "id", uid="nobody")
+    by_number = await output_of(kernel, "id", uid=65534)
+    assert by_name == by_number == "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)\n"
+    assert "gid=6(disk)" in await output_of(kernel, "id", uid="nobody", gid="disk")
+    assert "uid=4242 gid=6(disk) groups=6(disk)\n" == await output_of(kernel, "id", uid=4242, gid=6)
+
+
+async def test_supplementary_groups(kernel: Kernel) -> None:
+    groups = os.getgrouplist("www-data", 33)
+    said = await output_of(kernel, "sh", "-c", "id -G", uid="www-data")
+    assert {int(group) for group in said.split()} == set(groups)
+
+
+async def test_its_own_session_and_no_input(kernel: Kernel) -> None:
+    script = "import os, sys; print(os.getsid(0) == os.getpid(), sys.stdin.read() == '', os.ttyname(0) if os.isatty(0) else '')"
+    assert await output_of(kernel, sys.executable, "-c", script) == "True True \n"
+
+
+async def test_signals_are_as_a_shell_would_leave_them(kernel: Kernel) -> None:
+    said = await output_of(kernel, "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
+    assert [line.split()[1] for line in said.splitlines()] == ["0" * 16, "0" * 16]
+
+
+async def test_the_program_is_looked_for_in_its_own_path(kernel: Kernel, tmp_path: Path) -> None:
+    program = tmp_path / "here=and there"
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+    assert await output_of(kernel, program.name, env={"PATH": f"{tmp_path}:/bin"}) == "found\n"
+
+
+# --------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "error", "says"),
+    [
+        (["/nope"], {}, Spawn, "process 'p': cannot execute /nope: No such file or directory"),
+        (["nope"], {}, Spawn, "cannot execute nope: No such file or directory"),
+        (["/etc"], {}, Spawn, "cannot execute /etc: Permission denied"),
+        (["/etc/passwd"], {}, Spawn, "cannot execute /etc/passwd: Permission denied"),
+        (["true"], {"working_dir": "/nope"}, Spawn, "cannot enter working_dir /nope: No such file or directory"),
+        (["true"], {"working_dir": "/etc/passwd"}, Spawn, "working_dir /etc/passwd: Not a directory"),
+        (["true"], {"uid": "nobody", "working_dir": "/root"}, Spawn, "working_dir /root: Permission denied"),
+        (["true"], {"uid": "no-such-user"}, InvalidArgs, "option 'uid': there is no user 'no-such-user'"),
+        (["true"], {"uid": 4242}, InvalidArgs, "there is no user 4242, so its group must be given"),
+        (["true"], {"gid": "no-such-group"}, InvalidArgs, "option 'gid': there is no group 'no-such-group'"),
+        (["true"], {"sockets": ("none",)}, NotFound, "socket 'none' is not there"),
+        (["true", *["x" * 130_000] * 16], {"rlimits": {"stack": 65536}}, Spawn, "Argument list too long"),
+    ],
+)
+async def test_what_cannot_be_started_says_why_and_leaves_nothing(
+    kernel: Kernel, command: list[str], options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=".") as caught:
+        await run(kernel, *command, **options)
+    assert says in str(caught.value)
+    assert kernel.process_count == 0
+    assert not children()
+
+
+async def test_a_limit_above_the_hard_one_is_refused(kernel: Kernel) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = Path("/proc/sys/fs/nr_open").read_text()
+    with pytest.raises(Spawn, match="cannot set rlimits nofile to"):
+        await run(kernel, "true", rlimits={"nofile": int(before) + 1 + hard})
+
+
+# ------------------------------------------------------------- output and the end
+
+
+async def test_both_streams_in_one_sequence(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "for i in 1 2 3; do echo o$i; sleep 0.02; echo e$i >&2; sleep 0.02; done")
+    reader = Reader(kernel, ["p"])
+    await reader.until_exited()
+    assert reader.data("out") == b"o1\no2\no3\n"
+    assert reader.data("err") == b"e1\ne2\ne3\n"
+    assert reader.data() == b"o1\ne1\no2\ne2\no3\ne3\n"
+
+
+async def test_streams_can_be_joined_or_thrown_away(kernel: Kernel) -> None:
+    both = "echo out; echo err >&2"
+    await run(kernel, "sh", "-c", both, name="joined", stderr="stdout")
+    await run(kernel, "sh", "-c", both, name="out", stderr="null")
+    await run(kernel, "sh", "-c", both, name="err", stdout="null")
+    await run(kernel, "sh", "-c", both, name="none", bufsize=0)
+    reader = Reader(kernel, [])
+    await reader.until_exited(4)
+    assert reader.data("out", "joined") == b"out\nerr\n"
+    assert reader.data(name="out") == b"out\n"
+    assert reader.data(name="err") == b"err\n"
+    assert reader.data(name="none") == b""
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9), ("kill -TERM $$", -15)])
+async def test_exit_codes(kernel: Kernel, script: str, code: int) -> None:
+    await run(kernel, "sh", "-c", script)
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until_exited()
+    assert (reader.ends[0].exit_code, reader.ends[0].known) == (code, True)
+    assert kernel.list_processes()[0].exit_code == code
+    reader.watch.acknowledge_taken()
+    assert kernel.list_processes() == []
+
+
+async def test_defect_05_the_end_of_one_stream_does_not_end_the_other(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "exec >&-; sleep 0.1; echo still >&2; sleep 0.1; echo here >&2; exit 3")
+    reader = Reader(kernel, ["p"])
+    await reader.until_exited()
+    assert reader.data("err") == b"still\nhere\n"
+    assert reader.ends[0].exit_code == 3
+
+
+async def test_defect_06_removing_a_process_does_not_kill_it(kernel: Kernel) -> None:
+    info = await run(kernel, sys.executable, "-uc", "import time\nfor i in range(50): print('x' * 4096); time.sleep(0.01)")
+    reader = Reader(kernel, ["p"])
+    await reader.until("x")
+    assert kernel.remove_processes(["p"]) == ["p"]
+    assert kernel.list_processes()[0].running
+    await reader.until_exited()
+    assert reader.ends[0].exit_code == 0
+    assert kernel.list_processes() == []
+    assert not alive(info.pid)
+
+
+async def test_defect_07_a_grandchild_does_not_hide_the_end_and_is_still_heard(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "(sleep 0.3; echo late) & echo early; exit 4")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until_exited()
+    info = kernel.list_processes()[0]
+    assert (info.running, info.exit_code) == (False, 4)
+    await reader.until("late")
+    assert reader.data() == b"early\nlate\n"
+    assert kernel.list_processes()[0].buffered == len(b"early\nlate\n")
+
+
+async def test_a_process_whose_descendant_writes_stays_until_all_is_read(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "(read -t 1 x < /dev/zero; sleep 0.3; echo late) & exit 4")
+    first = Reader(kernel, ["p"])
+    await first.until_exited()
+    await asyncio.wait_for(first.done.wait(), 10)
+    assert kernel.process_count == 1
+    second = Reader(kernel, ["p"])
+    await second.until("late")
+    while kernel.process_count:
+        await asyncio.sleep(0.01)
+
+
+# ----------------------------------------------------------- a name's next process
+
+
+async def test_the_same_request_gives_the_running_process(kernel: Kernel) -> None:
+    first = await run(kernel, "sleep", "60")
+    assert (await run(kernel, "sleep", "60")).pid == first.pid
+    with pytest.raises(Exists, match="process 'p' runs"):
+        await run(kernel, "sleep", "61")
+    with pytest.raises(Exists, match="process 'p' runs"):
+        await run(kernel, "sleep", "60", umask=0)
+
+
+async def test_requests_at_the_same_time_make_one_process(kernel: Kernel) -> None:
+    made = await asyncio.gather(*(run(kernel, "sleep", "60") for _ in range(20)))
+    assert len({info.pid for info in made}) == 1
+    assert len(children()) == 1
+
+
+async def test_a_failed_start_lets_the_next_in_line_try(kernel: Kernel) -> None:
+    results = await asyncio.gather(
+        run(kernel, "/nope"), run(kernel, "/nope"), run(kernel, "sleep", "60"), return_exceptions=True
+    )
+    assert [type(result).__name__ for result in results] == ["Spawn", "Spawn", "ProcessInfo"]
+
+
+async def test_defect_20_an_ended_process_is_never_returned_as_a_success(kernel: Kernel) -> None:
+    """However soon after its end it is asked for again: twenty times killed, twenty times a new PID."""
+    seen = set()
+    for _ in range(20):
+        info = await run(kernel, "sleep", "60")
+        assert info.pid not in seen
+        seen.add(info.pid)
+        os.kill(info.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
+
+
+async def test_an_ended_process_with_unread_output_keeps_its_name(kernel: Kernel) -> None:
+    await run(kernel, "echo", "unread")
+    await asyncio.wait_for(ended(kernel), 10)
+    with pytest.raises(Exists, match=r"process 'p' has ended, and 7 bytes of its output are unread"):
+        await run(kernel, "echo", "unread")
+    kernel.remove_processes(["p"])
+    assert kernel.process_count == 0
+    await run(kernel, "echo", "unread")
+
+
+async def test_a_name_is_free_while_a_consumer_reads_the_old_one_to_its_end(kernel: Kernel) -> None:
+    old = await run(kernel, "sh", "-c", "echo old; exit 1")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until_exited()
+    new = await run(kernel, "sh", "-c", "echo new; exit 2")
+    assert new.pid != old.pid
+    assert [info.pid for info in kernel.list_processes()] == [new.pid]
+    second = Reader(kernel, ["p"])
+    await second.until_exited()
+    assert (second.data(), second.ends[0].exit_code) == (b"new\n", 2)
+    assert (reader.data(), [end.exit_code for end in reader.ends]) == (b"old\n", [1])
+    reader.watch.acknowledge_taken()
+    assert reader.done.is_set()
+    assert not kernel._retired
+
+
+async def test_a_failed_successor_leaves_the_old_one_as_it_was(kernel: Kernel) -> None:
+    await run(kernel, "true")
+    await asyncio.wait_for(ended(kernel), 10)
+    with pytest.raises(Spawn):
+        await run(kernel, "/nope")
+    assert kernel.list_processes()[0].exit_code == 0
+
+
+async def test_a_removed_process_that_is_asked_for_again_is_heard_again(kernel: Kernel) -> None:
+    command = ["sh", "-c", "echo one; read x < $0; echo two; sleep 60"]
+    fifo = f"/tmp/papa-test-{os.getpid()}"
+    os.mkfifo(fifo)
+    try:
+        first = await run(kernel, *command, fifo)
+        await Reader(kernel, ["p"], acknowledge=False).until("one")
+        kernel.remove_processes(["p"])
+        assert (await run(kernel, *command, fifo)).pid == first.pid
+        reader = Reader(kernel, ["p"])
+        Path(fifo).write_text("go\n")
+        await reader.until("two")
+    finally:
+        Path(fifo).unlink()
+
+
+# ------------------------------------------------------------------------ overflow
+
+
+async def test_drop_never_holds_the_child_up(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "head -c 3000000 /dev/zero; echo done >&2", bufsize=100_000)
+    while kernel.list_processes()[0].running:
+        await asyncio.sleep(0.01)
+    info = kernel.list_processes()[0]
+    assert info.buffered <= 100_000
+    assert info.buffered + info.dropped == 3_000_005
+    reader = Reader(kernel, ["p"])
+    await reader.until_exited()
+    assert reader.dropped + len(reader.data()) == 3_000_005
+
+
+async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel) -> None:
+    info = await run(
+        kernel, "sh", "-c", "sleep 0.2; seq 1 400000", bufsize=100_000, overflow="block", name="p", stderr="stdout"
+    )
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until("1\n")
+    while kernel.list_processes()[0].buffered < 90_000:
+        await asyncio.sleep(0.01)
+    assert alive(info.pid)
+    reader._acknowledge = True
+    reader.watch.acknowledge_taken()
+    await reader.until_exited()
+    assert reader.data() == b"".join(b"%d\n" % n for n in range(1, 400_001))
+    assert reader.dropped == 0
+
+
+async def test_block_without_a_consumer_drops(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "seq 1 400000", bufsize=100_000, overflow="block")
+    await asyncio.wait_for(ended(kernel), 10)
+    assert kernel.list_processes()[0].dropped > 0
+
+
+async def test_block_goes_on_when_the_consumer_leaves(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "sleep 0.1; seq 1 400000", bufsize=100_000, overflow="block")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until("1\n")
+    reader.watch.close()
+    await asyncio.wait_for(ended(kernel), 10)
+
+
+async def test_block_shows_the_end_of_a_child_whose_last_output_waits(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "sleep 0.1; head -c 150000 /dev/zero; exit 5", bufsize=100_000, overflow="block")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await asyncio.wait_for(ended(kernel), 10)
+    assert not reader.ends
+    reader._acknowledge = True
+    reader.watch.acknowledge_taken()
+    await reader.until_exited()
+    assert len(reader.data()) == 150_000
+    assert reader.ends[0].exit_code == 5
+
+
+# -------------------------------------------------------------------------- hands
+
+
+async def test_listing_and_removing_by_pid(kernel: Kernel) -> None:
+    info = await run(kernel, "sleep", "60")
+    await run(kernel, "sleep", "60", name="other")
+    assert [found.name for found in kernel.list_processes([str(info.pid)])] == ["p"]
+    assert kernel.remove_processes([str(info.pid)]) == ["p"]
+    with pytest.raises(NotFound, match="process '1' is not there"):
+        kernel.remove_processes(["1"])
+
+
+async def test_a_pidfd_for_a_client(kernel: Kernel) -> None:
+    await run(kernel, "sleep", "60")
+    fd = kernel.open_process("p")
+    signal.pidfd_send_signal(fd, signal.SIGKILL)
+    os.close(fd)
+    await asyncio.wait_for(ended(kernel), 10)
+    with pytest.raises(NotFound, match="has ended"):
+        kernel.open_process("p")
+
+
+async def test_an_empty_list_removes_nothing(kernel: Kernel) -> None:
+    await run(kernel, "sleep", "60")
+    with pytest.raises(InvalidArgs, match="which process"):
+        kernel.remove_processes([])
+    assert kernel.process_count == 1
+
+
+async def test_a_follower_sees_what_is_made_later(kernel: Kernel) -> None:
+    reader = Reader(kernel, ["w.*"], mode="observe", follow=True)
+    await run(kernel, "echo", "one", name="w.1")
+    await run(kernel, "echo", "no", name="x")
+    await run(kernel, "echo", "two", name="w.2")
+    await reader.until_exited(2)
+    assert (reader.data(name="w.1"), reader.data(name="w.2"), reader.data(name="x")) == (b"one\n", b"two\n", b"")
+
+
+async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path) -> None:
+    """The gate holds until the placement is done, and a failed placement runs nothing."""
+    marker = tmp_path / "ran"
+
+    async def place(pid: int, name: str) -> str:
+        assert Path(f"/proc/{pid}").exists()
+        await asyncio.sleep(0.05)
+        assert not marker.exists()
+        return f"papa-{name}.scope"
+
+    async def fail(pid: int, name: str) -> str:
+        raise RuntimeError("no scope")
+
+    kernel.place = fail
+    with pytest.raises(RuntimeError, match="no scope"):
+        await run(kernel, "touch", str(marker))
+    assert not children()
+    kernel.place = place
+    info = await run(kernel, "touch", str(marker))
+    assert info.unit == "papa-p.scope"
+    await Reader(kernel, ["p"]).until_exited()
+    assert marker.exists()
+
+
+async def test_exit_if_idle(kernel: Kernel) -> None:
+    exits = []
+    kernel.on_exit = lambda: exits.append(True)
+    kernel.set_value("v", "1")
+    assert not kernel.exit_if_idle()
+    kernel.remove_values(["v"])
+    await run(kernel, "sleep", "60")
+    assert not kernel.exit_if_idle()
+    os.kill(kernel.list_processes()[0].pid, signal.SIGKILL)
+    await Reader(kernel, ["p"]).until_exited()
+    assert kernel.exit_if_idle()
+    assert exits == [True]
+
+
+async def ended(kernel: Kernel, name: str = "p") -> None:
+    """Wait until a process is listed as ended."""
+    changed = asyncio.Event()
+    kernel.listeners.append(lambda change: changed.set())
+    while any(info.running for info in kernel.list_processes([name])):
+        try:
+            await asyncio.wait_for(changed.wait(), 0.05)
+        except TimeoutError:
+            continue
+        finally:
+            changed.clear()
+
+
+async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:
+    spec = ProcessSpec("p", ("sleep", "60"), env={"A": "1"}, rlimits={"core": 0})
+    first = await kernel.make_process(spec)
+    again = ProcessSpec("p", ("sleep", "60"), env={"A": "1"}, rlimits={"core": 0})
+    assert (await kernel.make_process(again)).pid == first.pid

@@ -145,6 +145,14 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._reading = True
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
+    def _setup_socket(self) -> None:
+        try:
+            super()._setup_socket()
+        except Exception:
+            self._stream.close()
+            self._sock.close()
+            raise
+
     @property
     def writer(self) -> _Writer:
         """What sends the messages."""

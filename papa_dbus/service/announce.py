@@ -46,7 +46,7 @@ class Announcer:
             self._manager("InterfacesRemoved", "oas", [path, [interface]])
             return
         own = self._tree.interfaces(path)
-        if own is None:
+        if not own:
             return
         if change.what == "added":
             self._manager("InterfacesAdded", "oa{sa{sv}}", [path, {interface: self._tree.variants(interface, own[interface])}])
@@ -58,7 +58,7 @@ class Announcer:
         self._timer = None
         counts, self._counts = self._counts, set()
         if counts:
-            own = (self._tree.interfaces(names.OBJECT_PATH) or {})[objects.KERNEL_INTERFACE]
+            own = self._tree.interfaces(names.OBJECT_PATH)[objects.KERNEL_INTERFACE]
             values = {name: own[name] for name in sorted(counts)}
             self._properties(
                 names.OBJECT_PATH, objects.KERNEL_INTERFACE, self._tree.variants(objects.KERNEL_INTERFACE, values)

@@ -145,7 +145,7 @@ class DBusDoor:
 
     def _values(self, call: Message) -> tuple[str, dict[str, Any]]:
         interface = call.body[0]
-        own = self._tree.interfaces(call.path) or {}
+        own = self._tree.interfaces(call.path)
         if interface not in own:
             raise Refused("UnknownInterface", f"{call.path} has no properties of an interface '{interface}'")
         return interface, self._tree.variants(interface, own[interface])
@@ -199,14 +199,10 @@ class DBusDoor:
         task.add_done_callback(self._tasks.discard)
 
     def _find(self, call: Message) -> tuple[objects.Method, Handler]:
-        if self._tree.nodes(call.path) is None:
+        present = self._tree.shown(call.path)
+        if present is None:
             raise Refused("UnknownObject", f"there is no object {call.path}")
-        present = {"org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"}
-        if own := self._tree.interfaces(call.path):
-            present |= {"org.freedesktop.DBus.Properties", *own}
-        if call.path == names.OBJECT_PATH:
-            present.add("org.freedesktop.DBus.ObjectManager")
-        wanted = [call.interface] if call.interface else sorted(present)
+        wanted = [call.interface] if call.interface else present
         if call.interface and call.interface not in present:
             raise Refused("UnknownInterface", f"{call.path} has no interface '{call.interface}'")
         for interface in wanted:

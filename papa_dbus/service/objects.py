@@ -17,6 +17,7 @@ _PACKAGE = Path(__file__).parent.parent
 KERNEL_INTERFACE = names.BUS_NAME
 SOCKET_INTERFACE = f"{names.BUS_NAME}.Socket"
 PROCESS_INTERFACE = f"{names.BUS_NAME}.Process"
+_INTERFACES = {"socket": SOCKET_INTERFACE, "process": PROCESS_INTERFACE}
 
 _HEAD = (
     '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
@@ -142,10 +143,6 @@ def child_path(kind: str, name: str) -> str:
     return f"{names.OBJECT_PATH}/{kind}/{escape(name)}"
 
 
-#: What a path has: its interface's properties by interface name, or None where there is no such object.
-Properties = Callable[[str], Mapping[str, Mapping[str, Any]] | None]
-
-
 class Tree:
     """Where the objects are. ``children`` gives the names of a kind, ``properties`` an object's values now."""
 
@@ -161,18 +158,33 @@ class Tree:
         self._item = properties
         self._kernel = kernel_properties
 
-    def interfaces(self, path: str) -> dict[str, Mapping[str, Any]] | None:
-        """The kernel's own interfaces at a path, with the values of their properties; None: no object there."""
+    def interfaces(self, path: str) -> dict[str, Mapping[str, Any]]:
+        """The kernel's own interfaces at a path, with the values of their properties; none where no object is."""
         if path == names.OBJECT_PATH:
             return {KERNEL_INTERFACE: self._kernel()}
+        kind, name = self._place(path)
+        values = self._item(kind, name) if kind else None
+        return {} if values is None else {_INTERFACES[kind]: values}
+
+    def shown(self, path: str) -> list[str] | None:
+        """The names of all interfaces at a path; None where the path leads nowhere."""
+        everywhere = ["org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"]
+        if path == names.OBJECT_PATH:
+            own = ["org.freedesktop.DBus.Properties", "org.freedesktop.DBus.ObjectManager", KERNEL_INTERFACE]
+            return everywhere + own
+        kind, name = self._place(path)
+        if kind:
+            found = self._item(kind, name) is not None
+            return [*everywhere, "org.freedesktop.DBus.Properties", _INTERFACES[kind]] if found else None
+        return everywhere if self.nodes(path) is not None else None
+
+    def _place(self, path: str) -> tuple[str, str]:
+        """The kind and name that a path means, whether it is there or not; empty where it means none."""
         kind, _, label = path.removeprefix(f"{names.OBJECT_PATH}/").partition("/")
         if kind not in self._children or not path.startswith(f"{names.OBJECT_PATH}/") or not label:
-            return None
+            return "", ""
         name = unescape(label)
-        values = self._item(kind, name)
-        if values is None or escape(name) != label:
-            return None
-        return {SOCKET_INTERFACE if kind == "socket" else PROCESS_INTERFACE: values}
+        return (kind, name) if escape(name) == label else ("", "")
 
     def nodes(self, path: str) -> list[str] | None:
         """The labels of what is below a path; None where the path leads nowhere."""
@@ -182,7 +194,7 @@ class Tree:
             kind = path.removeprefix(f"{names.OBJECT_PATH}/")
             if kind in self._children:
                 return [escape(name) for name in self._children[kind]()]
-            return [] if self.interfaces(path) is not None else None
+            return [] if self.interfaces(path) else None
         prefix = path.rstrip("/") + "/"
         if names.OBJECT_PATH.startswith(prefix):
             return [names.OBJECT_PATH.removeprefix(prefix).partition("/")[0]]
@@ -193,13 +205,7 @@ class Tree:
         nodes = self.nodes(path)
         if nodes is None:
             return None
-        own = self.interfaces(path)
-        shown = ["org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"]
-        if own is not None:
-            shown.append("org.freedesktop.DBus.Properties")
-        if path == names.OBJECT_PATH:
-            shown.append("org.freedesktop.DBus.ObjectManager")
-        shown += own or {}
+        shown = self.shown(path) or []
         parts = [self._contract[name].xml for name in shown] + [f'  <node name="{node}"/>\n' for node in nodes]
         return f"{_HEAD}<node>\n{''.join(parts)}</node>\n"
 
@@ -214,7 +220,7 @@ class Tree:
         for kind, children in self._children.items():
             for name in children():
                 path = child_path(kind, name)
-                own = self.interfaces(path)
-                if own is not None:
-                    objects[path] = {iface: self.variants(iface, values) for iface, values in own.items()}
+                objects[path] = {
+                    interface: self.variants(interface, values) for interface, values in self.interfaces(path).items()
+                }
         return objects

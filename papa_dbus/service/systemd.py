@@ -25,7 +25,10 @@ _MAX_UNIT_NAME = 255  # UNIT_NAME_MAX, systemd.unit(5)
 
 def notify(**fields: str | int) -> None:
     """Tell systemd something, as sd_notify(3) has it; nothing where systemd did not start papad."""
-    daemon.notify("\n".join(f"{key}={value}" for key, value in fields.items()))
+    try:
+        daemon.notify("\n".join(f"{key}={value}" for key, value in fields.items()))
+    except OSError as error:
+        log.debug("systemd cannot be told %s: %s", ", ".join(fields), error)
 
 
 def watchdog_interval() -> float | None:

@@ -1,0 +1,1 @@
+"""The tests. A package, since the original papa installs one of the same name, which would be found instead."""

@@ -1,0 +1,181 @@
+"""A real dbus-daemon, a real papad on it, and a client that speaks D-Bus by the contract."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from papa_dbus.bus import Bus, Message, Variant
+from papa_dbus.names import BUS_NAME, OBJECT_PATH
+from papa_dbus.service.ownbus import OwnBus
+from tests.support import PATIENCE
+
+
+@pytest.fixture
+def bus_address() -> Iterator[str]:
+    """A message bus of the test's own."""
+    bus = OwnBus()
+    yield bus.address
+    bus.close()
+
+
+@dataclass
+class Papad:
+    """A papad that runs as a process, and how to reach it."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    socket: Path
+    log: Path
+
+    def stop(self) -> str:
+        """End it as systemd would; returns what it logged."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+        return self.log.read_text()
+
+
+def start_papad(address: str, path: Path, *arguments: str) -> Papad:
+    """Start papad and wait until it says that it is ready, as systemd does (sd_notify(3))."""
+    log, notify = path.with_suffix(".log"), path.with_suffix(".notify")
+    command = [sys.executable, "-m", "papa_dbus.service", "--bus", address, "--port", "0", "--socket", str(path)]
+    with log.open("wb") as stderr, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(str(notify))
+        ready.settimeout(0.1)
+        process = subprocess.Popen(
+            [*command, *arguments],
+            stderr=stderr,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONDEVMODE": "1", "NOTIFY_SOCKET": str(notify)},
+        )
+        while process.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                if b"READY=1" in ready.recv(4096):
+                    return Papad(process, address, path, log)
+    raise AssertionError(f"papad ended with {process.returncode}: {log.read_text()}")
+
+
+@pytest.fixture
+def papad(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
+    """A papad on a bus of its own; it must end cleanly and log no error."""
+    papad = start_papad(bus_address, tmp_path / "line")
+    yield papad
+    pids = hosted_pids(papad.process.pid)
+    log = papad.stop()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert papad.process.returncode == 0, log
+    for word in ("Traceback", "Warning:", "failed", "internal"):
+        assert word not in log, log
+
+
+def hosted_pids(papad: int) -> list[int]:
+    """The processes that a papad has started."""
+    tasks = Path(f"/proc/{papad}/task")
+    if not tasks.exists():
+        return []
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+class Client:
+    """Calls the kernel's methods and gathers the signals that reach it."""
+
+    def __init__(self, address: str) -> None:
+        self.bus = Bus(address)
+        self.bus.on_signal.append(self._hear)
+        self.signals: list[Message] = []
+        self._something = asyncio.Event()
+
+    def _hear(self, signal: Message) -> None:
+        if signal.path.startswith(OBJECT_PATH):
+            self.signals.append(signal)
+            self._something.set()
+
+    async def call(self, member: str, signature: str = "", *body: Any, interface: str = BUS_NAME, **at: Any) -> Any:
+        """A method's first result, or None."""
+        reply = await self.bus.call(
+            BUS_NAME, at.get("path", OBJECT_PATH), interface, member, signature, body, at.get("timeout", PATIENCE)
+        )
+        if reply.unix_fds:
+            return reply.unix_fds[0]
+        return plain(reply.body[0]) if len(reply.body) == 1 else plain(reply.body) or None
+
+    async def make_process(self, name: str, *command: str, **options: Variant) -> dict[str, Any]:
+        """MakeProcess."""
+        result: dict[str, Any] = await self.call("MakeProcess", "sasa{sv}", name, list(command), options)
+        return result
+
+    async def watch(self, *patterns: str, **options: Variant) -> int:
+        """Watch; the number of the watch."""
+        number: int = (await self.call("Watch", "asa{sv}", list(patterns), options))[0]
+        return number
+
+    def of(self, member: str) -> list[list[Any]]:
+        """The bodies of the signals of one kind."""
+        return [signal.body for signal in self.signals if signal.member == member]
+
+    def output(self, process: str = "", stream: str = "") -> bytes:
+        """What came as Output."""
+        return b"".join(
+            data
+            for _, name, records in self.of("Output")
+            for _, _, kind, data in records
+            if process in ("", name) and stream in ("", kind)
+        )
+
+    async def until(self, member: str, count: int = 1) -> list[list[Any]]:
+        """Wait for so many signals of one kind."""
+        return await self.wait(lambda: self.of(member)[:count] if len(self.of(member)) >= count else None, member)
+
+    async def until_output(self, text: bytes) -> None:
+        """Wait for a text in the output."""
+        await self.wait(lambda: text in self.output(), repr(text))
+
+    async def wait(self, condition: Any, what: str) -> Any:
+        """Wait until a condition holds, looked at after each signal."""
+        while not (result := condition()):
+            self._something.clear()
+            try:
+                await asyncio.wait_for(self._something.wait(), PATIENCE)
+            except TimeoutError:
+                raise AssertionError(f"no {what}: {[(s.member, s.body) for s in self.signals][-10:]}") from None
+        return result
+
+
+def plain(value: Any) -> Any:
+    """A D-Bus value without its variants."""
+    if isinstance(value, Variant):
+        return plain(value.value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+@pytest.fixture
+async def client(papad: Papad) -> AsyncIterator[Client]:
+    """A client of that papad."""
+    client = Client(papad.address)
+    await client.bus.start()
+    yield client
+    await client.bus.close()
+
+
+@pytest.fixture
+async def other(papad: Papad) -> AsyncIterator[Client]:
+    """A second client."""
+    client = Client(papad.address)
+    await client.bus.start()
+    yield client
+    await client.bus.close()

@@ -1,0 +1,113 @@
+"""The message bus goes away and comes back: everything hosted goes on, and the name and its objects return."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.names import OBJECT_PATH
+from tests.bus.conftest import Client, Papad, start_papad
+from tests.support import PATIENCE
+
+
+class Broker:
+    """A dbus-daemon that can be ended and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"unix:path={folder / 'bus'}"
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={self.address}", "--print-address=1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=PATIENCE)
+        (self._folder / "bus").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+def line(papad: Papad, command: str) -> str:
+    """One command by the line protocol's Unix socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(str(papad.socket))
+        sock.sendall(command.encode() + b"\nquit\n")
+        said = b""
+        while chunk := sock.recv(65536):
+            said += chunk
+    return said.decode().split("> ", 1)[1]
+
+
+async def connected(papad: Papad) -> Client:
+    """A client, as soon as the kernel has its name again."""
+    client = Client(papad.address)
+    await client.bus.start()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            owned = await client.bus.call(
+                "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s",
+                ["org.papa.Kernel"],
+            )  # fmt: skip
+            if owned.body[0]:
+                return client
+            await asyncio.sleep(0.05)
+
+
+async def test_the_bus_goes_and_comes_back(broker: Broker, tmp_path: Path) -> None:
+    papad = start_papad(broker.address, tmp_path / "line")
+    client = await connected(papad)
+    fifo = tmp_path / "fifo"
+    script = "import sys\nfor n in range(5000): print(n, flush=True)\nopen(sys.argv[1]).read(); print('end')"
+    await client.make_process("p", sys.executable, "-c", script, str(fifo))
+    subprocess.run(["mkfifo", str(fifo)], check=True)
+    await client.call("MakeSocket", "sa{sv}", "web", {})
+    number = await client.watch("p")
+    await client.until_output(b"100\n")
+    got = client.of("Output")[0][2]
+    await client.call("Acknowledge", "ta{st}", number, {"p": got[-1][0]})
+    broker.stop()
+    assert "running=True" in line(papad, "list processes")
+    assert "port=" in line(papad, "list sockets")
+    broker.start()
+    again = await connected(papad)
+    managed = await again.call("GetManagedObjects", interface="org.freedesktop.DBus.ObjectManager")
+    assert set(managed) == {f"{OBJECT_PATH}/process/p", f"{OBJECT_PATH}/socket/web"}
+    await again.watch("p")
+    fifo.write_text("")
+    await again.until("Exited")
+    first = b"".join(record[3] for record in got)
+    assert (first + again.output()).decode() == "".join(f"{n}\n" for n in range(5000)) + "end\n"
+    await client.bus.close()
+    await again.bus.close()
+    log = papad.stop()
+    assert papad.process.returncode == 0
+    assert "the message bus has gone" in log
+    assert "the message bus is back" in log
+    assert "Traceback" not in log
+
+
+async def test_stopping_while_the_bus_is_away(broker: Broker, tmp_path: Path) -> None:
+    papad = start_papad(broker.address, tmp_path / "line")
+    broker.stop()
+    assert "Papa is home" not in line(papad, "list values")
+    assert "Traceback" not in papad.stop()
+    assert papad.process.returncode == 0
+    broker.start()

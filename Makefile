@@ -1,0 +1,70 @@
+# Every command of the project; `make` alone lists them.
+
+SHELL   := /bin/sh
+PYTHON  ?= /usr/bin/python3
+VENV    ?= .venv
+PORT    ?= 20202
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+# systemd-python is built from source: hence the compiler and the headers.
+PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates
+PACKAGES_TEST := git systemd systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd \
+                 inetutils-telnet iproute2 vagrant
+
+PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
+SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' tools/system
+
+.PHONY: help run test check format install uninstall clean packages-run packages-test
+
+help:
+	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
+	@echo 'make test         every check and every test, the booted systemd included (as root)'
+	@echo 'make check        ruff, its formatter, mypy'
+	@echo 'make format       lets ruff mend what it can'
+	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
+	@echo 'make uninstall    all of it away again; only the group papa stays'
+	@echo 'make clean        removes the virtual environment and the caches'
+
+run: $(VENV)/.ready-run
+	@exec $(VENV)/bin/papad --bus own --port $(PORT)
+
+test: check
+	$(VENV)/bin/pytest
+
+check: $(VENV)/.ready-test
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.ready-test
+	$(VENV)/bin/ruff check --quiet --fix .
+	$(VENV)/bin/ruff format --quiet .
+
+install: packages-run
+	@$(SYSTEM) install
+
+uninstall:
+	@$(SYSTEM) uninstall
+
+clean:
+	rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .vagrant
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+packages-run:
+	@tools/debian-packages $(PACKAGES_RUN)
+
+packages-test: packages-run
+	@tools/debian-packages $(PACKAGES_TEST)
+
+# The project itself is installed in place, so only a change of what it needs is a reason to install again.
+$(VENV)/.ready-run: pyproject.toml | packages-run
+	@echo 'papa: installing Python packages into $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready-run | packages-test
+	@echo 'papa: installing what the tests need into $(VENV)'
+	@$(PIP) --editable '.[test,dev]'
+	@touch $@

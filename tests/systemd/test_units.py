@@ -1,0 +1,98 @@
+"""What the units promise: when the kernel is started again and when not, and what a hosted program does not inherit."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systemd.bed import Bed
+from tests.systemd.test_starting import CALL, CONNECT, is_active
+
+UNITS = "/usr/local/lib/systemd"
+
+
+def show(bed: Bed, name: str, unit: str = "papa.service") -> str:
+    return bed.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
+
+
+def test_the_units_are_sound(bed: Bed) -> None:
+    files = [f"{UNITS}/system/papa.{kind}" for kind in ("service", "socket", "slice")]
+    checked = bed.run(["systemd-analyze", "verify", *files])
+    assert checked.stdout + checked.stderr == ""
+
+
+def test_a_killed_kernel_is_started_again(bed: Bed) -> None:
+    bed.run("systemctl start papa")
+    first, cursor = show(bed, "MainPID"), bed.journal_cursor()
+    bed.run(f"kill -KILL {first}")
+    bed.wait_for_journal("Started papa.service", cursor)
+    assert show(bed, "MainPID") not in ("0", first)
+    assert show(bed, "NRestarts") == "1"
+    assert bed.run(CALL).stdout == "a{ss} 0\n"
+
+
+def test_a_stopped_kernel_stays_stopped_and_leaves_nothing(bed: Bed) -> None:
+    bed.run("systemctl start papa && systemctl stop papa.socket papa.service")
+    assert show(bed, "ActiveState") == "inactive"
+    assert show(bed, "Result") == "success"
+    assert bed.run("test -e /run/papa", check=False).returncode == 1
+
+
+def test_a_kernel_that_left_because_it_was_idle_stays_away(bed: Bed) -> None:
+    bed.run("systemctl start papa")
+    cursor = bed.journal_cursor()
+    assert bed.run([*CALL[:5], "ExitIfIdle"]).stdout == "b true\n"
+    bed.wait_for_journal("papa.service: Deactivated successfully", cursor)
+    assert show(bed, "ActiveState") == "inactive"
+    assert show(bed, "NRestarts") == "0"
+
+
+def test_a_hosted_program_inherits_nothing_of_the_service(machine: Bed) -> None:
+    """What the unit sets for the kernel ends with the kernel: the program has what it would have as a service."""
+    report = (
+        "exec >/tmp/report; ulimit -Sn; umask; cat /proc/self/oom_score_adj; readlink /proc/self/ns/mnt; "
+        "grep -E '^(SigIgn|SigBlk|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; tail -n 1 /proc/self/cgroup; "
+        "ls /proc/$$/fd | tr '\\n' ' '; echo; env | cut -d = -f 1 | sort | tr '\\n' ' '"
+    )
+    machine.run("rm -f /tmp/report && mkfifo /tmp/report")
+    make = ["busctl", "call", "--", *CALL[2:5], "MakeProcess", "sasa{sv}", "report", "3", "/bin/sh", "-c", report, "0"]
+    machine.run(make)
+    files, umask, score, mounts, *status, group, descriptors, environment = machine.run(
+        "timeout 20 cat /tmp/report"
+    ).stdout.splitlines()
+    first = machine.run("readlink /proc/1/ns/mnt; grep CapBnd: /proc/1/status").stdout.splitlines()
+    assert [files, umask, score, mounts] == ["1024", "0022", "0", first[0]]
+    empty = "0" * 16
+    assert status == [f"SigBlk:\t{empty}", f"SigIgn:\t{empty}", first[1], "NoNewPrivs:\t0", "Seccomp:\t0"]
+    assert group == "0::/papa.slice/papa-report.scope"
+    assert descriptors.split() == ["0", "1", "2"]
+    assert set(environment.split()) <= {"HOME", "LANG", "PATH", "PWD", "USER", "LOGNAME", "SHELL", "_"}
+
+
+@pytest.fixture
+def alice(machine: Bed) -> Iterator[str]:
+    """Give a user of the machine who is logged in for good, and so has a user manager and a session bus."""
+    machine.run("useradd --create-home alice && loginctl enable-linger alice && systemctl start user@$(id -u alice)")
+    yield "alice"
+    machine.run("systemctl stop user@$(id -u alice) && loginctl disable-linger alice && userdel --remove alice 2>&1")
+
+
+def test_the_user_units_are_sound(machine: Bed, alice: str) -> None:
+    checked = machine.run(f"systemd-analyze --user verify {UNITS}/user/papa.service {UNITS}/user/papa.socket", alice)
+    assert checked.stdout + checked.stderr == ""
+
+
+def test_a_user_has_a_kernel_of_their_own(machine: Bed, alice: str) -> None:
+    machine.run("systemctl --user start papa", alice)
+    assert 'Status: "0 sockets' in machine.run("systemctl --user status --no-pager papa", alice).stdout
+    assert machine.run(["busctl", "--user", *CALL[1:]], alice).stdout == "a{ss} 0\n"
+    assert not is_active(machine)  # the system's kernel is another
+
+
+def test_a_users_bus_and_socket_start_the_users_kernel(machine: Bed, alice: str) -> None:
+    assert machine.run(["busctl", "--user", *CALL[1:]], alice).stdout == "a{ss} 0\n"
+    machine.run("systemctl --user stop papa.service", alice)
+    connect = re.sub(r"create_connection\(.*?20\);", "socket(socket.AF_UNIX); s.connect(sys.argv[1]);", CONNECT)
+    path = machine.run("echo $XDG_RUNTIME_DIR/papa/line.sock", alice).stdout.strip()
+    assert "> " in machine.run(["python3", "-c", connect, path], alice).stdout
+    assert machine.run("systemctl --user is-active papa", alice).stdout == "active\n"

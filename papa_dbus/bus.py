@@ -1,7 +1,7 @@
 """A dbus-next connection that can be trusted, for the daemon and the client alike.
 
-dbus-next's own writer takes a full socket for the death of the connection, its reader serves one peer for as long as that
-one sends, and a call on a lost connection never returns (DESIGN section 5). Here writing waits, what is queued is bounded by
+dbus-next's own writer takes a full socket for the death of the connection (its issue 153), its reader goes on for as
+long as one peer sends, and a call on a lost connection never returns. Here writing waits, what is queued is bounded by
 not reading on, calls are bounded in time, and a lost connection is made again.
 
 The one module that imports dbus-next: whoever needs its types takes them from here.
@@ -143,6 +143,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._on_call = on_message
         self._on_drained = on_drained
         self._reading = True
+        self._unmarshaller: Any = self._create_unmarshaller()
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     def _setup_socket(self) -> None:
@@ -156,7 +157,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
     @property
     def writer(self) -> _Writer:
         """What sends the messages."""
-        return self._writer  # type: ignore[no-any-return]
+        return self._writer
 
     def _message_reader(self) -> None:
         """Take some messages, so that other connections have their turn; none while the bus takes none of ours."""
@@ -171,7 +172,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                 message = self._unmarshaller.message
                 self._unmarshaller = self._create_unmarshaller()
                 self._on_message(message)
-        except Exception as error:  # whatever it is, the stream cannot be trusted any more
+        except Exception as error:  # noqa: BLE001 (whatever it is, the stream cannot be trusted any more)
             self._finalize(error)
 
     def drained(self) -> None:
@@ -213,7 +214,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
 class Bus:
     """A connection that is made again whenever it is lost.
 
-    ``on_call`` gets every method call; each of ``on_signal`` every signal, and each of ``on_connected`` is awaited after
+    ``on_call`` gets every method call, each of ``on_signal`` every signal; each of ``on_connected`` is awaited after
     each connecting, in order; ``on_lost`` and ``on_drained`` are called.
     """
 
@@ -250,7 +251,7 @@ class Bus:
     async def _connect(self) -> None:
         connection: Connection | None = None
         try:
-            connection = Connection(self.address, self._hear, lambda: self.on_drained())
+            connection = Connection(self.address, self._hear, self._drained)
             async with asyncio.timeout(CALL_TIMEOUT):
                 await connection.connect()
             self._connection = connection
@@ -270,6 +271,9 @@ class Bus:
             return
         for listener in self.on_signal:
             listener(message)
+
+    def _drained(self) -> None:
+        self.on_drained()
 
     def _drop(self, connection: Connection | None) -> None:
         self._connection = None

@@ -186,7 +186,9 @@ class Papad:
         for info in self._kernel.list_processes():
             if info.running:
                 log.warning(
-                    "process '%s' (PID %d) goes on without papad: what it prints from now on is lost", info.name, info.pid
+                    "process '%s' (PID %d) goes on without papad: what it prints from now on is lost",
+                    info.name,
+                    info.pid,
                 )
 
 

@@ -49,7 +49,9 @@ class Announcer:
         if not own:
             return
         if change.what == "added":
-            self._manager("InterfacesAdded", "oa{sa{sv}}", [path, {interface: self._tree.variants(interface, own[interface])}])
+            self._manager(
+                "InterfacesAdded", "oa{sa{sv}}", [path, {interface: self._tree.variants(interface, own[interface])}]
+            )
         else:
             values = {name: own[interface][name] for name in _EACH}
             self._properties(path, interface, self._tree.variants(interface, values))

@@ -185,7 +185,7 @@ class DBusDoor:
         try:
             method, handler = self._find(call)
             result = handler(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
             return
         if isinstance(result, tuple):
@@ -216,7 +216,7 @@ class DBusDoor:
     async def _finish(self, call: Message, method: objects.Method, result: Awaitable[Result]) -> None:
         try:
             self._reply(call, method, await result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
@@ -236,7 +236,10 @@ class DBusDoor:
             name = errors.dbus_name(error)
         else:
             log.error("%s failed", call.member, exc_info=error)
-            name, error = errors.dbus_name(PapaError("")), PapaError("internal error; the journal of papad has the details")
+            name, error = (
+                errors.dbus_name(PapaError("")),
+                PapaError("internal error; the journal of papad has the details"),
+            )
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
             self._bus.send(Message.new_error(call, name, wire.text(str(error))))
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service import limits, processes, sockets
-from papa_dbus.service.processes import HostedProcess, Hooks, Placement, State
+from papa_dbus.service.processes import Hooks, HostedProcess, Placement, State
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.values import Values
@@ -34,7 +34,7 @@ class Change:
     name: str
 
 
-async def no_placement(pid: int, name: str) -> None:  # noqa: ARG001
+async def no_placement(pid: int, name: str) -> None:
     """Leave processes where papad is: for a machine without systemd."""
 
 
@@ -193,8 +193,13 @@ class Kernel:
 
     def _process_ended(self, process: HostedProcess) -> None:
         code = process.exit_code
-        log.info("process '%s' (PID %d) ended with %s", process.spec.name, process.pid, code,
-                 extra={"PAPA_PROCESS": process.spec.name})
+        log.info(
+            "process '%s' (PID %d) ended with %s",
+            process.spec.name,
+            process.pid,
+            code,
+            extra={"PAPA_PROCESS": process.spec.name},
+        )
         if process not in self._retired:
             self._tell("process", "changed", process.spec.name)
 

@@ -123,7 +123,9 @@ def escape(name: str) -> str:
     if not name:
         return "_"
     return "".join(
-        chr(byte) if chr(byte).isascii() and chr(byte).isalnum() and (index or not chr(byte).isdigit()) else f"_{byte:02x}"
+        chr(byte)
+        if chr(byte).isascii() and chr(byte).isalnum() and (index or not chr(byte).isdigit())
+        else f"_{byte:02x}"
         for index, byte in enumerate(name.encode())
     )
 

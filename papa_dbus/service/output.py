@@ -1,8 +1,8 @@
 """A process's output log: its records that nobody has acknowledged yet, in a memory file.
 
-The bytes go from the pipe to the file in one splice(2) and are read back only to be sent, so the file is their only home.
-A record's place in it is its offset in the process's whole output; what has left the log is given back by punching holes.
-Two arrays index the records: the time of each and the offset of its end.
+The bytes go from the pipe to the file in one splice(2) and are read back only to be sent: the file is their only home.
+A record's place in it is its offset in the process's whole output; what has left the log is given back by punching
+holes. Two arrays index the records: the time of each and the offset of its end.
 """
 
 import ctypes

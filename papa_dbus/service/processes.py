@@ -1,6 +1,6 @@
 """Hosted processes: a program, its output pipes, its log and its end.
 
-A process is started by the kernel, which knows the names; this module knows one process at a time. Its states are a table.
+The kernel knows the names; this module knows one process at a time. Its states are a table.
 """
 
 import asyncio
@@ -211,8 +211,11 @@ class HostedProcess:
         self._move(State.GONE)
         os.close(self.pidfd)
         if self._pipes:
-            log.info("process '%s' (PID %d): a descendant holds its output open; what it writes is no longer kept",
-                     self.spec.name, self.pid)
+            log.info(
+                "process '%s' (PID %d): a descendant holds its output open; what it writes is no longer kept",
+                self.spec.name,
+                self.pid,
+            )
         self.forget_output()
 
     def info(self) -> ProcessInfo:

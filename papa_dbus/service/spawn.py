@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
@@ -156,7 +157,7 @@ class Child:
             loop.remove_reader(self._status)
             os.close(self._status)
         if failure:
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)  # noqa: ASYNC222 (it has ended, or been killed)
             os.close(self.pidfd)
             raise Spawn(failure.decode("utf-8", "replace"))
 
@@ -205,8 +206,8 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
         env = dict(launch.env)
         if launch.listen_fds:
             env |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(launch.listen_fds)}
-        os.execvpe(launch.argv[0], list(launch.argv), env)  # noqa: S606 (this is what a process kernel does)
-    except BaseException as error:
+        os.execvpe(launch.argv[0], list(launch.argv), env)
+    except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         os.write(status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
     os._exit(127)
@@ -232,7 +233,7 @@ def _place_descriptors(plan: Mapping[int, int], gate: int, status: int) -> tuple
     for number, fd in sources.items():
         os.dup2(fd, number)
     kept = sorted({*plan, gate, status, resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
-    for below, fd in zip(kept, kept[1:], strict=False):
+    for below, fd in pairwise(kept):
         if fd > below + 1:  # close_range(2) would take an empty range for all
             os.closerange(below + 1, fd)
     return gate, status
@@ -277,9 +278,8 @@ def plan_descriptors(
     for number, sock in enumerate(passed, _LISTEN_FDS_START):
         plan[number] = sock.fileno()
     numbers: dict[str, int] = {}
-    for name, (number, sock) in named.items():
-        while number in plan:
-            number = max(plan) + 1
+    for name, (wanted, sock) in named.items():
+        number = wanted if wanted not in plan else max(plan) + 1
         plan[number] = sock.fileno()
         numbers[name] = number
     return plan, numbers

@@ -1,7 +1,7 @@
 """The watches of clients on the bus: output as unicast signals, to the client and to no one else.
 
-Signals go out only as fast as the bus takes them and as far as a watch's window allows. A client that leaves the bus takes
-its watches with it.
+Signals go out only as fast as the bus takes them and as far as a watch's window allows. A client that leaves the bus
+takes its watches with it.
 """
 
 import asyncio
@@ -47,9 +47,7 @@ class Subscriptions:
         if len(self._by_client.get(client, ())) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
         subscription = _Subscription(client)
-        watch = self._kernel.watch(
-            patterns, spec, lambda: self._pump(subscription), lambda: self._forget(subscription)
-        )
+        watch = self._kernel.watch(patterns, spec, lambda: self._pump(subscription), lambda: self._forget(subscription))
         subscription.watch = watch
         self._by_number[watch.number] = subscription
         if client not in self._by_client:

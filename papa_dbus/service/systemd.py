@@ -32,7 +32,7 @@ def notify(**fields: str | int) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what systemd waits (sd_watchdog_enabled(3)); None: it does not wait."""
+    """Seconds between two signs of life, half of what systemd waits (sd_watchdog_enabled(3)); None: nobody waits."""
     micros = os.environ.get("WATCHDOG_USEC")
     if micros is None or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -85,6 +85,7 @@ class Scopes:
         if not self._available:
             return None
         await self._wait_for_bus()
+        reason = ""
         for unit in (scope_name(name), scope_name(name, pid)):
             try:
                 await self._start(unit, pid, name)
@@ -134,7 +135,8 @@ class Scopes:
 
 def scope_name(name: str, pid: int | None = None) -> str:
     """The scope of a process: papa-NAME.scope, with the PID where that is taken or would be too long."""
-    escaped = "".join(chr(b) if chr(b).isascii() and (chr(b).isalnum() or chr(b) in ":_.-") else f"\\x{b:02x}"
-                      for b in name.encode())
+    escaped = "".join(
+        chr(b) if chr(b).isascii() and (chr(b).isalnum() or chr(b) in ":_.-") else f"\\x{b:02x}" for b in name.encode()
+    )
     end = ".scope" if pid is None else f"-{pid}.scope"
     return f"papa-{escaped[: _MAX_UNIT_NAME - len('papa-') - len(end)]}{end}"

@@ -132,8 +132,9 @@ class Cursor:
 
 
 class Watch:
-    """One subscription. ``on_ready`` is called when there is something to take, ``on_done`` when it has ended by itself.
+    """One subscription.
 
+    ``on_ready`` is called when there is something to take, ``on_done`` when the watch has ended by itself.
     A door takes events whenever it can pass them on; what it took counts against the window until acknowledged.
     """
 

@@ -135,7 +135,8 @@ class Client:
 
     async def until(self, member: str, count: int = 1) -> list[list[Any]]:
         """Wait for so many signals of one kind."""
-        return await self.wait(lambda: self.of(member)[:count] if len(self.of(member)) >= count else None, member)
+        await self.wait(lambda: len(self.of(member)) >= count, member)
+        return self.of(member)[:count]
 
     async def until_output(self, text: bytes) -> None:
         """Wait for a text in the output."""

@@ -35,7 +35,9 @@ async def test_two_thousand_processes_at_once(papad: Papad, client: Client) -> N
     for first in range(0, HOSTED, 100):
         await asyncio.gather(*(client.make_process(f"p.{n}", "sleep", "300") for n in range(first, first + 100)))
     took = time.monotonic() - started
-    counted = await client.call("Get", "ss", "org.papa.Kernel", "ProcessCount", interface="org.freedesktop.DBus.Properties")
+    counted = await client.call(
+        "Get", "ss", "org.papa.Kernel", "ProcessCount", interface="org.freedesktop.DBus.Properties"
+    )
     assert counted == HOSTED
     each = (resident(papad) - before) / HOSTED
     print(f"\n{HOSTED} processes hosted: {HOSTED / took:.0f} a second, {each:.1f} KiB of papad's memory for each")

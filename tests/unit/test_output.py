@@ -73,7 +73,11 @@ def test_records_come_in_one_sequence(source: Source) -> None:
     source.say(b"two", "err")
     source.say(b"three")
     records = client.records()
-    assert [(r.seq, r.stream, r.data) for r in records] == [(1, "out", b"one"), (2, "err", b"two"), (3, "out", b"three")]
+    assert [(r.seq, r.stream, r.data) for r in records] == [
+        (1, "out", b"one"),
+        (2, "err", b"two"),
+        (3, "out", b"three"),
+    ]
     assert records[0].timestamp <= records[1].timestamp <= records[2].timestamp
     assert source.log.held == 11
     client.watch.acknowledge({"p": 2})

@@ -1,0 +1,346 @@
+"""The line protocol's grammar: a line's bytes to a command, with everything about it checked.
+
+Owns how words, quotes and name=value pairs are read: as Papa 1.0.6 reads what its client writes, and spoiling nothing.
+No I/O; knows no kernel. What is wrong with a line is InvalidArgs, in words for the one who wrote it.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from papa_dbus.errors import InvalidArgs
+from papa_dbus.names import name_fault
+from papa_dbus.service.help import find_command, help_text
+from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, find, parse_text, text_flag
+from papa_dbus.service.specs import RLIM_INFINITY, ProcessSpec, SocketSpec
+
+# A backslash before a space keeps the space in the word, which is how Papa's client writes one; any other is itself.
+# Possessive, since a word may have two million of them.
+_WORD = re.compile(r"(?:[^ \\]++|\\ ?+)++")
+_OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_STREAMS: Final = {"0": "null", "1": "pipe"}
+#: shlex takes a microsecond for each character, and nobody else has a turn meanwhile.
+_MAX_SHELL_TEXT: Final = 32 * 1024
+_ALIASES: Final = {"output": "bufsize"}
+_LINE_OPTIONS: Final = frozenset({"watch", "shell", "quote"})
+#: Options that a line writes as one pair for each of their entries.
+_DICTIONARIES: Final = frozenset({"env", "rlimits"})
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSocket:
+    """make socket."""
+
+    spec: SocketSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MakeProcess:
+    """make process, and whether to watch it at once."""
+
+    spec: ProcessSpec
+    watch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """list; ``kind`` is sockets, processes or values."""
+
+    kind: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """remove, as list."""
+
+    kind: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchProcesses:
+    """watch."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """set; ``value`` None forgets it."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GetValue:
+    """get."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """help, and what it says."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """quit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitIfIdle:
+    """exit-if-idle."""
+
+
+Command = MakeSocket | MakeProcess | List | Remove | WatchProcesses | SetValue | GetValue | Help | Quit | ExitIfIdle
+
+
+def parse(line: bytes) -> Command | None:
+    """The command in a line, None where it has no word. Raises UnknownCommand where that is none, or InvalidArgs."""
+    words = _Words(line.decode("utf-8", "surrogateescape"))
+    if words.peek() is None:
+        return None
+    typed = [words.take("")]
+    command = find_command(typed, partial=True)
+    if command in _PARSERS:
+        return _PARSERS[command](words)
+    if words.peek() is not None:
+        typed.append(words.take(""))
+    words.from_client = typed == ["m", "s"]
+    command = find_command(typed)
+    return _PARSERS[command](words)
+
+
+class _Words:
+    """A line's words, taken one by one; what has not been taken may still be read by other rules."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._next: str | None = None
+        self._words = self._split()
+        self.exact = False  # quoted by other rules: a word is what it says
+        self.from_client = False  # written as Papa's client writes it
+
+    def _split(self) -> Iterator[str]:
+        for match in _WORD.finditer(self._text):
+            self._at = match.end()
+            yield match[0].replace("\\ ", " ")
+
+    def peek(self) -> str | None:
+        """The next word, None at the end."""
+        if self._next is None:
+            self._next = next(self._words, None)
+        return self._next
+
+    def take(self, what: str) -> str:
+        """The next word, which must be there."""
+        word = self.peek()
+        if word is None:
+            raise InvalidArgs(f"{what} is missing")
+        self._next = None
+        return word
+
+    def rest(self) -> tuple[str, ...]:
+        """All words that are left."""
+        first = [] if self._next is None else [self._next]
+        self._next = None
+        return (*first, *self._words)
+
+    def requote(self, how: str) -> None:
+        """Read what follows the last word that was taken by a shell's rules, or as JSON."""
+        rest = self._text[self._at :]
+        if how == "shell":
+            self._words = iter(_shell_words(rest))
+        elif how == "json":
+            self._words = iter(_json_words(rest))
+        else:
+            raise InvalidArgs(f"option 'quote': {how[:60]!r} is none of shell, json")
+        self.exact = True
+
+
+def _shell_words(text: str) -> list[str]:
+    if len(text) > _MAX_SHELL_TEXT:
+        raise InvalidArgs(f"option 'quote': {_MAX_SHELL_TEXT} characters may be left to shell; json takes all")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidArgs(f"option 'quote': {error}") from None
+
+
+def _json_words(text: str) -> list[str]:
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgs(f"option 'quote': what follows is not JSON: {error}") from None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InvalidArgs("option 'quote': what follows is not a JSON array of strings")
+    for word in words:
+        try:
+            word.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise InvalidArgs("option 'quote': there is half of a surrogate pair in what follows") from None
+    return words
+
+
+def _no_more(words: _Words) -> None:
+    if (word := words.peek()) is not None:
+        raise InvalidArgs(f"{word[:60]!r} is one word too many")
+
+
+def _pair(words: _Words) -> tuple[str, str] | None:
+    """Take the next word where it is a name=value pair."""
+    name, equals, value = (words.peek() or "").partition("=")
+    if not equals or not (_OPTION_NAME.fullmatch(name) or name.startswith("env.")):
+        return None  # a '=' in a program's path makes it no option
+    words.take("")
+    return name, value
+
+
+def _unquoted(value: str, words: _Words) -> str:
+    """Without the double quotes around it, which Papa's client puts there where a value ends with a backslash."""
+    if not words.exact and len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value
+
+
+def _make_socket(words: _Words) -> MakeSocket:
+    name = words.take("the name of the socket")
+    options: dict[str, Any] = {}
+    while (pair := _pair(words)) is not None:
+        option = find(SOCKET_OPTIONS, pair[0])
+        value = _unquoted(pair[1], words)
+        if option.name == "umask" and words.from_client:
+            value = _client_umask(value)
+        _put(options, option.name, parse_text(option, value))
+    _no_more(words)
+    return MakeSocket(SocketSpec(name, **options))
+
+
+def _client_umask(text: str) -> str:
+    """Papa's client writes a number as Python does, in decimal: 0o77 as 63. A person writes 077, and so does a string.
+
+    The client always says ``m s``; in a command that is written out, umask=77 is octal like every umask in a text.
+    """
+    if text.isascii() and text.isdigit() and not text.startswith("0"):
+        return f"0{int(text[:25]):o}"
+    return text
+
+
+def _put(options: dict[str, Any], name: str, value: object) -> None:
+    if name in options:
+        raise InvalidArgs(f"option '{name}' is given twice")
+    options[name] = value
+
+
+@dataclass(slots=True)
+class _ProcessOptions:
+    fields: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    rlimits: dict[str, Any] = field(default_factory=dict)
+    line: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, value: str, words: _Words) -> None:
+        """Note one name=value pair."""
+        kind, _, entry = name.partition(".")
+        if name.startswith("env."):
+            # A variable may well have quotes of its own: only those that Papa's client puts there are taken away.
+            wrapped = value.endswith('\\"')
+            _put(self.env, entry, _unquoted(value, words) if wrapped else value)
+            return
+        value = _unquoted(value, words)
+        if kind == "rlimit" and entry:
+            _put(self.rlimits, entry.lower(), _limit(entry, value))
+        elif name in _LINE_OPTIONS:
+            self._add_line_option(name, value, words)
+        elif name in _DICTIONARIES:
+            raise InvalidArgs(f"option '{name}': write {name.rstrip('s')}.NAME=VALUE")
+        else:
+            self._add_field(_ALIASES.get(name, name), value)
+
+    def _add_line_option(self, name: str, value: str, words: _Words) -> None:
+        if name == "quote":
+            _put(self.line, name, value)
+            words.requote(value)
+        else:
+            _put(self.line, name, _flag(name, value))
+
+    def _add_field(self, name: str, value: str) -> None:
+        if name in ("stdout", "stderr"):
+            value = _STREAMS.get(value, value)
+        _put(self.fields, name, parse_text(find(PROCESS_OPTIONS, name), value))
+
+
+def _flag(name: str, value: str) -> bool:
+    try:
+        return text_flag(value)
+    except ValueError as error:
+        raise InvalidArgs(f"option '{name}': {value[:60]!r} {error}") from None
+
+
+def _limit(name: str, value: str) -> object:
+    if value.lower() == "infinity" or value == "-1":  # Python's RLIM_INFINITY
+        return RLIM_INFINITY
+    try:
+        return PROCESS_OPTIONS["rlimits"].from_text(value)
+    except ValueError as error:
+        raise InvalidArgs(f"option 'rlimit.{name[:60]}': {value[:60]!r} {error}") from None
+
+
+def _make_process(words: _Words) -> MakeProcess:
+    name = words.take("the name of the process")
+    options = _ProcessOptions()
+    while (pair := _pair(words)) is not None:
+        options.add(*pair, words)
+    command = words.rest()
+    if options.line.get("shell") and command:
+        command = ("/bin/sh", "-c", " ".join(command))
+    spec = ProcessSpec(name, command, env=options.env or None, rlimits=options.rlimits, **options.fields)
+    return MakeProcess(spec, watch=bool(options.line.get("watch")))
+
+
+def _set(words: _Words) -> SetValue:
+    name = words.take("the name of the value")
+    if fault := name_fault(name):  # without a value it would else be taken for a pattern
+        raise InvalidArgs(f"value name {name[:60]!r}: {fault}")
+    return SetValue(name, " ".join(words.rest()) or None)
+
+
+def _get(words: _Words) -> GetValue:
+    name = words.take("the name of the value")
+    _no_more(words)
+    return GetValue(name)
+
+
+def _alone(command: Command) -> Callable[[_Words], Command]:
+    def parse_alone(words: _Words) -> Command:
+        _no_more(words)
+        return command
+
+    return parse_alone
+
+
+def _selecting(make: Callable[[str, tuple[str, ...]], Command], kind: str) -> Callable[[_Words], Command]:
+    return lambda words: make(kind, words.rest())
+
+
+_PARSERS: Final[dict[Sequence[str], Callable[[_Words], Command]]] = {
+    ("make", "sockets"): _make_socket,
+    ("make", "processes"): _make_process,
+    **{("list", kind): _selecting(List, kind) for kind in ("sockets", "processes", "values")},
+    **{("remove", kind): _selecting(Remove, kind) for kind in ("sockets", "processes", "values")},
+    ("watch", "processes"): lambda words: WatchProcesses(words.rest()),
+    ("set",): _set,
+    ("get",): _get,
+    ("quit",): _alone(Quit()),
+    ("exit-if-idle",): _alone(ExitIfIdle()),
+    ("help",): lambda words: Help(help_text(words.rest())),
+}

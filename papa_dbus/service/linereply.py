@@ -1,0 +1,168 @@
+"""The line protocol's replies: what the kernel gives, to bytes that Papa 1.0.6's client and a person can read.
+
+Owns the reply's format and its escapes, so that nothing that the kernel holds can be taken for the end of a reply or
+for another line. No I/O.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from papa_dbus.service.specs import ProcessInfo, SocketInfo
+from papa_dbus.service.watches import Dropped, Event, Exited, Output
+
+PROMPT: Final = b"> "
+WELCOME: Final = b'Papa is home. Type "help" for commands.\n> '
+BATCH_END: Final = b"] "
+#: Exit code of a process whose end nobody saw. The client wants a number, and this one can be no exit status (0 to 255)
+#: and no signal (below 0): it counts as a failure, and cannot be mistaken for one that happened.
+UNKNOWN_EXIT: Final = 256
+
+_MAX_ERROR = 2000
+_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+# Control characters of both sets, what is not UTF-8, and the two other ends of a line that Unicode knows.
+_CONTROLS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff"
+_UNSAFE = re.compile(f"[{_CONTROLS}]")
+_UNSAFE_BUT_TAB = re.compile(f"(?!\\t)[{_CONTROLS}]")
+_UNSAFE_IN_WORD = re.compile(f"[{_CONTROLS} =\\\\]")
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    if char in _NAMED_ESCAPES:
+        return _NAMED_ESCAPES[char]
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def word(text: str) -> str:
+    r"""One word of a listing: the client splits those at spaces and, where there is a '=', takes it for a key.
+
+    Escaped as in C, with two digits after \x and four after \u.
+    """
+    return _UNSAFE_IN_WORD.sub(_escape, text) or '""'
+
+
+def one_line(text: str) -> str:
+    """Text that stays in its line and sends a terminal nothing but text."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def value(text: str) -> str:
+    """A value as the client gets it: as it was set, but for what could end a line or steer a terminal."""
+    return _UNSAFE_BUT_TAB.sub(_escape, text)
+
+
+def reply(text: str = "") -> bytes:
+    """A whole reply and the prompt."""
+    return text.encode() + b"\n> "
+
+
+def error(text: str) -> bytes:
+    """An error and the prompt; always one line."""
+    return reply(f"Error: {one_line(text[:_MAX_ERROR])}")
+
+
+def socket_line(info: SocketInfo) -> str:
+    """A socket as the client parses it: what applies, in Papa's order."""
+    pairs: list[tuple[str, object]] = [
+        ("family", info.family),
+        ("type", info.type),
+        ("backlog", info.backlog),
+        ("path", info.path),
+        ("umask", None if info.umask is None else f"{info.umask:04o}"),
+        ("host", info.host),
+        ("port", info.port),
+        ("interface", info.interface),
+        ("reuseport", 1 if info.reuseport else None),
+        ("fileno", info.fileno),
+    ]
+    return _line(info.name, pairs)
+
+
+def process_line(info: ProcessInfo) -> str:
+    """A process as the client parses it; ``args`` comes last and takes the rest of the line."""
+    pairs: list[tuple[str, object]] = [
+        ("pid", info.pid),
+        ("running", info.running),
+        ("started", seconds(info.started)),
+        ("uid", info.uid if info.as_user else None),
+        ("gid", info.gid if info.as_group or info.as_user else None),
+        ("exit_code", info.exit_code),
+        ("dropped", info.dropped or None),
+    ]
+    return f"{_line(info.name, pairs)} args={' '.join(word(arg) for arg in info.args)}"
+
+
+def _line(name: str, pairs: Sequence[tuple[str, object]]) -> str:
+    return " ".join([_name(name), *(f"{key}={word(str(of))}" for key, of in pairs if of is not None)])
+
+
+def _name(name: str) -> str:
+    """A name at the beginning of a line, where '> ' would look like the end of the reply."""
+    return "\\x3e" if name == ">" else name
+
+
+def listing(lines: Sequence[str]) -> bytes:
+    """The reply to a list command."""
+    return reply("\n".join(sorted(lines)))
+
+
+def value_lines(values: Mapping[str, str]) -> list[str]:
+    """Values as the client parses them."""
+    return [f"{_name(name)} {value(text)}" for name, text in values.items()]
+
+
+def seconds(microseconds: int) -> str:
+    """A timestamp in seconds, exactly."""
+    return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
+
+
+def watching(count: int, first: Sequence[Event]) -> bytes:
+    """The line that begins a watch. What was lost before it began is told here, where Papa's client reads over it.
+
+    A loss during the watch is told in its midst, by ``batch``; told there, an old one would be mistaken for output.
+    """
+    lost = [f"{event.bytes} bytes of {event.process} were lost" for event in first if isinstance(event, Dropped)]
+    return f"Watching {count}{''.join(f'; {text}' for text in lost)}\n".encode()
+
+
+def without_losses(events: Sequence[Event]) -> list[Event]:
+    """What is left to be told of a watch's first batch."""
+    return [event for event in events if not isinstance(event, Dropped)]
+
+
+def batch(events: Sequence[Event]) -> bytes:
+    """What a watch sends before it waits for an acknowledgement."""
+    parts: list[bytes] = []
+    for place, event in enumerate(events):
+        match event:
+            case Output():
+                for record in event.records:
+                    _record(parts, record.stream, event.process, record.timestamp, record.data)
+            case Dropped():
+                # The client knows out, err and closed, and nothing else: the loss is told where errors are read.
+                text = f"papa: {event.bytes} bytes of output lost\n"
+                _record(parts, "err", event.process, _time_of_next(events[place:], event.process), text.encode())
+            case Exited():
+                code = event.exit_code if event.known else UNKNOWN_EXIT
+                parts.append(f"closed:{event.process}:{seconds(event.timestamp)}:{code}\n".encode())
+    parts.append(BATCH_END)
+    return b"".join(parts)
+
+
+def _record(parts: list[bytes], stream: str, name: str, timestamp: int, data: bytes) -> None:
+    parts += (f"{stream}:{name}:{seconds(timestamp)}:{len(data)}\n".encode(), data, b"\n")
+
+
+def _time_of_next(events: Sequence[Event], process: str) -> int:
+    """When what follows a gap was read, so that times stay in order; now, where nothing follows yet."""
+    for event in events:
+        if event.process == process and isinstance(event, Output):
+            return event.records[0].timestamp
+        if event.process == process and isinstance(event, Exited):
+            return event.timestamp
+    return time.time_ns() // 1000

@@ -1,0 +1,346 @@
+"""One connection of the line protocol: reads lines, calls the kernel once for each, writes the reply.
+
+Owns the order of things on the connection, and how much of it is kept in memory. Knows nothing of who may connect.
+
+Commands run strictly one after the other. Everything that may happen meanwhile (input, the end of the connection, room
+to write, output to pass on, papad's own end) sets one event, on which the session sleeps; so nothing here polls.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.service import linecommands, linereply
+from papa_dbus.service.help import UnknownCommand
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
+from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.watches import Event as WatchEvent
+from papa_dbus.service.watches import Watch
+
+log = logging.getLogger(__name__)
+
+#: Bytes that are read ahead of what has been worked on.
+MAX_READ_AHEAD: Final = 64 * 1024
+#: Bytes of output in one batch of a watch; the next one waits for the acknowledgement.
+MAX_BATCH: Final = 1024 * 1024
+#: Seconds in which a client must make room for the reply to a command.
+WRITE_TIMEOUT: Final = 60.0
+#: Lines in a row that begin with no command: who sends more does not speak this protocol.
+MAX_UNKNOWN: Final = 10
+#: Seconds between a watch's first line and its first batch: Papa's client hides from select() what comes with it.
+SETTLE: Final = 0.05
+#: Seconds for the last line to arrive before the connection goes; what comes meanwhile is thrown away.
+LINGER: Final = 2.0
+
+_Input = Line | TooLong | Interrupt | Foreign
+
+
+class _StuckError(Exception):
+    """The client made no room for a reply in time. There is no telling it: that is what it does not read."""
+
+
+class Session(asyncio.Protocol):
+    """A connection. ``admit`` says why it is not let in, or None; ``on_end`` is called when it has ended."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        admit: Callable[["Session", socket.socket], str | None],
+        on_end: Callable[["Session"], None],
+    ) -> None:
+        self._kernel = kernel
+        self._admit = admit
+        self._on_end = on_end
+        self._reader = LineReader()
+        self._stirred = asyncio.Event()
+        self._writable = True
+        self._at_end = False  # nothing more will come
+        self._lost = False  # nothing can be written either
+        self._goodbye: bytes | None = None
+        self._unknown = 0
+        self._transport: asyncio.Transport
+        self.task: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------- what the loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)  # _send() is to return when all is with Linux
+        refusal = self._admit(self, transport.get_extra_info("socket"))
+        self.task = asyncio.get_running_loop().create_task(self._live(refusal))
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came, and no more of it than is worked on soon."""
+        self._reader.receive(data)
+        if self._reader.waiting > MAX_READ_AHEAD:
+            self._transport.pause_reading()
+        self._stirred.set()
+
+    def eof_received(self) -> bool:
+        """Go on with what has come: the replies are still wanted."""
+        self._at_end = True
+        self._stirred.set()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Nobody is there any more."""
+        self._at_end = self._lost = True
+        self._stirred.set()
+
+    def pause_writing(self) -> None:
+        """Linux has no more room."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """All has been given to Linux."""
+        self._writable = True
+        self._stirred.set()
+
+    def end(self, text: str) -> None:
+        """End the connection for papad's own reasons, after the command that runs; the text says why."""
+        self._goodbye = linereply.error(text)
+        self._stirred.set()
+
+    # ------------------------------------------------------------- one connection
+
+    async def _live(self, refusal: str | None) -> None:
+        try:
+            if refusal is None:
+                await self._send(linereply.WELCOME)
+                last_words = await self._run()
+            else:
+                last_words = linereply.error(refusal)
+            if self._writable:  # else it does not read
+                await self._send(last_words)
+                await self._linger()
+        except _StuckError:
+            log.info("a client that read no reply for %d seconds was disconnected", WRITE_TIMEOUT)
+        except Exception:
+            log.exception("a connection of the line protocol failed")
+        finally:
+            self._transport.abort()
+            self._on_end(self)
+
+    async def _run(self) -> bytes:
+        """Work on line after line; returns the last words."""
+        while (event := await self._next_event()) is not None:
+            match event:
+                case Line():
+                    last_words = await self._do(event.data)
+                    if last_words is not None:
+                        return last_words
+                case TooLong():
+                    await self._send(linereply.error(f"a line may have {MAX_LINE} bytes at most"))
+                case Interrupt():
+                    await self._send(b"\n" + linereply.PROMPT)
+                case Foreign():
+                    return _foreign(event)
+        return self._goodbye or b""
+
+    async def _next_event(self) -> _Input | None:
+        """The next thing that the client says; None at the end."""
+        while not self._ended:
+            event = await self._received()
+            if event is not None:
+                return event
+            if self._at_end:
+                return None
+            await self._stir()
+        return None
+
+    async def _received(self) -> _Input | None:
+        """The next thing that has come already. Telnet's own questions are answered on the way."""
+        while isinstance(event := self._reader.next_event(), Answer):
+            await self._send(event.data)
+        if event is not None:
+            await asyncio.sleep(0)  # others have their turn between two lines of one piece
+        elif not self._at_end:
+            self._transport.resume_reading()
+        return event
+
+    @property
+    def _ended(self) -> bool:
+        return self._lost or self._goodbye is not None
+
+    def _over(self) -> bool:
+        return self._at_end or self._ended
+
+    async def _stir(self) -> None:
+        """Sleep until something has happened. Whoever calls has just looked at all that may."""
+        await self._stirred.wait()
+        self._stirred.clear()
+
+    async def _send(self, data: bytes, *, patiently: bool = False) -> None:
+        """Write, and wait until the client has made room: ``WRITE_TIMEOUT`` long, then _StuckError is raised.
+
+        What is sent ``patiently`` may wait for ever, but for the end of papad; then it is not all sent.
+        """
+        if self._lost:
+            return
+        self._transport.write(data)
+        try:
+            async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
+                while self._is_blocked(patiently):
+                    await self._stir()
+        except TimeoutError:
+            raise _StuckError from None
+        self._stirred.set()  # what else has happened meanwhile is still to be looked at
+
+    def _is_blocked(self, patiently: bool) -> bool:
+        if patiently and self._goodbye is not None:
+            return False
+        return not (self._writable or self._lost)
+
+    async def _linger(self) -> None:
+        """Let the last words arrive: a close with unread input may destroy them (RFC 1122, 4.2.2.13)."""
+        self._reader.close()
+        if self._over():
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # it has gone, and asyncio has not noticed yet
+            return
+        self._transport.resume_reading()
+        try:
+            async with asyncio.timeout(LINGER):
+                while not self._over():
+                    await self._stir()
+        except TimeoutError:
+            pass
+
+    # ------------------------------------------------------------------ commands
+
+    async def _do(self, line: bytes) -> bytes | None:
+        """Do what a line says and reply; returns the last words where the connection ends with it."""
+        try:
+            command = linecommands.parse(line)
+            self._unknown = 0 if command is not None else self._unknown
+            if isinstance(command, linecommands.Quit):
+                return b"ok\n"
+            if isinstance(command, linecommands.ExitIfIdle) and self._kernel.exit_if_idle():
+                return linereply.reply("Exiting papa!")
+            reply = linereply.PROMPT if command is None else await self._answer(command)
+        except UnknownCommand as error:
+            self._unknown += 1
+            if self._unknown >= MAX_UNKNOWN:
+                return linereply.error(f"{error}; that is enough: this is Papa, and these are no commands")
+            reply = linereply.error(str(error))
+        except PapaError as error:
+            reply = linereply.error(str(error))
+        except _StuckError:
+            raise
+        except Exception:
+            log.exception("a command of the line protocol failed")
+            reply = linereply.error("internal error")
+        if reply:  # none where papad or the client ended a watch
+            await self._send(reply)
+        return None
+
+    async def _answer(self, command: linecommands.Command) -> bytes:
+        """Call the kernel, once, and give its answer."""
+        match command:
+            case linecommands.MakeSocket():
+                return linereply.reply(linereply.socket_line(await self._kernel.make_socket(command.spec)))
+            case linecommands.MakeProcess():
+                return await self._make_process(command)
+            case linecommands.List():
+                return self._list(command)
+            case linecommands.Remove():
+                self._remove(command)
+            case linecommands.WatchProcesses():
+                return await self._watch(command.patterns, None)
+            case linecommands.SetValue():
+                self._set(command)
+            case linecommands.GetValue():
+                return linereply.reply(self._get(command.name))
+            case linecommands.ExitIfIdle():
+                return linereply.reply("not idle")
+            case linecommands.Help():
+                return linereply.reply(command.text)
+        return linereply.reply()
+
+    def _list(self, command: linecommands.List) -> bytes:
+        kernel, patterns = self._kernel, command.patterns
+        if command.kind == "sockets":
+            return linereply.listing([linereply.socket_line(info) for info in kernel.list_sockets(patterns)])
+        if command.kind == "processes":
+            return linereply.listing([linereply.process_line(info) for info in kernel.list_processes(patterns)])
+        return linereply.listing(linereply.value_lines(kernel.list_values(patterns)))
+
+    def _remove(self, command: linecommands.Remove) -> None:
+        if command.kind == "sockets":
+            self._kernel.remove_sockets(command.patterns)
+        elif command.kind == "processes":
+            self._kernel.remove_processes(command.patterns)
+        else:
+            self._kernel.remove_values(command.patterns, missing_ok=True)  # as Papa always had it
+
+    def _set(self, command: linecommands.SetValue) -> None:
+        if command.value is None:
+            self._kernel.remove_values([command.name], missing_ok=True)
+        else:
+            self._kernel.set_value(command.name, command.value)
+
+    def _get(self, name: str) -> str:
+        try:
+            return linereply.value(self._kernel.get_value(name))
+        except NotFound:
+            return ""
+
+    async def _make_process(self, command: linecommands.MakeProcess) -> bytes:
+        text = linereply.process_line(await self._kernel.make_process(command.spec))
+        if not command.watch:
+            return linereply.reply(text)
+        return await self._watch([command.spec.name], text)
+
+    # -------------------------------------------------------------------- watching
+
+    async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
+        """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
+        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
+        try:
+            names, first = len(watch.names), watch.take(MAX_BATCH)
+            await self._send(first_line.encode() + b"\n" if first_line else linereply.watching(names, first))
+            return await self._pass_on(watch, linereply.without_losses(first))
+        finally:
+            watch.close()
+
+    async def _pass_on(self, watch: Watch, batch: list[WatchEvent]) -> bytes:
+        """Send ``batch``, and whatever follows; returns the reply that ends the watch."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time() + SETTLE
+        loop.call_later(SETTLE, self._stirred.set)
+        sent = False  # and not acknowledged
+        while not self._ended:
+            said = await self._received()
+            if isinstance(said, Foreign):
+                self._goodbye = _foreign(said)
+            elif said is not None:
+                if sent:
+                    watch.acknowledge_taken()
+                    sent = False
+                if watch.closed or _is_quit(said):
+                    return linereply.reply("Nothing left to watch" if watch.closed else "Stopped watching")
+            elif self._at_end:
+                break
+            elif not sent and loop.time() >= begin and (batch or (batch := watch.take(MAX_BATCH))):
+                sent = True
+                data, batch = linereply.batch(batch), []
+                # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
+                await self._send(data, patiently=True)
+            else:
+                await self._stir()
+        return b""
+
+
+def _is_quit(event: _Input) -> bool:
+    return isinstance(event, Interrupt) or (isinstance(event, Line) and event.data.strip().lower() in (b"q", b"quit"))
+
+
+def _foreign(event: Foreign) -> bytes:
+    return linereply.error(f"this is Papa's line protocol and not {event.protocol}; nothing of it was run")

@@ -1,0 +1,242 @@
+"""On a booted systemd: busctl and telnet make a socket and a process that serves on it, and a watch hears it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pexpect
+import pytest
+
+from tests.systemd.bed import Bed
+
+KERNEL = "org.papa.Kernel /org/papa/Kernel org.papa.Kernel"
+PYTHON = "/usr/local/lib/papa/bin/python"
+
+# Serves on the socket that it is handed by the LISTEN_FDS protocol.
+SERVER = (
+    "import socket\n"
+    "s = socket.socket(fileno=3)\n"
+    "print('serving', flush=True)\n"
+    "while True:\n"
+    "    c, _ = s.accept(); c.sendall(b'hello from papa'); c.close(); print('served', flush=True)"
+)
+
+# Watches processes until all have ended, and prints each signal as a line of JSON.
+WATCHER = """
+import asyncio, json, sys
+from papa_dbus.bus import Bus, address_of
+NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
+async def main():
+    bus = Bus(address_of("system"))
+    signals = asyncio.Queue()
+    bus.on_signal.append(signals.put_nowait)
+    await bus.start()
+    reply = await bus.call(*NAME, "Watch", "asa{sv}", [sys.argv[1:], {}])
+    number, left = reply.body[0], set(reply.body[1])
+    print(json.dumps(["Watch", number]), flush=True)
+    while left:
+        signal = await asyncio.wait_for(signals.get(), 30)
+        if signal.interface != NAME[0]:
+            continue
+        print(json.dumps([signal.member, signal.body], default=bytes.decode), flush=True)
+        seq = signal.body[2][-1][0] if signal.member == "Output" else signal.body[2]
+        await bus.call(*NAME, "Acknowledge", "ta{st}", [number, {signal.body[1]: seq}])
+        if signal.member == "Exited":
+            left.discard(signal.body[1])
+    await bus.close()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def papa(machine: Bed) -> Iterator[Bed]:
+    """Give the bed with the kernel running, and take away what a test has left."""
+    machine.run("systemctl start papa")
+    yield machine
+    machine.run("systemctl stop papa.service papa.slice")
+
+
+def call(bed: Bed, member: str, *arguments: str) -> str:
+    """Call a method with busctl; gives what it prints."""
+    return bed.run(["busctl", "call", "--", *KERNEL.split(), member, *arguments]).stdout
+
+
+def watch(bed: Bed, *patterns: str) -> list[Any]:
+    """Watch to the end; gives the signals."""
+    return [json.loads(line) for line in bed.run([PYTHON, "-c", WATCHER, *patterns]).stdout.splitlines()]
+
+
+def test_busctl_makes_a_socket_and_a_process_that_serves_on_it(papa: Bed) -> None:
+    call(papa, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8080")
+    made = call(
+        papa, "MakeProcess", "sasa{sv}", "server", "3", "python3", "-c", SERVER, "1", "sockets", "as", "1", "web"
+    )
+    assert '"unit" s "papa-server.scope"' in made
+    read = "import socket; print(socket.create_connection(('127.0.0.1', 8080), 20).recv(99))"
+    assert papa.run(["python3", "-c", read]).stdout == "b'hello from papa'\n"
+    papa.run("systemctl kill --signal=KILL papa-server.scope")
+    signals = watch(papa, "server")
+    said = [record for member, body in signals if member == "Output" for record in body[2]]
+    assert "".join(record[3] for record in said) == "serving\nserved\n"
+    assert [record[0] for record in said] == list(range(1, len(said) + 1))
+    times = [record[1] for record in said]
+    now = int(papa.run("date +%s%6N").stdout)
+    assert now - 60_000_000 < times[0] <= times[-1] < now
+    assert signals[-1][0] == "Exited"
+    assert signals[-1][1][4:] == [-9, True]
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9)])
+def test_exited_says_how(papa: Bed, script: str, code: int) -> None:
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", script, "0")
+    assert watch(papa, "p")[-1][1][4:] == [code, True]
+
+
+def test_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed) -> None:
+    call(papa, "MakeProcess", "sasa{sv}", "a/b@c", "2", "sleep", "600", "0")
+    shown = papa.run("systemctl show --property=Slice,Description,ActiveState 'papa-a\\x2fb\\x40c.scope'").stdout
+    assert set(shown.splitlines()) == {
+        "Slice=papa.slice",
+        "Description=Papa process a/b@c",
+        "ActiveState=active",
+    }
+    assert papa.run("systemctl show --property=TasksCurrent --value papa.service").stdout.strip() == "1"
+    pid = re.findall(r'"pid" u (\d+)', call(papa, "ListProcesses", "as", "0"))[0]
+    papa.run(f"kill {pid}")
+    watch(papa, "*")
+    units = "systemctl list-units --all --plain --no-legend 'papa-*.scope'"
+    assert papa.run(f'for i in $(seq 100); do [ -n "$({units})" ] || exit 0; sleep 0.1; done; {units}').stdout == ""
+
+
+def test_a_scope_whose_name_is_taken_gets_another(papa: Bed) -> None:
+    """A descendant of the old process still runs in its scope when the new one is made."""
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "sleep 600 > /dev/null 2>&1 & exit 0", "0")
+    watch(papa, "p")
+    made = call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
+    assert re.search(r'"unit" s "papa-p-\d+\.scope"', made)
+
+
+def test_a_child_has_the_usual_limits_and_no_part_in_papad_s_protection(papa: Bed) -> None:
+    script = "ulimit -n; cat /proc/self/oom_score_adj; cat /proc/self/cgroup; env | cut -d= -f1 | sort | xargs"
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", script, "0")
+    said = "".join(record[3] for member, body in watch(papa, "p") if member == "Output" for record in body[2])
+    limit, score, cgroup, names = said.splitlines()
+    assert limit == papa.run("systemctl show --property=DefaultLimitNOFILESoft --value").stdout.strip()
+    assert score == "0"
+    assert cgroup.endswith("/papa.slice/papa-p.scope")
+    assert names == "HOME LANG LOGNAME PATH PWD USER"
+
+
+def test_telnet_does_the_same_by_hand(papa: Bed) -> None:
+    """A person at a terminal, with the real telnet."""
+    command = papa.command(["telnet", "localhost", "20202"])
+    screen = pexpect.spawn(command[0], command[1:], timeout=20, encoding="utf-8", echo=False)
+    try:
+        screen.expect("Papa is home")
+        screen.expect("> ")
+        screen.sendline("help make process")
+        screen.expect("working_dir")
+        screen.expect("\n> ")
+        screen.sendline("make socket web port=8080")
+        screen.expect("web family=inet type=stream backlog=5 host=127.0.0.1 port=8080")
+        screen.expect("\n> ")
+        screen.sendline("m p hello watch=1 quote=shell sh -c 'echo a  line; exit 7'")
+        screen.expect(r"out:hello:\d+\.\d+:8\r?\na  line")
+        screen.expect(r"closed:hello:\d+\.\d+:7")
+        screen.expect(r"\] ")
+        screen.sendline("")
+        screen.expect("Nothing left to watch")
+        screen.expect("> ")
+        screen.sendline("l p")
+        screen.expect("> ")
+        screen.sendline("r s web")
+        screen.expect("> ")
+        screen.sendline("quit")
+        screen.expect("ok")
+        screen.expect(pexpect.EOF)
+    finally:
+        screen.close(force=True)
+    assert call(papa, "ListSockets", "as", "0") == "a{sa{sv}} 0\n"
+
+
+def test_status_counts_what_is_there(papa: Bed) -> None:
+    call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
+    call(papa, "SetValue", "ss", "v", "1")
+    want = 'Status: "0 sockets, 1 value, 1 process"'
+    show = "systemctl status --no-pager papa"
+    assert (
+        want in papa.run(f"for i in $(seq 50); do {show} | grep -q '{want}' && break; sleep 0.1; done; {show}").stdout
+    )
+    assert (
+        "papa daemon from papad" in papa.run("ps -o args= -p $(systemctl show --property=MainPID --value papa)").stdout
+    )
+
+
+def test_the_journal_can_be_asked_by_process_and_never_shows_values(papa: Bed) -> None:
+    since = f"--after-cursor={papa.journal_cursor()}"
+    call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "1", "env", "a{ss}", "1", "SECRET", "hidden-in-env")
+    call(papa, "SetValue", "ss", "v", "hidden-in-value")
+    call(papa, "RemoveProcesses", "as", "1", "p")
+    papa.wait_for_journal("removed", since.partition("=")[2])
+    assert "process 'p' made, PID" in papa.journal(since, "PAPA_PROCESS=p")
+    whole = papa.run(["journalctl", "--quiet", since, "--output=json", "--unit=papa.service"]).stdout
+    assert "hidden" not in whole
+
+
+def test_the_system_bus_goes_and_comes_back(papa: Bed) -> None:
+    """The broker is killed and started again by systemd: the same process, the same port, its output complete."""
+    call(papa, "MakeSocket", "sa{sv}", "web", "0")
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c",
+         "i=0; while [ ! -e /run/papa-go ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo end", "0")  # fmt: skip
+    before = papa.run("systemctl show --property=MainPID papa").stdout
+    cursor = papa.journal_cursor()
+    papa.run("systemctl kill --kill-who=main --signal=KILL dbus.service")
+    papa.wait_for_journal("the message bus is back", cursor)
+    papa.run("touch /run/papa-go")
+    listed = call(papa, "ListProcesses", "as", "0")
+    assert '"pid" u' in listed
+    tree = papa.run("busctl tree --list org.papa.Kernel").stdout
+    assert "/org/papa/Kernel/process/p\n" in tree
+    assert "/org/papa/Kernel/socket/web\n" in tree
+    signals = watch(papa, "p")
+    papa.run("rm /run/papa-go")
+    lines = "".join(r[3] for member, body in signals if member == "Output" for r in body[2]).split()
+    assert lines == [*map(str, range(1, len(lines))), "end"]
+    assert papa.run("systemctl show --property=MainPID papa").stdout == before
+
+
+def test_a_user_has_a_kernel_of_his_own(machine: Bed) -> None:
+    machine.run("useradd --create-home ann && loginctl enable-linger ann")
+    machine.run("systemctl start user@$(id -u ann).service")
+    user_call = ["busctl", "--user", "call", "--", *KERNEL.split()]
+    try:
+        made = machine.run(
+            [*user_call, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "id -un; exit 3", "0"], "ann"
+        ).stdout
+        assert '"unit" s "papa-p.scope"' in made
+        assert "active" in machine.run("systemctl --user is-active papa", "ann").stdout
+        shown = machine.run([*user_call, "ListProcesses", "as", "0"], "ann").stdout
+        assert '"exit_code" i 3' in shown or '"running" b true' in shown
+        status = machine.run("systemctl --user status --no-pager papa", "ann").stdout
+        assert "papad --bus session" in status
+    finally:
+        machine.run(
+            "systemctl stop user@$(id -u ann).service && loginctl disable-linger ann && userdel --remove ann 2>&1"
+        )
+
+
+def test_watchdog_and_crash_bring_it_back(papa: Bed) -> None:
+    cursor = papa.journal_cursor()
+    papa.run("systemctl kill --kill-who=main --signal=KILL papa")
+    papa.wait_for_journal("is ready", cursor)
+    assert papa.run("systemctl is-active papa").stdout == "active\n"
+    assert papa.run("systemctl show --property=NRestarts --value papa").stdout.strip() != "0"
+
+
+def test_exit_if_idle_stays_ended_until_it_is_wanted(papa: Bed) -> None:
+    assert call(papa, "ExitIfIdle") == "b true\n"
+    ended = "for i in $(seq 100); do systemctl is-active -q papa || exit 0; sleep 0.1; done; exit 1"
+    papa.run(ended)
+    assert papa.run("systemctl show --property=Result --value papa").stdout == "success\n"
+    assert call(papa, "ListValues", "as", "0") == "a{ss} 0\n"

@@ -141,6 +141,7 @@ class Papad:
             await line.stop()
             await door.close()
         self._say_what_goes_on()
+        log.info("papad has stopped")
         return 0
 
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:

@@ -205,7 +205,7 @@ class Kernel:
 
     def _process_loose(self, process: HostedProcess) -> None:
         if process in self._retired:
-            if process.state is State.ENDED and not process.log.cursors:
+            if process.state is State.ENDED and not process.log.readers:
                 self._retired.remove(process)
                 process.dispose()
         elif process.dispensable and self._processes.get(process.spec.name) is process:
@@ -328,9 +328,11 @@ def _select(
     """The names that patterns stand for, in the items' order within a prefix, and the patterns that are missing."""
     if not patterns:
         return list(items), []
+    if len(patterns) > limits.MAX_PATTERNS:
+        raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most")
     found: dict[str, None] = {}
     missing: list[str] = []
-    for pattern in patterns:
+    for pattern in dict.fromkeys(patterns):
         if pattern in items:
             found[pattern] = None
         elif names.is_prefix(pattern):

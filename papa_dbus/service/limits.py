@@ -19,6 +19,8 @@ MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
 #: Watches that one client may have at a time.
 MAX_WATCHES_PER_CLIENT: Final = 1024
+#: Names or patterns in one request: each prefix is held against every item.
+MAX_PATTERNS: Final = 1024
 #: Bytes of one value, and of all values together.
 MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_VALUES_BYTES: Final = 64 * 1024 * 1024

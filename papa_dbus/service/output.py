@@ -13,12 +13,9 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from papa_dbus.service import limits
-
-if TYPE_CHECKING:
-    from papa_dbus.service.watches import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +52,20 @@ class Exit:
     offset: int
 
 
+class Reader(Protocol):
+    """Who reads a log, and how far it has come; ``consumes`` where records wait for its acknowledgement."""
+
+    acknowledged: int
+    acknowledged_offset: int
+
+    @property
+    def consumes(self) -> bool:
+        """Whether records stay until this one has acknowledged them."""
+
+    def wake(self) -> None:
+        """There is something new."""
+
+
 def now() -> int:
     """The time in µs of CLOCK_REALTIME, as systemd's interfaces give it."""
     return time.time_ns() // 1000
@@ -71,7 +82,7 @@ class OutputLog:
         self.dropped = 0
         self.exit: Exit | None = None
         self.exit_acknowledged = False
-        self.cursors: list[Cursor] = []
+        self.readers: list[Reader] = []
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
         self._on_room = on_room
@@ -107,7 +118,7 @@ class OutputLog:
     @property
     def consumers(self) -> bool:
         """Whether a consuming watch reads this log."""
-        return any(cursor.watch.consumes for cursor in self.cursors)
+        return any(reader.consumes for reader in self.readers)
 
     def fill(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
         """Move what is in the pipe to the log as one record of at most ``most`` bytes.
@@ -147,16 +158,16 @@ class OutputLog:
         self._ends.append(self._end << 2 | _KINDS.index(stream))
         if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
             self._make_room()
-        for cursor in self.cursors:
-            cursor.watch.mark_ready(cursor)
+        for reader in self.readers:
+            reader.wake()
 
     def end(self, code: int | None, timestamp: int) -> None:
         """Note the process's end, after its last output."""
         self._times.append(timestamp)
         self._ends.append(self._end << 2 | _EXIT)
         self.exit = Exit(self.last_seq, timestamp, code, self._end)
-        for cursor in self.cursors:
-            cursor.watch.mark_ready(cursor)
+        for reader in self.readers:
+            reader.wake()
 
     def _make_room(self) -> None:
         place = self._head
@@ -218,22 +229,22 @@ class OutputLog:
             at = until
         return records, exit_
 
-    def attach(self, cursor: "Cursor") -> None:
+    def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
-        self.cursors.append(cursor)
+        self.readers.append(reader)
 
-    def detach(self, cursor: "Cursor") -> None:
+    def detach(self, reader: Reader) -> None:
         """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
-        self.cursors.remove(cursor)
+        self.readers.remove(reader)
         self.consumed()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
-        consumers = [cursor for cursor in self.cursors if cursor.watch.consumes]
+        consumers = [reader for reader in self.readers if reader.consumes]
         if not consumers:
             return
-        last = min(consumers, key=lambda cursor: cursor.acknowledged)
+        last = min(consumers, key=lambda reader: reader.acknowledged)
         if last.acknowledged <= self.acknowledged:
             return
         self.acknowledged, self.acknowledged_offset = last.acknowledged, last.acknowledged_offset
@@ -248,8 +259,8 @@ class OutputLog:
         self.acknowledged, self.acknowledged_offset = self.last_seq, self._end
         self.capacity = 0
         self.close()
-        for cursor in self.cursors:
-            cursor.watch.mark_ready(cursor)
+        for reader in self.readers:
+            reader.wake()
 
     def resume(self, capacity: int) -> None:
         """Keep records again, after forget()."""

@@ -72,6 +72,15 @@ class Cursor:
         # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
         self._sent: deque[tuple[int, int, int]] = deque()
 
+    @property
+    def consumes(self) -> bool:
+        """Whether records wait in the log for this watch."""
+        return self.watch.consumes
+
+    def wake(self) -> None:
+        """The log has got something new."""
+        self.watch.mark_ready(self)
+
     def has_more(self) -> bool:
         """Whether there is something that has not been sent."""
         return self.next_seq <= self.log.last_seq

@@ -46,7 +46,12 @@ def test_installed_on_a_running_system_and_uninstalled_again(bare: Bed) -> None:
 
     bare.run("cd /root/papa && make uninstall")
     assert set(bare.run(LIST).stdout.splitlines()) - GROUP_FILES == before - GROUP_FILES
-    assert bare.run("systemctl list-units --plain --no-legend 'papa*' && ls /etc/systemd/system | grep papa || true").stdout == ""
+    assert (
+        bare.run(
+            "systemctl list-units --plain --no-legend 'papa*' && ls /etc/systemd/system | grep papa || true"
+        ).stdout
+        == ""
+    )
     assert "not provided" in bare.run(CALL, check=False).stderr + bare.run(CALL, check=False).stdout
     assert "papa" in bare.run("getent group papa").stdout
     bare.run("cd /root/papa && make uninstall")  # nothing to do, and no error

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.errors import Bind, Exists, InvalidArgs, NotFound
+from papa_dbus.errors import Bind, Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import SocketSpec
 from tests.support import Reader, run
@@ -182,6 +182,11 @@ async def test_listing_and_removing(kernel: Kernel) -> None:
         kernel.remove_sockets(["db", "none"])
     assert kernel.socket_count == 3
     assert kernel.remove_sockets([number, "web.*"]) == ["db", "web.0", "web.1"]
+
+
+async def test_the_number_of_patterns_is_bounded(kernel: Kernel) -> None:
+    with pytest.raises(Limit, match="there may be 1024 names or patterns"):
+        kernel.list_sockets([f"a{n}*" for n in range(1025)])
 
 
 async def test_defect_12_removing_without_a_name_is_an_error(kernel: Kernel) -> None:

@@ -140,8 +140,8 @@ class Bed:
         console = self.root.parent / "console"
         with _ReadySocket(self.root.parent / "ready") as ready, console.open("wb") as output:
             self._container = subprocess.Popen(
-                [*_dies_with_us("TERM"), *self._nspawn(), "--boot", "--private-network", "--console=pipe",
-                 "--notify-ready=yes", "--kill-signal=KILL", "systemd.unit=multi-user.target"],
+                [*_dies_with_us("TERM"), *self._in_cgroup(), *self._nspawn(), "--boot", "--private-network",
+                 "--console=pipe", "--notify-ready=yes", "--kill-signal=KILL", "systemd.unit=multi-user.target"],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "NOTIFY_SOCKET": f"{_SCRATCH}/ready"},
             )  # fmt: skip
@@ -152,6 +152,12 @@ class Bed:
         state = self.run("systemctl is-system-running --wait", check=False, timeout=_BOOT).stdout.strip()
         if state != "running":
             raise OSError(f"{self.name} came up {state}: {self.run('systemctl --failed --no-legend --plain').stdout}")
+
+    def _in_cgroup(self) -> list[str]:
+        """A control group of its own: containers that are started from the same one would share theirs, too."""
+        self._cgroup = _unified_hierarchy() / f"papa-bed-{self.name}"
+        self._cgroup.mkdir()
+        return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self._cgroup)]
 
     def _nspawn(self) -> list[str]:
         return [
@@ -211,6 +217,8 @@ class Bed:
         if self._container is not None:
             self._container.terminate()  # nspawn passes on what --kill-signal= says, and ends when its systemd has
             self._container.wait(_COMMAND)
+            for group, _, _ in os.walk(self._cgroup, topdown=False):
+                Path(group).rmdir()
         self._keeper.kill()
         self._keeper.communicate(timeout=_COMMAND)
 
@@ -240,6 +248,12 @@ class _ReadySocket:
                     leader = int(value)
                 ready = ready or line == "READY=1"
         return leader
+
+
+def _unified_hierarchy() -> Path:
+    """Give the place of the unified control group hierarchy, alone or beside the old ones (cgroups(7))."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return next(Path(fields[1]) for fields in mounts if fields[2] == "cgroup2")
 
 
 def _finish(command: Sequence[str], *, check: bool, timeout: float) -> subprocess.CompletedProcess[str]:

@@ -58,9 +58,6 @@ def beds() -> Iterator[Callable[[str], Bed]]:
 def as_after_boot(bed: Bed) -> Bed:
     """Bring a bed's Papa back to how it is after a boot: the kernel not running, its port open, nothing hosted."""
     bed.run("systemctl stop papa.service papa.slice && systemctl reset-failed && systemctl start papa.socket")
-    # systemd 252 may still be about to remove the cgroup of a service that it calls stopped; started in that instant the
-    # service fails (219/CGROUP, once in a hundred starts). What it does for this unit comes after that in its queue.
-    bed.run("systemd-run --quiet --wait true")
     return bed
 
 

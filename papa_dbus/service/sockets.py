@@ -107,39 +107,39 @@ async def open_socket(spec: SocketSpec) -> HostedSocket:
 
 
 def _bound(spec: SocketSpec, address: _Address) -> socket.socket:
-    sock = _new_socket(spec)
-    try:
+    with _new_socket(spec) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if spec.reuseport:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if spec.interface is not None:
             _bind_to_device(sock, spec.interface)
         sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _bind_error(spec, error) from None
-    except Bind:
-        sock.close()
-        raise
     return sock
 
 
 def _bound_unix(spec: SocketSpec, path: str) -> socket.socket:
-    sock = _new_socket(spec)
-    try:
+    with _new_socket(spec) as sock:
         _clear_leftover(path, sock.type)
         with _umask(spec.umask):
             sock.bind(path)
+    return sock
+
+
+@contextmanager
+def _new_socket(spec: SocketSpec) -> Iterator[socket.socket]:
+    """A socket to be bound, which is closed where that fails."""
+    sock = _unbound(spec)
+    try:
+        yield sock
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
     except Bind:
         sock.close()
         raise
-    return sock
 
 
-def _new_socket(spec: SocketSpec) -> socket.socket:
+def _unbound(spec: SocketSpec) -> socket.socket:
     # A raw socket without a protocol is none (raw(7)).
     protocol = socket.IPPROTO_RAW if spec.type == "raw" else 0
     try:

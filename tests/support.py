@@ -102,12 +102,22 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+#: What was there before the test: containers that other tests have booted are children, too.
+_others: set[int] = set()
+
+
 def children() -> set[int]:
-    """This process's children, zombies included."""
+    """This process's children that the test has made, zombies included."""
     pids = set()
     for task in Path("/proc/self/task").iterdir():
         pids |= {int(pid) for pid in (task / "children").read_text().split()}
-    return pids
+    return pids - _others
+
+
+def begin_counting_children() -> None:
+    """Leave out of account what is there now."""
+    _others.clear()
+    _others.update(children())
 
 
 def cgroup_of(pid: int) -> str:

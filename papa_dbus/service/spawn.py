@@ -214,10 +214,11 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
 
 
 def _reset_signals() -> None:
-    """Give the program the dispositions that a shell would: papad and Python have changed some of them."""
+    """Give the program the dispositions that a shell would: papad, Python and whoever started papad have changed some."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

@@ -256,6 +256,8 @@ def three_lines(p: Any, programs: Path, name: str = "write3", **options: object)
     return p.make_process(name, sys.executable, args="three_lines.py", working_dir=str(programs), **options)
 
 
+#: The client cannot send an empty value.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if value}
 VERSION = b"Version: " + sys.version.split(maxsplit=1)[0].encode() + b"\n"
 EXECUTABLE = b"Executable: " + sys.executable.encode() + b"\n"
 
@@ -273,7 +275,7 @@ def check_three_lines(out: list[Any], err: list[Any], closed: list[Any], name: s
 
 def test_process_with_out_and_err(p: Any, programs: Path) -> None:
     assert p.list_processes() == {}
-    reply = three_lines(p, programs, uid=os.geteuid(), env=os.environ)
+    reply = three_lines(p, programs, uid=os.geteuid(), env=ENVIRONMENT)
     assert isinstance(reply["pid"], int)
     assert reply["running"] is True
     assert abs(time.time() - reply["started"]) < PATIENCE

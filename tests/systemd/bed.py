@@ -6,6 +6,7 @@ root, and the Debian packages systemd-container and, for fresh trees, debootstra
 """
 
 import os
+import select
 import shlex
 import shutil
 import socket
@@ -217,8 +218,7 @@ class Bed:
         if self._container is not None:
             self._container.terminate()  # nspawn passes on what --kill-signal= says, and ends when its systemd has
             self._container.wait(_COMMAND)
-            for group, _, _ in os.walk(self._cgroup, topdown=False):
-                Path(group).rmdir()
+            _remove_cgroup(self._cgroup)
         self._keeper.kill()
         self._keeper.communicate(timeout=_COMMAND)
 
@@ -254,6 +254,19 @@ def _unified_hierarchy() -> Path:
     """Give the place of the unified control group hierarchy, alone or beside the old ones (cgroups(7))."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return next(Path(fields[1]) for fields in mounts if fields[2] == "cgroup2")
+
+
+def _remove_cgroup(group: Path) -> None:
+    """Remove a control group with all below it, and what is left in them (cgroup.kill: Linux 5.14)."""
+    (group / "cgroup.kill").write_text("1")
+    events = select.poll()
+    with (group / "cgroup.events").open() as file:
+        events.register(file, select.POLLPRI)
+        while "populated 1" in file.read():
+            events.poll(1000)
+            file.seek(0)
+    for path, _, _ in os.walk(group, topdown=False):
+        Path(path).rmdir()
 
 
 def _finish(command: Sequence[str], *, check: bool, timeout: float) -> subprocess.CompletedProcess[str]:

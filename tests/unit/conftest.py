@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from papa_dbus.service.kernel import Kernel
-from tests.support import children, descriptors
+from tests.support import begin_counting_children, children, descriptors
 
 
 @pytest.fixture
 async def kernel() -> AsyncIterator[Kernel]:
     """A kernel without systemd; afterwards every process of it is killed, and nothing of it may be left."""
     before = descriptors()
+    begin_counting_children()
     kernel = Kernel()
     yield kernel
     for pid in children():

@@ -22,6 +22,7 @@ from papa_dbus.service.access import Access
 from papa_dbus.service.dbus import DBusDoor
 from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.store import Store
 from papa_dbus.service.telnet import TelnetDoor
 
 log = logging.getLogger("papad")
@@ -29,6 +30,8 @@ log = logging.getLogger("papad")
 #: What papa.socket calls the sockets of the line protocol (FileDescriptorName=).
 LINE_SOCKETS = "line"
 _STATUS_SECONDS = 0.2
+#: In the runtime directory: the registries of what systemd keeps the descriptors of.
+_STATE_FILE = "state.sqlite"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -114,21 +117,34 @@ class Papad:
     def __init__(self, options: argparse.Namespace, own: OwnBus | None) -> None:
         self._options = options
         self._own = own
-        self._kernel = Kernel()
+        self._passed = systemd.Passed()
+        self._store, self._descriptors = self._open_store()
+        self._kernel = Kernel(store=self._store)
         self._stop = asyncio.Event()
         self._status_due = False
+        self._reload = False
+
+    def _begin_reload(self) -> None:
+        if self._descriptors is None:
+            log.warning("papad cannot be reloaded: systemd did not start it, so what it holds would be lost")
+            return
+        self._reload = True
+        self._stop.set()
 
     async def run(self) -> int:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         kernel = self._kernel
         kernel.on_exit = self._stop.set
         kernel.listeners.append(self._status_changed)
+        listening: list[int] = []
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd.Scopes(bus)
         kernel.place = scopes.place
+        self._recover()
         line = TelnetDoor(kernel, Access())
         door = DBusDoor(kernel, bus)
         try:
@@ -136,16 +152,26 @@ class Papad:
             await bus.start()
             self._ready()
             await self._stop.wait()
-            systemd.notify(STOPPING=1, STATUS="Stopping")
+            if self._reload:
+                await self._kernel.settle()
+                systemd.notify_reloading()
+                listening = line.hand_over()
+            else:
+                systemd.notify(STOPPING=1, STATUS="Stopping")
+                await self._say_what_goes_on(bus)
         finally:
             await line.stop()
             await door.close()
-        self._say_what_goes_on()
+        if self._reload and self._descriptors is not None:
+            log.info("papad becomes its new version, with %s", self._status())
+            self._store.close()
+            self._descriptors.execute_again({LINE_SOCKETS: listening})
         log.info("papad has stopped")
         return 0
 
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
-        sockets = systemd.passed_sockets(LINE_SOCKETS)
+        sockets = self._passed.sockets(LINE_SOCKETS)
+        self._passed.close_rest()
         if not sockets and self._options.port:
             sockets = line.bind(self._options.port)
         if self._options.socket is not None and not any(s.family == socket.AF_UNIX for s in sockets):
@@ -183,7 +209,28 @@ class Papad:
         self._status_due = False
         systemd.notify(STATUS=self._status())
 
-    def _say_what_goes_on(self) -> None:
+    def _open_store(self) -> tuple[Store, systemd.DescriptorStore | None]:
+        folder = systemd.DescriptorStore.available()
+        if folder is None:
+            log.info("papad's own end would end what it holds: systemd, which would keep it, did not start papad")
+            return Store(), None
+        descriptors = systemd.DescriptorStore()
+        return Store(folder / _STATE_FILE, descriptors), descriptors
+
+    def _recover(self) -> None:
+        """Host again what an earlier papad left with systemd."""
+        kept = self._passed.kept()
+        if self._descriptors is not None:
+            self._descriptors.adopt(kept)
+        for fault in self._kernel.recover(kept):
+            log.error("not recovered: %s", fault)
+        if kept:
+            log.info("recovered: %s", self._status())
+
+    async def _say_what_goes_on(self, bus: Bus) -> None:
+        if self._descriptors is not None and await systemd.is_restarting(bus):
+            log.info("papad is being restarted and will go on with %s", self._status())
+            return
         for info in self._kernel.list_processes():
             if info.running:
                 log.warning(

@@ -5,16 +5,19 @@ Knows no protocol, no bus and no systemd. A front door calls its methods and hea
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service import limits, processes, sockets
-from papa_dbus.service.processes import Hooks, HostedProcess, Placement, State
+from papa_dbus.service.faults import reach
+from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement, State
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
+from papa_dbus.service.store import Store, StoredProcess
 from papa_dbus.service.values import Values
 from papa_dbus.service.watches import Watch
 
@@ -41,8 +44,9 @@ async def no_placement(pid: int, name: str) -> None:
 class Kernel:
     """Holds sockets, values and processes by name, and decides nothing else."""
 
-    def __init__(self, place: Placement = no_placement) -> None:
+    def __init__(self, place: Placement = no_placement, store: Store | None = None) -> None:
         self.place = place
+        self._store = store or Store()
         self.listeners: list[Callable[[Change], None]] = []
         self.on_exit: Callable[[], None] = lambda: None
         self._sockets: dict[str, HostedSocket] = {}
@@ -77,6 +81,8 @@ class Kernel:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
         with self._taking_turn("socket", spec.name):
             hosted = await sockets.open_socket(spec)
+            hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+            reach("socket stored")
             self._sockets[spec.name] = hosted
         log.info("socket '%s' made", spec.name, extra={"PAPA_SOCKET": spec.name})
         self._tell("socket", "added", spec.name)
@@ -91,7 +97,10 @@ class Kernel:
         """Close sockets. Raises NotFound where a name is not there, and then closes none."""
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
         for name in found:
-            self._sockets.pop(name).close()
+            hosted = self._sockets.pop(name)
+            self._store.remove_socket(hosted.key)
+            reach("socket removed")
+            hosted.close()
             log.info("socket '%s' removed", name, extra={"PAPA_SOCKET": name})
             self._tell("socket", "removed", name)
         return found
@@ -112,6 +121,7 @@ class Kernel:
         """Keep a value."""
         new = name not in self._values.items
         self._values.set(name, value)
+        self._store.set_value(name, value)
         self._tell("value", "added" if new else "changed", name)
 
     def get_value(self, name: str) -> str:
@@ -130,6 +140,7 @@ class Kernel:
         found, missing = _select(self._values.items, patterns, {})
         if not missing_ok:
             self._found(found, missing, "value")
+        self._store.remove_values(found)
         for name in found:
             self._values.remove(name)
             self._tell("value", "removed", name)
@@ -151,7 +162,7 @@ class Kernel:
         elif len(self._processes) >= limits.MAX_PROCESSES:
             raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
         with self._taking_turn("process", spec.name):
-            process = await processes.start(spec, self._sockets, self.place, self._hooks)
+            process = await processes.start(spec, self._sockets, self.place, self._hooks, self._store)
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
@@ -166,7 +177,9 @@ class Kernel:
     def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
             raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
-        process.keep_output()
+        if process.removed:
+            process.keep_output()
+            self._store.update_process(process.key, process.facts, "running")
         return process.info()
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
@@ -179,7 +192,10 @@ class Kernel:
         found = self._found(*self._select_processes(_some(patterns, "process")), "process")
         for name in found:
             log.info("process '%s' removed", name, extra={"PAPA_PROCESS": name})
-            self._processes[name].forget_output()
+            process = self._processes[name]
+            self._store.update_process(process.key, replace(process.facts, removed=True), "running")
+            reach("process removed")
+            process.forget_output()
         return found
 
     def open_process(self, name: str) -> int:
@@ -207,6 +223,8 @@ class Kernel:
         if process in self._retired:
             if process.state is State.ENDED and not process.log.readers:
                 self._retired.remove(process)
+                self._store.remove_process(process.key)
+                reach("process forgotten")
                 process.dispose()
         elif process.dispensable and self._processes.get(process.spec.name) is process:
             self._unlist(process)
@@ -216,6 +234,8 @@ class Kernel:
         del self._processes[name]
         del self._by_pid[process.pid]
         self._retired.add(process)
+        if process.log.readers:
+            self._store.update_process(process.key, process.facts, "retired")
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -240,8 +260,14 @@ class Kernel:
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
+            for old in self._orphans(name):
+                watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
+
+    def _orphans(self, name: str) -> list[HostedProcess]:
+        """Earlier processes of a name that a watch read to their end when papad itself ended."""
+        return [old for old in self._retired if old.spec.name == name and not old.log.readers]
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
@@ -269,12 +295,61 @@ class Kernel:
         """Bytes of output that wait for an acknowledgement, of all processes."""
         return sum(process.log.held for process in self._processes.values())
 
+    async def settle(self) -> None:
+        """Wait until what is being made is made, START_TIMEOUT at most."""
+        if self._pending:
+            await asyncio.wait(list(self._pending.values()), timeout=limits.START_TIMEOUT)
+
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
         if self._sockets or self._values.items or self._processes or self._pending:
             return False
         self.on_exit()
         return True
+
+    def recover(self, descriptors: Mapping[str, Sequence[int]]) -> list[str]:
+        """Host again what was stored; ``descriptors`` are those that were kept, by name. Closes what nobody knows.
+
+        Returns what could not be recovered, in words for the journal; nothing is killed over it.
+        """
+        left = {name: list(fds) for name, fds in descriptors.items()}
+        faults: list[str] = []
+        for name, value in self._store.values().items():
+            self._values.set(name, value)
+        for stored in self._store.sockets():
+            fds = left.pop(f"s{stored.key}", [])
+            if not fds:
+                faults.append(f"socket '{stored.spec.name}': its descriptor did not come back")
+                self._store.remove_socket(stored.key)
+                continue
+            self._sockets[stored.spec.name] = sockets.recover_socket(stored, fds)
+        for found in self._store.processes():
+            fds = left.pop(f"p{found.key}", [])
+            try:
+                self._adopt(found, processes.sort_descriptors(found, fds))
+            except ValueError as error:
+                faults.append(f"process '{found.spec.name}' (PID {found.facts.pid}): {error}")
+                self._store.remove_process(found.key)
+                for fd in fds:
+                    os.close(fd)
+        for name, fds in left.items():
+            log.debug("descriptors of %s belong to nothing that is stored", name)
+            self._store.drop_descriptors(name)
+            for fd in fds:
+                os.close(fd)
+        return faults
+
+    def _adopt(self, stored: StoredProcess, held: Held) -> None:
+        process = HostedProcess(stored, held, self._hooks, recovered=True)
+        if stored.state == "retired":
+            self._retired.add(process)
+            return
+        if stored.spec.name in self._processes:  # killed between its successor's start and its own retirement
+            self._retired.add(self._processes.pop(stored.spec.name))
+        self._processes[stored.spec.name] = process
+        self._by_pid[process.pid] = stored.spec.name
+        process.poll()
+        self._process_loose(process)
 
     # ------------------------------------------------------------------- turns
 

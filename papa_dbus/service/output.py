@@ -1,11 +1,10 @@
 """A process's output log: its records that nobody has acknowledged yet, in a memory file.
 
 The bytes go from the pipe to the file in one splice(2) and are read back only to be sent: the file is their only home.
-A record's place in it is its offset in the process's whole output; what has left the log is given back by punching
-holes. Two arrays index the records: the time of each and the offset of its end.
+A record's place in it is its offset in the process's whole output. Two arrays index the records: the time of each and
+the offset of its end; logfiles.py keeps the same in a file, from which recover() makes the log anew.
 """
 
-import ctypes
 import errno
 import logging
 import os
@@ -13,9 +12,11 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 from papa_dbus.service import limits
+from papa_dbus.service.faults import reach
+from papa_dbus.service.logfiles import Header, LogFiles
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ MAX_BATCH = 512
 
 _KINDS: tuple[Stream, Stream] = ("out", "err")
 _EXIT = 2
-_PUNCH_BYTES = 32 * 1024  # pages are given back in pieces of this size at least: one system call for many records
-_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Record(NamedTuple):
@@ -77,8 +75,9 @@ class OutputLog:
     ``on_room`` is called when something has left a log that was full.
     """
 
-    def __init__(self, capacity: int, on_room: Callable[[], None]) -> None:
+    def __init__(self, capacity: int, on_room: Callable[[], None], files: LogFiles) -> None:
         self.capacity = capacity
+        self.files = files
         self.dropped = 0
         self.exit: Exit | None = None
         self.exit_acknowledged = False
@@ -86,14 +85,47 @@ class OutputLog:
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
         self._on_room = on_room
-        self._file = _memory_file(capacity)
         self._times = array("Q")
         self._ends = array("Q")  # offset of the record's end, times four, plus its kind
         self._base = 1  # the sequence number of the arrays' first place
         self._head = 0  # the place of the first record that is still there
         self._start = 0  # the offset at which that record begins
         self._end = 0
-        self._punched = 0
+
+    @classmethod
+    def recover(cls, capacity: int, on_room: Callable[[], None], files: LogFiles) -> Self:
+        """The log that another papad has left in its files, complete to the last byte that was spliced in.
+
+        Raises ValueError where the files are damaged.
+        """
+        log_ = cls(capacity, on_room, files)
+        header, size = files.read_header(), files.size()
+        log_.dropped = header.dropped
+        log_.acknowledged, log_.acknowledged_offset = header.acknowledged, header.acknowledged_offset
+        log_._base = header.first_seq
+        log_._start = header.first_offset
+        entries = list(files.read_entries(header.first_seq))
+        if entries and entries[-1][2] != _EXIT and entries[-1][1] >= size:
+            entries.pop()  # announced, and papad was killed before anything came
+        begins = [begin for _, begin, _ in entries] + [size]
+        for place, (timestamp, begin, kind) in enumerate(entries):
+            end = begins[place + 1]
+            if kind == _EXIT and not header.exit_seq:
+                # Its code was not noted any more; the pidfd tells it again, and the end is noted anew.
+                del begins[place:]
+                begins.append(size)
+                break
+            if not header.first_offset <= begin <= end or kind > _EXIT:
+                raise ValueError(f"the index's entry {header.first_seq + place} makes no sense")
+            log_._times.append(timestamp)
+            log_._ends.append(end << 2 | kind)
+        log_._end = size
+        if header.exit_seq:
+            code = header.exit_code if header.exit_known else None
+            offset = begins[header.exit_seq - header.first_seq] if header.exit_seq >= header.first_seq else 0
+            log_.exit = Exit(header.exit_seq, header.exit_time, code, offset)
+            log_.exit_acknowledged = bool(header.exit_acknowledged)
+        return log_
 
     @property
     def first_seq(self) -> int:
@@ -125,11 +157,14 @@ class OutputLog:
 
         Returns its size, 0 at the end of the stream, None where nothing is there now.
         """
-        most = min(most, CHUNK, self.capacity) if self._file >= 0 else CHUNK
+        if not self.capacity:
+            return _throw_away(pipe)
+        most = min(most, CHUNK, self.capacity)
+        timestamp = now()
         try:
-            if self._file < 0:
-                return len(os.read(pipe, most))
-            size = os.splice(pipe, self._file, most, offset_dst=self._end)
+            self.files.write_entry(self.last_seq + 1, timestamp, self._end, _KINDS.index(stream))
+            reach("record announced")
+            size = os.splice(pipe, self.files.output, most, offset_dst=self._end)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -137,24 +172,23 @@ class OutputLog:
                 raise
             return self._fill_without_memory(pipe, stream, error)
         if size:
-            self._append(stream, size)
+            reach("record spliced")
+            self._append(stream, size, timestamp)
         return size
 
     def _fill_without_memory(self, pipe: int, stream: Stream, error: OSError) -> int | None:
         """Let the child go on where there is no memory for its output: lose it, and say so."""
         log.error("no memory for output, what is written now is lost: %s", error)
-        try:
-            size = len(os.read(pipe, CHUNK))
-        except BlockingIOError:
-            return None
+        size = _throw_away(pipe)
         if size:
-            self._append(stream, size)
+            self.files.skip(size)
+            self._append(stream, size, now())
             self._drop_through(self.last_seq)
         return size
 
-    def _append(self, stream: Stream, size: int) -> None:
+    def _append(self, stream: Stream, size: int, timestamp: int) -> None:
         self._end += size
-        self._times.append(now())
+        self._times.append(timestamp)
         self._ends.append(self._end << 2 | _KINDS.index(stream))
         if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
             self._make_room()
@@ -163,9 +197,12 @@ class OutputLog:
 
     def end(self, code: int | None, timestamp: int) -> None:
         """Note the process's end, after its last output."""
+        self.files.write_entry(self.last_seq + 1, timestamp, self._end, _EXIT)
         self._times.append(timestamp)
         self._ends.append(self._end << 2 | _EXIT)
         self.exit = Exit(self.last_seq, timestamp, code, self._end)
+        reach("end announced")
+        self._write_header()
         for reader in self.readers:
             reader.wake()
 
@@ -177,30 +214,29 @@ class OutputLog:
         self._drop_through(self._base + place)
 
     def _drop_through(self, seq: int) -> None:
-        before = self._start
+        self.dropped += (self._ends[seq - self._base] >> 2) - self._start
         self._leave(seq)
-        self.dropped += self._start - before
 
     def _leave(self, seq: int) -> None:
         """Let everything up to ``seq`` go, and give its memory back."""
         place = min(seq - self._base, len(self._ends) - 1)
-        if place < self._head:
-            return
-        self._start = self._ends[place] >> 2
-        self._head = place + 1
+        if place >= self._head:
+            self._start = self._ends[place] >> 2
+            self._head = place + 1
         if self._head > 1024 and self._head * 2 > len(self._ends):
             del self._times[: self._head], self._ends[: self._head]
             self._base += self._head
             self._head = 0
-        if self._start - self._punched >= _PUNCH_BYTES:
-            self._punch()
+        self._write_header()
+        self.files.give_back(self._start, self.first_seq)
 
-    def _punch(self) -> None:
-        size = self._start - self._punched
-        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
-        if _libc.fallocate(self._file, mode, ctypes.c_int64(self._punched), ctypes.c_int64(size)):
-            log.warning("cannot give memory of read output back: %s", os.strerror(ctypes.get_errno()))
-        self._punched = self._start
+    def _write_header(self) -> None:
+        header = Header(self.first_seq, self._start, self.acknowledged, self.acknowledged_offset, self.dropped)
+        if self.exit is not None:
+            header.exit_seq, header.exit_time = self.exit.seq, self.exit.timestamp
+            header.exit_code, header.exit_known = self.exit.code or 0, self.exit.code is not None
+            header.exit_acknowledged = self.exit_acknowledged
+        self.files.write_header(header)
 
     def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
         """The records from ``seq`` on, of at most ``room`` bytes together, and the end where it follows at once."""
@@ -220,7 +256,7 @@ class OutputLog:
             offset = end
         if not spans:
             return [], exit_
-        payload = os.pread(self._file, offset - begin, begin)
+        payload = os.pread(self.files.output, offset - begin, begin)
         records: list[Record] = []
         at = 0
         for place, end, kind in spans:
@@ -248,32 +284,34 @@ class OutputLog:
         if last.acknowledged <= self.acknowledged:
             return
         self.acknowledged, self.acknowledged_offset = last.acknowledged, last.acknowledged_offset
-        self._leave(self.acknowledged)
         if self.exit is not None and self.acknowledged >= self.exit.seq:
             self.exit_acknowledged = True
+        self._leave(self.acknowledged)
+        reach("acknowledged")
         self._on_room()
 
     def forget(self) -> None:
         """Drop everything and keep nothing from now on."""
-        self._leave(self.last_seq)
         self.acknowledged, self.acknowledged_offset = self.last_seq, self._end
+        self._leave(self.last_seq)
+        self.files.give_back(self._start, self.first_seq, everything=True)
         self.capacity = 0
-        self.close()
         for reader in self.readers:
             reader.wake()
 
     def resume(self, capacity: int) -> None:
         """Keep records again, after forget()."""
         self.capacity = capacity
-        self._file = _memory_file(capacity)
-        self._punched = self._end
 
     def close(self) -> None:
-        """Give the memory back."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Give the memory back; nothing can be read any more."""
+        self.capacity = 0
+        self.files.close()
 
 
-def _memory_file(capacity: int) -> int:
-    return os.memfd_create("papa-output", os.MFD_CLOEXEC) if capacity else -1
+def _throw_away(pipe: int) -> int | None:
+    """Read what is in a pipe and keep nothing of it."""
+    try:
+        return len(os.read(pipe, CHUNK))
+    except BlockingIOError:
+        return None

@@ -11,11 +11,14 @@ import os
 import re
 import struct
 import termios
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
+from papa_dbus.service.faults import reach
+from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
@@ -28,6 +31,7 @@ from papa_dbus.service.spawn import (
     working_directory,
 )
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec
+from papa_dbus.service.store import Facts, Store, StoredProcess
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ log = logging.getLogger(__name__)
 Placement = Callable[[int, str], Awaitable[str | None]]
 
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
+#: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
+_REAP_SECONDS, _REAP_LOOKS = 0.02, 100
+#: What a process's descriptors are called in /proc/self/fd.
+_ROLES = {f"memfd:{OUTPUT_NAME}": "output", f"memfd:{INDEX_NAME}": "index", "pidfd": "pidfd"}
 _BURST = 8  # chunks that one pipe may fill before others have their turn
 
 
@@ -61,33 +69,35 @@ class HostedProcess:
     ``on_end`` is called once, when its end has been noted; ``on_loose`` whenever something that held it may be gone.
     """
 
-    def __init__(
-        self,
-        spec: ProcessSpec,
-        launch: Launch,
-        child: Child,
-        pipes: Mapping[Stream, int],
-        unit: str | None,
-        hooks: "Hooks",
-    ) -> None:
-        self.spec = spec
-        self.pid = child.pid
-        self.pidfd = child.pidfd
-        self.unit = unit
-        self.started = now()
+    def __init__(self, stored: StoredProcess, held: "Held", hooks: "Hooks", recovered: bool = False) -> None:
+        self.key = stored.key
+        self.spec = stored.spec
+        self.facts = stored.facts
+        self.pid = stored.facts.pid
+        self.pidfd = held.pidfd
         self.state = State.RUNNING
         self.exit_code: int | None = None
-        self.removed = False
-        self.log = OutputLog(spec.bufsize if pipes else 0, self._on_room)
-        self._identity = launch.identity
-        self._working_dir = launch.working_dir
+        make_log = OutputLog.recover if recovered else OutputLog
+        capacity = self.spec.bufsize if stored.pipes and not self.removed else 0
+        self.log = make_log(capacity, self._on_room, held.files)
         self._hooks = hooks
-        self._pipes = dict(pipes)
+        self._pipes = dict(held.pipes)
         self._unread_at_exit: dict[Stream, int] = {}
         self._paused = False
+        self._looks = 0
+        self._ended_at = 0
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self.pidfd, self.poll)
+        if self.log.exit is not None:
+            self.exit_code = self.log.exit.code
+            self.state = State.ENDED
+        else:
+            self._loop.add_reader(self.pidfd, self.poll)
         self._listen()
+
+    @property
+    def removed(self) -> bool:
+        """Whether its output is no longer kept, and it leaves the list when it ends."""
+        return self.facts.removed
 
     # ------------------------------------------------------------------ output
 
@@ -140,11 +150,25 @@ class HostedProcess:
         """Notice the process's end, if it has ended."""
         if self.state is not State.RUNNING:
             return
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
-        if result is None:
-            return
+        end = look_at(self.pidfd)
+        if end is NOT_YET_REAPED:
+            self._loop.remove_reader(self.pidfd)
+            self._loop.call_later(_REAP_SECONDS, self._look_again)
+        elif end is not STILL_RUNNING:
+            self._note_end(end if isinstance(end, int) else None)
+
+    def _look_again(self) -> None:
+        """systemd reaps what is no longer papad's child; only then is there an exit code to be read."""
+        end = look_at(self.pidfd)
+        if end is NOT_YET_REAPED and self._looks < _REAP_LOOKS:
+            self._looks += 1
+            self._loop.call_later(_REAP_SECONDS, self._look_again)
+        elif self.state is State.RUNNING:
+            self._note_end(end if isinstance(end, int) else None)
+
+    def _note_end(self, code: int | None) -> None:
         self._loop.remove_reader(self.pidfd)
-        self.exit_code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
         self._unread_at_exit = {stream: _readable(fd) for stream, fd in self._pipes.items()}
@@ -190,7 +214,7 @@ class HostedProcess:
 
     def forget_output(self) -> None:
         """Keep nothing more of it; what it still writes is read and thrown away, so that it can go on."""
-        self.removed = True
+        self.facts = replace(self.facts, removed=True)
         self.log.forget()
         self._on_room()
 
@@ -203,7 +227,7 @@ class HostedProcess:
     def keep_output(self) -> None:
         """Keep output again, after forget_output(): the process has been asked for anew."""
         if self.removed:
-            self.removed = False
+            self.facts = replace(self.facts, removed=False)
             self.log.resume(self.spec.bufsize if self._pipes else 0)
 
     def dispose(self) -> None:
@@ -217,6 +241,7 @@ class HostedProcess:
                 self.pid,
             )
         self.forget_output()
+        self.log.close()
 
     def info(self) -> ProcessInfo:
         """What a client may know."""
@@ -225,17 +250,17 @@ class HostedProcess:
             name=spec.name,
             pid=self.pid,
             running=self.running,
-            started=self.started,
+            started=self.facts.started,
             args=spec.command,
-            uid=self._identity.uid,
-            gid=self._identity.gid,
-            working_dir=self._working_dir,
+            uid=self.facts.uid,
+            gid=self.facts.gid,
+            working_dir=self.facts.working_dir,
             exit_code=self.exit_code,
             bufsize=spec.bufsize,
             buffered=log_.held,
             dropped=log_.dropped,
             last_seq=log_.last_seq,
-            unit=self.unit,
+            unit=self.facts.unit,
             as_user=spec.uid is not None,
             as_group=spec.gid is not None,
         )
@@ -249,32 +274,73 @@ class Hooks:
     on_loose: Callable[[HostedProcess], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The descriptors of a process that outlive papad."""
+
+    pidfd: int
+    pipes: Mapping[Stream, int]
+    files: LogFiles
+
+
+def sort_descriptors(stored: StoredProcess, fds: Sequence[int]) -> Held:
+    """Tell a process's descriptors apart when they come back. Raises ValueError where one is missing."""
+    found: dict[str, int] = {}
+    streams = {f"pipe:[{inode}]": stream for stream, inode in stored.pipes.items()}
+    for fd in fds:
+        link = os.readlink(f"/proc/self/fd/{fd}")
+        name = next((role for mark, role in _ROLES.items() if mark in link), streams.get(link, ""))
+        if not name or name in found:
+            os.close(fd)  # a duplicate: stored twice around a kill
+            continue
+        found[name] = fd
+    missing = {"output", "index", "pidfd"} - set(found)
+    if missing:
+        raise ValueError(f"its {' and '.join(sorted(missing))} did not come back")
+    os.set_inheritable(found["pidfd"], False)
+    pipes: dict[Stream, int] = {stream: found[stream] for stream in ("out", "err") if stream in found}
+    return Held(found["pidfd"], pipes, LogFiles(found["output"], found["index"]))
+
+
 async def start(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], place: Placement, hooks: Hooks
+    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], place: Placement, hooks: Hooks, store: Store
 ) -> HostedProcess:
     """Start a process. After an error nothing of it is left.
 
     Raises InvalidArgs (no such user, a bad reference), NotFound (no such socket), Spawn and Limit.
     """
-    with ExitStack() as ours, ExitStack() as pipes_read:
+    with ExitStack() as ours, ExitStack() as undo:
         try:
             launch, pipes = _prepare(spec, sockets, ours)
             for fd in pipes.values():
-                pipes_read.callback(os.close, fd)
+                undo.callback(os.close, fd)
+            files = LogFiles.create()
+            undo.callback(files.close)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
+        reach("pipes created")
+        key = store.begin_process(spec, pipes, [files.output, files.index])
+        undo.callback(store.remove_process, key)
+        reach("process stored")
         child = Child(launch)
+        reach("process forked")
         try:
             unit = await place(child.pid, spec.name)
+            identity = launch.identity
+            facts = Facts(child.pid, now(), identity.uid, identity.gid, launch.working_dir, unit)
+            store.process_runs(key, facts, child.pidfd)
         except BaseException:
             child.cancel()
             raise
+        reach("process placed")
         try:
             await child.execute()
         except Spawn as error:
             raise Spawn(f"process '{spec.name}': {error}") from None
-        pipes_read.pop_all()
-    return HostedProcess(spec, launch, child, pipes, unit, hooks)
+        undo.pop_all()
+    reach("process runs")
+    stored = StoredProcess(key, spec, facts, dict.fromkeys(pipes, 0), "running")
+    return HostedProcess(stored, Held(child.pidfd, pipes, files), hooks)
 
 
 def _prepare(

@@ -8,12 +8,13 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from papa_dbus.errors import Bind, Limit
 from papa_dbus.service import limits
 from papa_dbus.service.specs import SocketInfo, SocketSpec
+from papa_dbus.service.store import StoredSocket
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
 _TYPES = {
@@ -35,6 +36,7 @@ class HostedSocket:
         self.spec = spec
         self._sock = sock
         self._address = address
+        self.key = 0  # in the store
         self._file = _file_identity(spec.path) if spec.path is not None else None
 
     @property
@@ -104,6 +106,17 @@ async def open_socket(spec: SocketSpec) -> HostedSocket:
         sock.close()
         raise _bind_error(spec, error) from None
     return HostedSocket(spec, sock, address)
+
+
+def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
+    """A socket that was kept while papad was away."""
+    for duplicate in fds[1:]:
+        os.close(duplicate)
+    sock = socket.socket(fileno=fds[0])
+    address: _Address = str(stored.spec.path) if stored.spec.family == "unix" else _address(sock.getsockname())
+    hosted = HostedSocket(stored.spec, sock, address)
+    hosted.key = stored.key
+    return hosted
 
 
 def _bound(spec: SocketSpec, address: _Address) -> socket.socket:

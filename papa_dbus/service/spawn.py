@@ -214,7 +214,7 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
 
 
 def _reset_signals() -> None:
-    """Give the program the dispositions that a shell would: papad, Python and whoever started papad have changed some."""
+    """Give the program the dispositions that a shell would: papad, Python and papad's starter have changed some."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is not signal.SIG_DFL:

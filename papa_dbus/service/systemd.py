@@ -4,14 +4,21 @@ The only module that knows systemd. Where it does not run, each of these says so
 """
 
 import asyncio
+import fcntl
 import logging
 import os
+import re
 import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from systemd import daemon, journal
 
 from papa_dbus.bus import Bus, Message, Variant
-from papa_dbus.errors import PapaError
+from papa_dbus.errors import Limit, PapaError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +27,9 @@ _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 _UNIT_EXISTS = "already loaded or has a fragment file"
 _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
+_STORED_NAME = re.compile(r"[sp]\d+")
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+_MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
 _MAX_UNIT_NAME = 255  # UNIT_NAME_MAX, systemd.unit(5)
 
 
@@ -29,6 +39,11 @@ def notify(**fields: str | int) -> None:
         daemon.notify("\n".join(f"{key}={value}" for key, value in fields.items()))
     except OSError as error:
         log.debug("systemd cannot be told %s: %s", ", ".join(fields), error)
+
+
+def notify_reloading() -> None:
+    """Tell systemd that papad is becoming its new version (sd_notify(3))."""
+    notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="Reloading")
 
 
 def watchdog_interval() -> float | None:
@@ -45,16 +60,95 @@ def keep_watchdog_quiet(interval: float) -> None:
     asyncio.get_running_loop().call_later(interval, keep_watchdog_quiet, interval)
 
 
-def passed_sockets(name: str) -> list[socket.socket]:
-    """The listening sockets that a socket unit passed under a name (FileDescriptorName=, systemd.socket(5))."""
-    found = []
-    for fd, given in daemon.listen_fds_with_names(unset_environment=True).items():
-        if given == name and daemon.is_socket(fd):
-            found.append(socket.socket(fileno=fd))
-        else:
-            log.warning("descriptor %d, passed as '%s', is none that papad knows; it is closed", fd, given)
-            os.close(fd)
-    return found
+class Passed:
+    """The descriptors that papad was started with: a socket unit's, and those of the descriptor store."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[int]] = {}
+        for fd, name in daemon.listen_fds_with_names(unset_environment=True).items():
+            self._by_name.setdefault(name, []).append(fd)
+
+    def sockets(self, name: str) -> list[socket.socket]:
+        """The listening sockets of a socket unit (FileDescriptorName=, systemd.socket(5))."""
+        return [socket.socket(fileno=fd) for fd in self._by_name.pop(name, [])]
+
+    def kept(self) -> dict[str, list[int]]:
+        """What the descriptor store gave back, by name."""
+        return {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
+
+    def close_rest(self) -> None:
+        """Close what nobody has asked for, and say so."""
+        for name, fds in self._by_name.items():
+            log.warning("descriptor '%s' was passed and is none that papad knows; it is closed", name)
+            for fd in fds:
+                os.close(fd)
+
+
+def _open(fd: int) -> bool:
+    """Whether papad still has it: a pipe that has come to its end is closed here, and dropped with its process."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+class DescriptorStore:
+    """systemd's descriptor store (sd_notify(3), FDSTORE=1): what is in it comes back when papad is started again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[int]] = {}
+        self._name_bytes = 0
+        self._count = 0
+        self._most = int(os.environ.get("FDSTORE", "16384"))  # systemd 254 tells; else as the unit has it
+
+    @staticmethod
+    def available() -> Path | None:
+        """The folder for what goes with it, None where systemd did not start papad as its unit does."""
+        folder = os.environ.get("RUNTIME_DIRECTORY")
+        return Path(folder) if folder and "NOTIFY_SOCKET" in os.environ else None
+
+    def adopt(self, descriptors: Mapping[str, Sequence[int]]) -> None:
+        """Count what is in the store already."""
+        for name, fds in descriptors.items():
+            self._note(name, fds)
+
+    def _note(self, name: str, fds: Sequence[int]) -> None:
+        self._kept.setdefault(name, []).extend(fds)
+        self._count += len(fds)
+        self._name_bytes += len(fds) * (len(name) + 1)
+
+    def keep(self, name: str, fds: Sequence[int]) -> None:
+        """Store descriptors. Raises Limit where no more would come back."""
+        if self._count + len(fds) > self._most:
+            raise Limit(f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=)")
+        if self._name_bytes + len(fds) * (len(name) + 1) > _MAX_NAMES:
+            raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
+        # FDPOLL=0: systemd would drop a pipe whose writer has gone, with what is unread in it.
+        daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=list(fds))
+        self._note(name, fds)
+
+    def execute_again(self, others: Mapping[str, Sequence[int]]) -> NoReturn:
+        """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
+        pairs = [(name, fd) for group in (others, self._kept) for name, fds in group.items() for fd in fds if _open(fd)]
+        # Out of the way first, so that putting one in its place does not close another.
+        above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
+        for number, (_, fd) in enumerate(above, _LISTEN_FDS_START):
+            os.dup2(fd, number)
+        environment = {
+            **os.environ,
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDS": str(len(above)),
+            "LISTEN_FDNAMES": ":".join(name for name, _ in above),
+        }
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+    def drop(self, name: str) -> None:
+        """Let go of all descriptors of a name."""
+        fds = self._kept.pop(name, [])
+        self._count -= len(fds)
+        self._name_bytes -= len(fds) * (len(name) + 1)
+        daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
 def log_to_journal() -> bool:
@@ -140,3 +234,18 @@ def scope_name(name: str, pid: int | None = None) -> str:
     )
     end = ".scope" if pid is None else f"-{pid}.scope"
     return f"papa-{escaped[: _MAX_UNIT_NAME - len('papa-') - len(end)]}{end}"
+
+
+async def is_restarting(bus: Bus) -> bool:
+    """Whether systemd ends papad to start it again, so that it keeps what is in the descriptor store."""
+    try:
+        unit = await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])
+        properties = ("org.freedesktop.systemd1", unit.body[0], "org.freedesktop.DBus.Properties")
+        job = await bus.call(*properties, "Get", "ss", ["org.freedesktop.systemd1.Unit", "Job"])
+        if not job.body[0].value[0]:
+            return False
+        job_properties = ("org.freedesktop.systemd1", job.body[0].value[1], "org.freedesktop.DBus.Properties")
+        kind = await bus.call(*job_properties, "Get", "ss", ["org.freedesktop.systemd1.Job", "JobType"])
+    except PapaError:
+        return False
+    return bool(kind.body[0].value == "restart")

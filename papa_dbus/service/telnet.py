@@ -94,6 +94,11 @@ class TelnetDoor:
             server = await loop.create_server(self._session, sock=sock, backlog=BACKLOG)
             self._servers.append(server)
 
+    def hand_over(self) -> list[int]:
+        """Descriptors of the listening sockets, for who serves them after stop(); their files stay."""
+        self._removals.clear()
+        return [os.dup(sock.fileno()) for server in self._servers for sock in server.sockets]
+
     async def stop(self) -> None:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
         for server in self._servers:

@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "papa_dbus"
-DOMAIN = {"kernel", "sockets", "values", "processes", "spawn", "output", "watches", "specs", "options", "limits"}
+DOMAIN = {
+    "kernel",
+    "sockets",
+    "values",
+    "processes",
+    "spawn",
+    "output",
+    "logfiles",
+    "watches",
+    "specs",
+    "options",
+    "limits",
+}
 BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs, NotFound
+from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import OutputLog, Record
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
@@ -17,7 +18,7 @@ class Source:
     """A log and a pipe that fills it."""
 
     def __init__(self, capacity: int = 1000) -> None:
-        self.log = OutputLog(capacity, lambda: None)
+        self.log = OutputLog(capacity, lambda: None, LogFiles.create())
         self.read, self.write = os.pipe()
         os.set_blocking(self.read, False)
 
@@ -262,7 +263,7 @@ def test_memory_is_given_back(source: Source) -> None:
         big.say(b"x" * 65536)
         client.records()
         client.watch.acknowledge_taken()
-    blocks = os.fstat(big.log._file).st_blocks * 512
+    blocks = os.fstat(big.log.files.output).st_blocks * 512
     assert blocks <= 128 * 1024, blocks
     big.close()
 

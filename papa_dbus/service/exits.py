@@ -1,0 +1,59 @@
+"""How a process ended, by its pidfd: as its parent, or as one who is no longer its parent.
+
+After papad has been started again its processes are systemd's children. Linux 6.15 and up then tells the exit code all
+the same, by the PIDFD_GET_INFO ioctl with PIDFD_INFO_EXIT (linux/pidfd.h), once the process has been reaped.
+"""
+
+import enum
+import fcntl
+import os
+import select
+import struct
+
+# _IOWR(0xFF, 11, struct pidfd_info), whose size at its first version is 64 bytes; newer ones are longer.
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+# mask, cgroupid; pid, tgid, ppid, then eight ids; exit_code (signed)
+_INFO = struct.Struct("=QQ11Ii")
+
+#: Tests switch the ioctl off with this, to see what an older Linux does.
+WITHOUT_INFO = "PAPA_WITHOUT_PIDFD_INFO"
+
+
+class _Look(enum.Enum):
+    RUNNING = enum.auto()
+    NOT_REAPED = enum.auto()
+
+
+STILL_RUNNING = _Look.RUNNING
+NOT_YET_REAPED = _Look.NOT_REAPED
+
+
+def look_at(pidfd: int) -> int | _Look | None:
+    """The exit code (negative: the signal), None where it cannot be known, or that there is none yet."""
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return _look_at_stranger(pidfd)
+    if result is None:
+        return STILL_RUNNING
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def _look_at_stranger(pidfd: int) -> int | _Look | None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(0):
+        return STILL_RUNNING
+    if WITHOUT_INFO in os.environ:
+        return None
+    try:
+        answer = fcntl.ioctl(pidfd, _PIDFD_GET_INFO, _INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
+    except ProcessLookupError:
+        return NOT_YET_REAPED  # it is just being reaped
+    except OSError:
+        return None  # an older Linux
+    mask, *_, status = _INFO.unpack(answer)
+    if not mask & _PIDFD_INFO_EXIT:
+        return NOT_YET_REAPED
+    return os.waitstatus_to_exitcode(status)

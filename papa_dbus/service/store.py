@@ -1,0 +1,241 @@
+"""What survives papad itself: the registries in one SQLite file, and descriptors with a keeper that outlives papad.
+
+The order of work is the point: what is needed to find a thing again is stored before the thing exists, so that at
+any instant a ``kill -9`` loses nothing and leaves nothing behind that papad does not know. Where there is no keeper the
+same rows live in memory and end with papad. Knows neither systemd nor any protocol.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from papa_dbus.errors import PapaError
+from papa_dbus.service.faults import reach
+from papa_dbus.service.specs import ProcessSpec, SocketSpec
+
+log = logging.getLogger(__name__)
+
+#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's.
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE sockets (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, port INTEGER);
+CREATE TABLE "values" (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEXT, pipes TEXT, state TEXT);
+CREATE TABLE keys (last INTEGER);
+INSERT INTO keys VALUES (0);
+"""
+
+
+class TooNew(PapaError):
+    """The state was stored by a newer papad."""
+
+    code = "too-new"
+
+
+class Keeper(Protocol):
+    """Holds descriptors while papad is away. A few characters name all descriptors of one item."""
+
+    def keep(self, name: str, fds: Sequence[int]) -> None:
+        """Hold duplicates of these, too."""
+
+    def drop(self, name: str) -> None:
+        """Let go of all of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out about a process when it was started. ``started`` in µs of CLOCK_REALTIME."""
+
+    pid: int
+    started: int
+    uid: int
+    gid: int
+    working_dir: str
+    unit: str | None = None
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProcess:
+    """A process as it was stored. ``pipes``: each stream's pipe by its inode."""
+
+    key: int
+    spec: ProcessSpec
+    facts: Facts
+    pipes: Mapping[str, int]
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSocket:
+    """A socket as it was stored."""
+
+    key: int
+    spec: SocketSpec
+
+
+class Store:
+    """The registries' rows, and the descriptors that go with them."""
+
+    def __init__(self, path: Path | None = None, keeper: Keeper | None = None) -> None:
+        """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
+        self._keeper = keeper
+        self._db = _open(path)
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        self._db.close()
+
+    def _next_key(self) -> int:
+        row = self._db.execute("UPDATE keys SET last = last + 1 RETURNING last").fetchone()
+        return int(row[0])
+
+    def _keep(self, name: str, fds: Sequence[int]) -> None:
+        if self._keeper is not None and fds:
+            self._keeper.keep(name, fds)
+
+    def _drop(self, name: str) -> None:
+        if self._keeper is not None:
+            self._keeper.drop(name)
+
+    def drop_descriptors(self, name: str) -> None:
+        """Let the keeper let go of what belongs to nothing."""
+        self._drop(name)
+
+    # ----------------------------------------------------------------- sockets
+
+    def add_socket(self, spec: SocketSpec, port: int | None, fd: int) -> int:
+        """Store a socket that has been bound."""
+        key = self._next_key()
+        self._keep(f"s{key}", [fd])
+        reach("socket kept")
+        self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+        return key
+
+    def remove_socket(self, key: int) -> None:
+        """Forget a socket."""
+        self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+        reach("socket's row removed")
+        self._drop(f"s{key}")
+
+    def sockets(self) -> list[StoredSocket]:
+        """All that were stored, oldest first."""
+        rows = self._db.execute("SELECT key, spec FROM sockets ORDER BY key").fetchall()
+        return [StoredSocket(key, SocketSpec(**json.loads(spec))) for key, spec in rows]
+
+    # ------------------------------------------------------------------ values
+
+    def set_value(self, name: str, value: str) -> None:
+        """Store a value."""
+        self._db.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (name, value))
+
+    def remove_values(self, names: Iterable[str]) -> None:
+        """Forget values, all of them or none."""
+        self._db.execute("BEGIN")
+        self._db.executemany('DELETE FROM "values" WHERE name = ?', [(name,) for name in names])
+        self._db.execute("COMMIT")
+
+    def values(self) -> dict[str, str]:
+        """All that were stored."""
+        return dict(self._db.execute('SELECT name, value FROM "values" ORDER BY rowid').fetchall())
+
+    # --------------------------------------------------------------- processes
+
+    def begin_process(self, spec: ProcessSpec, pipes: Mapping[Any, int], files: Sequence[int]) -> int:
+        """Store a process that does not exist yet: its pipes and its log's files."""
+        key = self._next_key()
+        inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
+        self._db.execute(
+            "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
+            (key, spec.name, _dump(asdict(spec)), _dump(inodes)),
+        )
+        reach("process noted")
+        try:
+            self._keep(f"p{key}", [*pipes.values(), *files])
+        except BaseException:
+            self.remove_process(key)
+            raise
+        return key
+
+    def process_runs(self, key: int, facts: Facts, pidfd: int) -> None:
+        """Store that it is forked and placed; after this its gate may be opened."""
+        self._keep(f"p{key}", [pidfd])
+        reach("pidfd kept")
+        self._db.execute("UPDATE processes SET facts = ?, state = 'running' WHERE key = ?", (_dump(asdict(facts)), key))
+
+    def update_process(self, key: int, facts: Facts, state: str) -> None:
+        """Store what has changed: it was removed, or a namesake has taken its place ('retired')."""
+        self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump(asdict(facts)), state, key))
+
+    def remove_process(self, key: int) -> None:
+        """Forget a process."""
+        self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+        reach("process's row removed")
+        self._drop(f"p{key}")
+
+    def processes(self) -> list[StoredProcess]:
+        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran."""
+        rows = self._db.execute("SELECT key, spec, facts, pipes, state FROM processes ORDER BY key").fetchall()
+        found = []
+        for key, spec, facts, pipes, state in rows:
+            if state == "starting":
+                self.remove_process(key)
+                continue
+            found.append(StoredProcess(key, _process_spec(spec), Facts(**json.loads(facts)), json.loads(pipes), state))
+        return found
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        return _create(sqlite3.connect(":memory:", isolation_level=None))
+    try:
+        return _open_file(path)
+    except sqlite3.DatabaseError as error:
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
+        for suffix in ("", "-wal", "-shm"):
+            part = Path(f"{path}{suffix}")
+            if part.exists():
+                part.rename(f"{aside}{suffix}")
+        return _open_file(path)
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        # It outlives papad, not the machine: nothing has to reach a disk.
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = WAL")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
+        return _create(db) if version == 0 else db
+    except BaseException:
+        db.close()
+        raise
+
+
+def _create(db: sqlite3.Connection) -> sqlite3.Connection:
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    return db
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, default=dict, separators=(",", ":"))
+
+
+def _process_spec(text: str) -> ProcessSpec:
+    """A spec as it was; lists become tuples again. Fields that this version does not know are not asked for."""
+    known = {field.name for field in fields(ProcessSpec)}
+    stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+    for name, value in stored.items():
+        if isinstance(value, list):
+            stored[name] = tuple(value)
+    return ProcessSpec(**stored)

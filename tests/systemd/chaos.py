@@ -1,0 +1,243 @@
+"""Runs inside a bed: hosts processes and sockets, keeps clients busy, and ends papad over and over.
+
+Prints one line of JSON with what was seen. Everything is bounded by the arguments: processes, lines, kills, restarts,
+reloads.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from typing import Any
+
+from papa_dbus.bus import Bus, Variant, address_of
+from papa_dbus.errors import NotFound, PapaError
+
+NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
+SYSTEMD = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+WRITER = """
+import sys, time, zlib, os
+name, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+for n in range(count):
+    for stream in (sys.stdout, sys.stderr):
+        text = f"{name} {n} " + "x" * (n * 7 % 200)
+        stream.write(f"{text} {zlib.crc32(text.encode())}\\n")
+        stream.flush()
+    time.sleep(pause)
+os._exit(int(name) % 100)
+"""
+
+
+SERVER = """
+import selectors, socket
+chosen = selectors.DefaultSelector()
+for fd in range(3, 13):
+    chosen.register(socket.socket(fileno=fd), selectors.EVENT_READ)
+while True:
+    for key, _ in chosen.select():
+        key.fileobj.accept()[0].close()
+"""
+
+
+class Consumer:
+    """A client that reads everything, acknowledges as it goes, and takes up its watch again after each interruption."""
+
+    def __init__(self, processes: int) -> None:
+        self.bus = Bus(address_of("system"))
+        self.bus.on_signal.append(self._hear)
+        self.records: dict[str, dict[int, tuple[str, bytes]]] = {}
+        self.acknowledged: dict[str, int] = {}
+        self.ends: dict[str, tuple[int, bool]] = {}
+        self.redelivered = self.dropped = 0
+        self.wrong: list[str] = []
+        self._watch = 0
+        self._processes = processes
+        self._again = asyncio.Event()
+        self._finished = False
+
+    def _hear(self, message: Any) -> None:
+        if message.member == "NameOwnerChanged" and message.body[0] == NAME[0] and message.body[2]:
+            self._again.set()
+        elif message.interface == NAME[0] and message.member == "Output":
+            self._output(message.body[1], message.body[2])
+        elif message.interface == NAME[0] and message.member == "Dropped":
+            self.dropped += message.body[4]
+        elif message.interface == NAME[0] and message.member == "Exited":
+            self.ends[message.body[1]] = (message.body[4], message.body[5])
+            self.acknowledged[message.body[1]] = message.body[2]
+
+    def _output(self, name: str, records: list[Any]) -> None:
+        have = self.records.setdefault(name, {})
+        for seq, _, stream, data in records:
+            if seq in have:
+                self.redelivered += 1
+                if have[seq] != (stream, data):
+                    self.wrong.append(f"{name} {seq}: {have[seq]!r} came again as {data!r}")
+            have[seq] = (stream, data)
+        self.acknowledged[name] = max(self.acknowledged.get(name, 0), records[-1][0])
+
+    async def run(self) -> None:
+        await self.bus.start()
+        rule = f"type='signal',member='NameOwnerChanged',arg0='{NAME[0]}'"
+        await self.bus.call(*SYSTEMD, "AddMatch", "s", [rule])
+        self._again.set()
+        while not self._finished:
+            try:
+                if len(self.ends) == self._processes and not self.acknowledged and not self._again.is_set():
+                    left = await self.bus.call(*NAME, "ListProcesses", "as", [["w.*"]], 10)
+                    self._finished = not left.body[0]
+                if self._again.is_set():
+                    self._again.clear()
+                    await self._take_up()
+                await asyncio.sleep(random.uniform(0, 0.05))
+                await self.acknowledge()
+            except PapaError:
+                await asyncio.sleep(0.05)
+                self._again.set()
+
+    async def _take_up(self) -> None:
+        if self._watch:  # of this papad, where only an answer went missing: it would hold everything back
+            with contextlib.suppress(NotFound):
+                await self.bus.call(*NAME, "Unwatch", "t", [self._watch], 10)
+        self._watch = 0
+        self.acknowledged.clear()  # what was not acknowledged comes again
+        try:
+            self._watch = (await self.bus.call(*NAME, "Watch", "asa{sv}", [["w.*"], {}], 10)).body[0]
+        except NotFound:
+            return  # all has been acknowledged
+
+    async def acknowledge(self) -> None:
+        up_to = dict(self.acknowledged)
+        if up_to and self._watch:
+            await self.bus.call(*NAME, "Acknowledge", "ta{st}", [self._watch, up_to], 10)
+        for name, seq in up_to.items():
+            if self.acknowledged.get(name) == seq:
+                del self.acknowledged[name]
+
+
+def main_pid() -> int:
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=MainPID", "--value", "papa"], capture_output=True, text=True
+    )
+    return int(shown.stdout)
+
+
+async def harass(kills: int, restarts: int, reloads: int) -> None:
+    """End papad in each way so many times, in any order, at random moments."""
+    todo = ["kill"] * kills + ["restart"] * restarts + ["reload"] * reloads
+    random.shuffle(todo)
+    for how in todo:
+        await asyncio.sleep(random.uniform(0.02, 0.35))
+        if how == "kill":
+            pid = main_pid()
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            process = await asyncio.create_subprocess_exec("systemctl", how, "papa")
+            await process.wait()
+
+
+async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
+    """A call that is made again until papad answers; what it asks for may be asked for twice."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return (await bus.call(*NAME, member, signature, body, 10)).body
+        except PapaError as error:
+            if time.monotonic() > end or error.code not in ("internal", "bus-lost", "not-found"):
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def connect_constantly(ports: list[int], counts: dict[str, int], stop: asyncio.Event) -> None:
+    """The hosted sockets listen all the time: no connection is refused."""
+    while not stop.is_set():
+        port = random.choice(ports)
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            counts["connections"] += 1
+        except ConnectionRefusedError:
+            counts["refused"] += 1
+        await asyncio.sleep(0.01)
+
+
+async def change_values(bus: Bus, counts: dict[str, int], stop: asyncio.Event) -> None:
+    """A value that was set is the value that is there."""
+    n = 0
+    while not stop.is_set():
+        n += 1
+        await call(bus, "SetValue", "ss", f"v{n % 20}", str(n))
+        got = (await call(bus, "GetValue", "s", f"v{n % 20}"))[0]
+        counts["values"] += 1
+        counts["wrong values"] += got != str(n)
+        await asyncio.sleep(0.005)
+
+
+async def main(processes: int, lines: int, kills: int, restarts: int, reloads: int) -> None:
+    bus = Bus(address_of("system"))
+    await bus.start()
+    ports = []
+    for n in range(10):
+        made = await call(bus, "MakeSocket", "sa{sv}", f"s{n}", {"backlog": Variant("u", 128)})
+        ports.append(made[0]["port"].value)
+    serving = {"sockets": Variant("as", [f"s{n}" for n in range(10)])}
+    await call(bus, "MakeProcess", "sasa{sv}", "server", [sys.executable, "-c", SERVER], serving)
+    for n in range(processes):
+        pause = random.choice([0.001, 0.005, 0.02, 0.05]) if n else 0.0
+        writer = [sys.executable, "-c", WRITER, str(n), str(lines), str(pause)]
+        await call(bus, "MakeProcess", "sasa{sv}", f"w.{n}", writer, {})
+    consumer = Consumer(processes)
+    counts = dict.fromkeys(("connections", "refused", "values", "wrong values"), 0)
+    stop = asyncio.Event()
+    background = [
+        asyncio.create_task(connect_constantly(ports, counts, stop)),
+        asyncio.create_task(change_values(bus, counts, stop)),
+    ]
+    reading = asyncio.create_task(consumer.run())
+    await harass(kills, restarts, reloads)
+    await asyncio.wait_for(reading, 120)
+    stop.set()
+    await asyncio.gather(*background)
+    missing = 0
+    for n in range(processes):
+        records = consumer.records[f"w.{n}"]
+        for stream in ("out", "err"):
+            data = b"".join(records[seq][1] for seq in sorted(records) if records[seq][0] == stream)
+            want = b"".join(line(str(n), i) for i in range(lines))
+            if data != want:
+                missing += 1
+                consumer.wrong.append(f"process {n} {stream}: {len(data)} bytes, {len(want)} were written")
+    codes = [f"{name}: {end}" for name, end in consumer.ends.items() if end != (int(name[2:]) % 100, True)]
+    server = (await call(bus, "ListProcesses", "as", ["server"]))[0]["server"]
+    server_lives = server["running"].value
+    await call(bus, "RemoveProcesses", "as", ["server"])
+    os.kill(server["pid"].value, signal.SIGKILL)
+    end = time.monotonic() + 20
+    while (left := len((await call(bus, "ListProcesses", "as", []))[0])) and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    await call(bus, "RemoveSockets", "as", ["*"])
+    await call(bus, "RemoveValues", "as", ["v*"])
+    await bus.close()
+    await consumer.bus.close()
+    seen = {
+        "wrong": consumer.wrong[:10], "streams wrong": missing, "dropped": consumer.dropped,
+        "redelivered": consumer.redelivered, "wrong exit codes": codes[:10], "processes left": left, "server lives": server_lives,
+        "lines": processes * lines * 2, **counts,
+    }  # fmt: skip
+    print(json.dumps(seen))
+
+
+def line(name: str, n: int) -> bytes:
+    text = f"{name} {n} " + "x" * (n * 7 % 200)
+    return f"{text} {zlib.crc32(text.encode())}\n".encode()
+
+
+asyncio.run(main(*(int(arg) for arg in sys.argv[1:])))

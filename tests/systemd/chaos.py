@@ -229,8 +229,8 @@ async def main(processes: int, lines: int, kills: int, restarts: int, reloads: i
     await consumer.bus.close()
     seen = {
         "wrong": consumer.wrong[:10], "streams wrong": missing, "dropped": consumer.dropped,
-        "redelivered": consumer.redelivered, "wrong exit codes": codes[:10], "processes left": left, "server lives": server_lives,
-        "lines": processes * lines * 2, **counts,
+        "redelivered": consumer.redelivered, "wrong exit codes": codes[:10], "processes left": left,
+        "server lives": server_lives, "lines": processes * lines * 2, **counts,
     }  # fmt: skip
     print(json.dumps(seen))
 

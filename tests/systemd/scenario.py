@@ -39,7 +39,10 @@ async def consume(  # noqa: C901 (a client's whole life, in order)
     """Read process p to its end, acknowledge each record, and take up the watch again where papad has gone."""
     records: dict[int, tuple[str, str]] = {}
     exited = None
+    watch = 0
     while True:
+        with contextlib.suppress(NotFound):  # it may be this papad's, and would hold everything back
+            await call(bus, "Unwatch", "t", watch)
         try:
             watch = (await call(bus, "Watch", "asa{sv}", ["p"], {}))[0]
         except NotFound:

@@ -105,8 +105,8 @@ def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
 def test_reload_keeps_the_pid_and_every_exit_code(papa: Bed) -> None:
     papa.run("systemctl set-environment PAPA_WITHOUT_PIDFD_INFO=1 && systemctl restart papa")
     before = papa.run("systemctl show --property=MainPID --value papa").stdout
-    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "read x < /root/fifo; exit 3", "0")
     papa.run("rm -f /root/fifo && mkfifo /root/fifo")
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "read x < /root/fifo; exit 3", "0")
     cursor = papa.journal_cursor()
     papa.run("systemctl reload papa")
     papa.wait_for_journal("is ready", cursor)

@@ -162,9 +162,9 @@ class Papad:
         finally:
             await line.stop()
             await door.close()
+            kernel.close()
         if self._reload and self._descriptors is not None:
             log.info("papad becomes its new version, with %s", self._status())
-            self._store.close()
             self._descriptors.execute_again({LINE_SOCKETS: listening})
         log.info("papad has stopped")
         return 0

@@ -295,6 +295,10 @@ class Kernel:
         """Bytes of output that wait for an acknowledgement, of all processes."""
         return sum(process.log.held for process in self._processes.values())
 
+    def close(self) -> None:
+        """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
+        self._store.close()
+
     async def settle(self) -> None:
         """Wait until what is being made is made, START_TIMEOUT at most."""
         if self._pending:

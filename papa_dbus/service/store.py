@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -88,10 +89,7 @@ class Store:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
         self._keeper = keeper
         self._db = _open(path)
-
-    def close(self) -> None:
-        """Close the file; it stays."""
-        self._db.close()
+        self.close = weakref.finalize(self, self._db.close)  # the file stays
 
     def _next_key(self) -> int:
         row = self._db.execute("UPDATE keys SET last = last + 1 RETURNING last").fetchone()

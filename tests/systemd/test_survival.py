@@ -89,6 +89,21 @@ def test_chaos(papa: Bed, record_property: Any) -> None:
     nothing_is_left(papa)
 
 
+@pytest.mark.parametrize("signal", ["KILL", "ABRT", "SEGV"])
+def test_ended_by_any_signal_it_comes_back_with_everything(papa: Bed, signal: str) -> None:
+    """KILL is what the OOM killer sends, ABRT what the watchdog does."""
+    made = call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
+    call(papa, "SetValue", "ss", "v", signal)
+    socket = call(papa, "MakeSocket", "sa{sv}", "s", "0")
+    cursor = papa.journal_cursor()
+    papa.run(["systemctl", "kill", "--kill-who=main", f"--signal={signal}", "papa"])
+    papa.wait_for_journal("is ready", cursor)
+    pid = made.split('"pid" u ')[1].split()[0]
+    assert f'"pid" u {pid} "running" b true' in call(papa, "ListProcesses", "as", "0")
+    assert call(papa, "GetValue", "s", "v") == f's "{signal}"\n'
+    assert socket.split('"port" q ')[1].split()[0] in call(papa, "ListSockets", "as", "0")
+
+
 def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
     """Without PIDFD_GET_INFO (Linux 6.15) a process that ends while papad is away has ended with an unknown code."""
     papa.run("systemctl set-environment PAPA_WITHOUT_PIDFD_INFO=1 && systemctl restart papa")

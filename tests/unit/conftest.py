@@ -30,6 +30,7 @@ async def kernel() -> AsyncIterator[Kernel]:
         process.poll()
     for watch in list(kernel._watches.values()):
         watch.close()
+    kernel.close()
     left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
     assert not children()
     assert not kernel._processes

@@ -8,9 +8,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 
 # systemd-python is built from source: hence the compiler and the headers.
-PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates
-PACKAGES_TEST := git systemd systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd \
-                 inetutils-telnet iproute2 vagrant
+PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates \
+                 systemd inetutils-telnet
+PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' tools/system

@@ -20,7 +20,7 @@ from typing import Any
 from dbus_next import Message, MessageFlag, MessageType, Variant
 from dbus_next.aio import MessageBus
 
-from papa_dbus.errors import PapaError, from_dbus
+from papa_dbus.errors import Limit, PapaError, from_dbus
 
 __all__ = ["Bus", "BusLost", "Message", "MessageFlag", "MessageType", "Variant", "address_of"]
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 #: Bytes that may wait for the bus before senders are asked to wait, and before they may go on.
 HIGH_WATER = 1024 * 1024
 LOW_WATER = 256 * 1024
+#: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
+MAX_MESSAGE = 31 * 1024 * 1024
 _MESSAGES_A_TURN = 64
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CALL_TIMEOUT = 30.0
@@ -81,6 +83,10 @@ class _Writer:
     def put(self, message: Message, sent: Callable[[], None] | None = None) -> None:
         """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more."""
         data = memoryview(message._marshall(negotiate_unix_fd=True))
+        if len(data) > MAX_MESSAGE:
+            raise Limit(
+                f"the answer has {len(data)} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns"
+            )
         self._queue.append((data, tuple(message.unix_fds), sent))
         self.queued += len(data)
         if not self._waiting and self._connection.unique_name:
@@ -243,9 +249,14 @@ class Bus:
         """Whether so much waits to be sent that on_drained should be awaited."""
         return self._connection is None or self._connection.writer.queued >= HIGH_WATER
 
-    async def start(self) -> None:
-        """Connect, and stay connected. Raises BusLost where the bus is not there at first."""
-        await self._connect()
+    async def start(self, wait: bool = False) -> None:
+        """Connect, and stay connected. Where the bus is not there at first: wait for it, or raise BusLost."""
+        try:
+            await self._connect()
+        except BusLost as error:
+            if not wait:
+                raise
+            log.warning("%s; papad goes on without it until it is there", error)
         self._keeper = asyncio.create_task(self._keep(), name="bus")
 
     async def _connect(self) -> None:
@@ -282,11 +293,11 @@ class Bus:
 
     async def _keep(self) -> None:
         while True:
-            assert self._connection is not None  # noqa: S101 (for mypy)
-            error = await self._connection.lost
-            self._connection = None
-            log.warning("the message bus has gone (%s); hosted processes go on", error or "closed")
-            self.on_lost()
+            if self._connection is not None:
+                error = await self._connection.lost
+                self._connection = None
+                log.warning("the message bus has gone (%s); hosted processes go on", error or "closed")
+                self.on_lost()
             await self._reconnect()
             log.info("the message bus is back")
 

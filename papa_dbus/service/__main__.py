@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
     _set_up_logging(options.verbose)
     _keep_descriptors_from_children()
-    _raise_descriptor_limit()
+    _raise_limits()
     own = None
     try:
         if options.bus == "own":
@@ -106,9 +106,12 @@ def _keep_descriptors_from_children() -> None:
                 os.set_inheritable(int(name), False)
 
 
-def _raise_descriptor_limit() -> None:
+def _raise_limits() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # A log's offsets count all that a process has ever written.
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 class Papad:
@@ -143,17 +146,18 @@ class Papad:
         listening: list[int] = []
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd.Scopes(bus)
-        kernel.place = scopes.place
+        if self._own is None:
+            kernel.place = scopes.place
         self._recover()
         line = TelnetDoor(kernel, Access())
         door = DBusDoor(kernel, bus)
         try:
             await line.start(self._line_sockets(line))
-            await bus.start()
+            await bus.start(wait=self._descriptors is not None)
             self._ready()
             await self._stop.wait()
+            await self._kernel.settle()
             if self._reload:
-                await self._kernel.settle()
                 systemd.notify_reloading()
                 listening = line.hand_over()
             else:

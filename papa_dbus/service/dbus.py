@@ -132,7 +132,7 @@ class DBusDoor:
         return ()
 
     def _unwatch(self, call: Message) -> Result:
-        self._subscriptions.find(call.sender, call.body[0]).close()
+        self._subscriptions.end(call.sender, call.body[0])
         return ()
 
     # ------------------------------------------------- the standard interfaces
@@ -225,7 +225,10 @@ class DBusDoor:
             _close(fds)
         else:
             reply = Message.new_method_return(call, method.gives, [0] if fds else list(body), fds)
-            self._bus.send(reply, lambda: _close(fds))
+            try:
+                self._bus.send(reply, lambda: _close(fds))
+            except errors.Limit as error:
+                self._reply_error(call, error)
         if method.name == "Watch":
             self._subscriptions.begin(body[0])
 

@@ -14,7 +14,7 @@ from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service import limits, processes, sockets
 from papa_dbus.service.faults import reach
-from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement, State
+from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
@@ -112,7 +112,8 @@ class Kernel:
         return self._sockets[name].duplicate()
 
     def _select_sockets(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        by_number = {sock.fileno: name for name, sock in self._sockets.items()} if patterns else {}
+        numbers = any(pattern.isdigit() for pattern in patterns)
+        by_number = {sock.fileno: name for name, sock in self._sockets.items()} if numbers else {}
         return _select(self._sockets, patterns, by_number)
 
     # ------------------------------------------------------------------ values
@@ -159,7 +160,7 @@ class Kernel:
             return self._running(existing, spec)
         if existing is not None:
             _check_free(existing)
-        elif len(self._processes) >= limits.MAX_PROCESSES:
+        elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
             raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
         with self._taking_turn("process", spec.name):
             process = await processes.start(spec, self._sockets, self.place, self._hooks, self._store)
@@ -221,7 +222,7 @@ class Kernel:
 
     def _process_loose(self, process: HostedProcess) -> None:
         if process in self._retired:
-            if process.state is State.ENDED and not process.log.readers:
+            if process.read_to_its_end:
                 self._retired.remove(process)
                 self._store.remove_process(process.key)
                 reach("process forgotten")
@@ -236,6 +237,9 @@ class Kernel:
         self._retired.add(process)
         if process.log.readers:
             self._store.update_process(process.key, process.facts, "retired")
+        elif not process.log.held:
+            process.forget_output()  # nobody reads it, and there is nothing to be read
+        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -265,9 +269,18 @@ class Kernel:
             watch.attach(name, self._processes[name].log)
         return watch
 
+    def _bound_orphans(self, name: str) -> None:
+        """Keep the last few of a name whose readers went away before they had acknowledged everything."""
+        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+            log.warning(
+                "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
+            )
+            old.forget_output()
+
     def _orphans(self, name: str) -> list[HostedProcess]:
         """Earlier processes of a name that a watch read to their end when papad itself ended."""
-        return [old for old in self._retired if old.spec.name == name and not old.log.readers]
+        orphans = [old for old in self._retired if old.spec.name == name and not old.log.readers and not old.removed]
+        return sorted(orphans, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
@@ -306,7 +319,7 @@ class Kernel:
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
-        if self._sockets or self._values.items or self._processes or self._pending:
+        if self._sockets or self._values.items or self._processes or self._pending or self._retired:
             return False
         self.on_exit()
         return True

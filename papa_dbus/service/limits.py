@@ -17,6 +17,8 @@ DEFAULT_BACKLOG: Final = 5
 MAX_SOCKETS: Final = 4096
 MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
+#: Earlier processes of one name whose output is kept because a reader went away in the middle of it.
+MAX_ORPHANS: Final = 4
 #: Watches that one client may have at a time.
 MAX_WATCHES_PER_CLIENT: Final = 1024
 #: Names or patterns in one request: each prefix is held against every item.

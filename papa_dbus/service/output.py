@@ -5,7 +5,6 @@ A record's place in it is its offset in the process's whole output. Two arrays i
 the offset of its end; logfiles.py keeps the same in a file, from which recover() makes the log anew.
 """
 
-import errno
 import logging
 import os
 import time
@@ -81,6 +80,7 @@ class OutputLog:
         self.dropped = 0
         self.exit: Exit | None = None
         self.exit_acknowledged = False
+        self.completed = False
         self.readers: list[Reader] = []
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
@@ -143,6 +143,17 @@ class OutputLog:
         return self._base + len(self._ends) - 1
 
     @property
+    def records(self) -> int:
+        """How many records wait for an acknowledgement."""
+        return len(self._ends) - self._head
+
+    def complete(self) -> None:
+        """Nothing will be written any more: all ends of its pipes are closed."""
+        self.completed = True
+        for reader in tuple(self.readers):
+            reader.wake()
+
+    @property
     def held(self) -> int:
         """Bytes of payload that wait for an acknowledgement."""
         return self._end - self._start
@@ -168,8 +179,6 @@ class OutputLog:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
-                raise
             return self._fill_without_memory(pipe, stream, error)
         if size:
             reach("record spliced")
@@ -178,7 +187,7 @@ class OutputLog:
 
     def _fill_without_memory(self, pipe: int, stream: Stream, error: OSError) -> int | None:
         """Let the child go on where there is no memory for its output: lose it, and say so."""
-        log.error("no memory for output, what is written now is lost: %s", error)
+        log.error("no room for output, what is written now is lost: %s", error.strerror)
         size = _throw_away(pipe)
         if size:
             self.files.skip(size)
@@ -192,7 +201,7 @@ class OutputLog:
         self._ends.append(self._end << 2 | _KINDS.index(stream))
         if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
             self._make_room()
-        for reader in self.readers:
+        for reader in tuple(self.readers):  # one that has come to its end leaves
             reader.wake()
 
     def end(self, code: int | None, timestamp: int) -> None:
@@ -203,7 +212,7 @@ class OutputLog:
         self.exit = Exit(self.last_seq, timestamp, code, self._end)
         reach("end announced")
         self._write_header()
-        for reader in self.readers:
+        for reader in tuple(self.readers):  # one that has come to its end leaves
             reader.wake()
 
     def _make_room(self) -> None:
@@ -296,7 +305,7 @@ class OutputLog:
         self._leave(self.last_seq)
         self.files.give_back(self._start, self.first_seq, everything=True)
         self.capacity = 0
-        for reader in self.readers:
+        for reader in tuple(self.readers):  # one that has come to its end leaves
             reader.wake()
 
     def resume(self, capacity: int) -> None:

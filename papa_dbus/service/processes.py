@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service import limits
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
 from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
@@ -108,6 +109,8 @@ class HostedProcess:
     def _room(self) -> int:
         """Bytes that may be read now: with ``overflow=block`` what is free, else always a chunk."""
         if self.spec.overflow == "block" and not self.removed and self.log.consumers:
+            if self.log.records >= limits.MAX_RECORDS:
+                return 0
             return min(CHUNK, self.log.capacity - self.log.held)
         return CHUNK
 
@@ -142,6 +145,7 @@ class HostedProcess:
         self._loop.remove_reader(fd)
         os.close(fd)
         if not self._pipes:
+            self.log.complete()
             self._hooks.on_loose(self)
 
     # --------------------------------------------------------------------- end
@@ -200,6 +204,13 @@ class HostedProcess:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self.state is State.RUNNING
+
+    @property
+    def read_to_its_end(self) -> bool:
+        """Whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
+        if self.state is not State.ENDED or self.log.readers:
+            return False
+        return self.removed or (self.log.exit_acknowledged and not self.log.held)
 
     @property
     def dispensable(self) -> bool:
@@ -311,9 +322,7 @@ async def start(
     """
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes = _prepare(spec, sockets, ours)
-            for fd in pipes.values():
-                undo.callback(os.close, fd)
+            launch, pipes = _prepare(spec, sockets, ours, undo)
             files = LogFiles.create()
             undo.callback(files.close)
         except OSError as error:
@@ -344,9 +353,12 @@ async def start(
 
 
 def _prepare(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], ours: ExitStack
+    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
 ) -> tuple[Launch, dict[Stream, int]]:
-    """All that the child needs, and the read ends of its pipes; ``ours`` closes what only the child keeps."""
+    """All that the child needs, and the read ends of its pipes.
+
+    ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
+    """
     identity = identify(spec)
     references = [_hosted(sockets, name) for name in _referenced(spec)]
     passed = [_hosted(sockets, name) for name in spec.sockets]
@@ -355,11 +367,11 @@ def _prepare(
     pipes: dict[Stream, int] = {}
     out = err = null
     if spec.bufsize and spec.stdout == "pipe":
-        pipes["out"], out = _pipe(ours)
+        pipes["out"], out = _pipe(ours, undo)
     if spec.stderr == "stdout":
         err = out
     elif spec.bufsize and spec.stderr == "pipe":
-        pipes["err"], err = _pipe(ours)
+        pipes["err"], err = _pipe(ours, undo)
     plan, numbers = plan_descriptors(
         out,
         err,
@@ -375,14 +387,15 @@ def _prepare(
         umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
         rlimits=spec.rlimits,
         descriptors=plan,
-        listen_fds=len(passed),
+        listen_names=spec.sockets,
     )
     return launch, pipes
 
 
-def _pipe(ours: ExitStack) -> tuple[int, int]:
+def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
     read, write = os.pipe2(os.O_CLOEXEC)
     ours.callback(os.close, write)
+    undo.callback(os.close, read)
     os.set_blocking(read, False)
     return read, write
 

@@ -5,6 +5,7 @@ ends without having run anything. Knows nothing of registries, output or clients
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import gc
@@ -14,7 +15,7 @@ import pwd
 import resource
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NoReturn
@@ -26,8 +27,8 @@ from papa_dbus.service.specs import RLIM_INFINITY, RLIMITS, ProcessSpec
 #: The PATH that systemd gives to services, systemd.exec(5).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
-#: The limit papad was started with. It raises its own; its children get this one, since select(2) ends at 1024.
-_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)
+#: The limits papad was started with. It raises its own; its children get these: select(2), for one, ends at 1024.
+_GIVEN_BACK = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
@@ -47,11 +48,13 @@ def identify(spec: ProcessSpec) -> Identity:
     entry = _user(spec.uid)
     gid = _gid(spec.gid)
     if gid is None:
-        if entry is None:
+        if entry is None and spec.uid is not None:
             raise InvalidArgs(f"option 'uid': there is no user {spec.uid}, so its group must be given as 'gid'")
-        gid = os.getgid() if spec.uid is None else entry.pw_gid
+        gid = os.getegid() if spec.uid is None or entry is None else entry.pw_gid
+    if entry is None and spec.uid is None:
+        return Identity(os.geteuid(), gid, None, str(os.geteuid()), "/")
     if entry is None:
-        return Identity(int(spec.uid or 0), gid, (gid,), str(spec.uid), "/")
+        return Identity(int(str(spec.uid)), gid, (gid,), str(spec.uid), "/")
     changed = spec.uid is not None or spec.gid is not None
     groups = tuple(os.getgrouplist(entry.pw_name, gid)) if changed and os.geteuid() == 0 else None
     return Identity(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
@@ -88,7 +91,7 @@ class Launch:
     umask: int
     rlimits: Mapping[str, int]
     descriptors: Mapping[int, int]
-    listen_fds: int
+    listen_names: Sequence[str]
 
 
 def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
@@ -111,13 +114,30 @@ def working_directory(spec: ProcessSpec, identity: Identity) -> str:
     return identity.home if os.path.isdir(identity.home) else "/"
 
 
+@contextlib.contextmanager
+def _limit(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Limit(f"no file descriptor is left for {what}: {error.strerror}") from None
+
+
+def _two_ends(undo: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe2(os.O_CLOEXEC)
+    for fd in ends:
+        undo.callback(os.close, fd)
+    return ends
+
+
 class Child:
     """A forked process at the gate, before it has executed its program."""
 
     def __init__(self, launch: Launch) -> None:
-        self._launch = launch
-        gate, self._gate = os.pipe()
-        self._status, status = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with _limit("a process"), contextlib.ExitStack() as undo:
+            gate, self._gate = _two_ends(undo)
+            self._status, status = _two_ends(undo)
+            undo.pop_all()
+        os.set_blocking(self._status, False)
         try:
             self.pid = _fork()
             if self.pid == 0:
@@ -142,7 +162,8 @@ class Child:
 
     async def execute(self) -> None:
         """Open the gate. Raises Spawn, with everything cleaned up, where the program cannot be executed."""
-        os.write(self._gate, b"x")
+        with contextlib.suppress(BrokenPipeError):  # it was killed at its gate; its status says nothing, its end does
+            os.write(self._gate, b"x")
         os.close(self._gate)
         loop = asyncio.get_running_loop()
         said: asyncio.Future[bytes] = loop.create_future()
@@ -153,6 +174,11 @@ class Child:
         except TimeoutError:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             failure = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
+        except BaseException:  # nobody waits for it any more, and it must not run where nobody knows of it
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)  # noqa: ASYNC222 (it has been killed)
+            os.close(self.pidfd)
+            raise
         finally:
             loop.remove_reader(self._status)
             os.close(self._status)
@@ -193,7 +219,8 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
             os._exit(127)
         doing = "set limits"
         _reset_oom_score()
-        resource.setrlimit(resource.RLIMIT_NOFILE, _NOFILE)
+        for number, pair in _GIVEN_BACK.items():
+            resource.setrlimit(number, pair)
         for limit, value in launch.rlimits.items():
             doing = f"set rlimits {limit} to {value}"
             _set_limit(limit, value)
@@ -204,8 +231,9 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
         os.chdir(launch.working_dir)
         doing = f"execute {launch.argv[0]}"
         env = dict(launch.env)
-        if launch.listen_fds:
-            env |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(launch.listen_fds)}
+        if launch.listen_names:
+            env |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(launch.listen_names))}
+            env["LISTEN_FDNAMES"] = ":".join(launch.listen_names)
         os.execvpe(launch.argv[0], list(launch.argv), env)
     except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)

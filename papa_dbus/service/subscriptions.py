@@ -70,6 +70,11 @@ class Subscriptions:
             raise NotFound(f"watch {number} is not there")
         return subscription.watch
 
+    def end(self, client: str, number: int) -> None:
+        """End a client's own watch. Raises NotFound."""
+        self.find(client, number)
+        self._close(self._by_number[number])
+
     def _forget(self, subscription: _Subscription) -> None:
         if subscription.watch is None:
             return

@@ -157,6 +157,7 @@ class Session(asyncio.Protocol):
         """The next thing that has come already. Telnet's own questions are answered on the way."""
         while isinstance(event := self._reader.next_event(), Answer):
             await self._send(event.data)
+            await asyncio.sleep(0)
         if event is not None:
             await asyncio.sleep(0)  # others have their turn between two lines of one piece
         elif not self._at_end:

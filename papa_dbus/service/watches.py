@@ -54,6 +54,7 @@ class Cursor:
         "acknowledged",
         "acknowledged_offset",
         "finished",
+        "late",
         "log",
         "name",
         "next_seq",
@@ -68,7 +69,8 @@ class Cursor:
         self.next_seq = self.acknowledged + 1
         self._offset = self.acknowledged_offset
         self.finished = False
-        self._exit_sent = False
+        # Whoever comes after the end was acknowledged reads what descendants write, until they have closed the pipes.
+        self._exit_sent = self.late = log.exit_acknowledged
         # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
         self._sent: deque[tuple[int, int, int]] = deque()
 
@@ -134,10 +136,22 @@ class Cursor:
         while self._sent and self._sent[0][0] <= seq:
             self.acknowledged, size, self.acknowledged_offset = self._sent.popleft()
             freed += size
-        exit_ = self.log.exit
-        if exit_ is not None and self._exit_sent and self.acknowledged >= exit_.seq:
-            self.finished = True
+        self.look_for_the_end()
         return freed
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that were sent and not acknowledged."""
+        return sum(size for _, size, _ in self._sent)
+
+    def look_for_the_end(self) -> None:
+        """Note whether everything has been read that this cursor is there for."""
+        exit_ = self.log.exit
+        if self.late:
+            self.finished = self.log.completed and not self._sent and not self.has_more()
+        elif exit_ is not None and self._exit_sent:
+            # An observer holds nothing back, so it need not acknowledge the end either.
+            self.finished = self.acknowledged >= exit_.seq or not self.consumes
 
 
 class Watch:
@@ -185,6 +199,12 @@ class Watch:
 
     def mark_ready(self, cursor: Cursor) -> None:
         """Called by a log that has got something new."""
+        if cursor.late:
+            cursor.look_for_the_end()
+            if cursor.finished:
+                self._detach(cursor)
+                self._resume()
+                return
         self._ready[cursor] = None
         if not self.closed and self._in_flight < self.spec.window:
             self._on_ready()
@@ -207,6 +227,11 @@ class Watch:
             events += taken
             self._in_flight += size
             room -= size
+            if not self.consumes:
+                cursor.look_for_the_end()
+                if cursor.finished:
+                    self._detach(cursor)
+                    continue
             if cursor.has_more():
                 self._ready[cursor] = None
                 if not taken:
@@ -220,13 +245,16 @@ class Watch:
         """
         for name, seq in up_to.items():
             cursors = self._cursors.get(name)
+            if not cursors and not self.consumes:
+                continue  # an observer's process that has ended
             if not cursors:
                 raise NotFound(f"watch {self.number} has no process '{name}'")
-            if seq >= cursors[0].next_seq:
+            if seq >= cursors[0].next_seq and self.consumes:
                 sent = cursors[0].next_seq - 1
                 raise InvalidArgs(f"process '{name}': {seq} cannot be acknowledged, the last that was sent is {sent}")
         for name, seq in up_to.items():
-            self._acknowledge(self._cursors[name][0], seq)
+            if name in self._cursors:
+                self._acknowledge(self._cursors[name][0], seq)
         self._resume()
 
     def acknowledge_taken(self) -> None:
@@ -244,7 +272,8 @@ class Watch:
 
     def _detach(self, cursor: Cursor) -> None:
         cursors = self._cursors[cursor.name]
-        cursors.popleft()
+        cursors.remove(cursor)
+        self._in_flight -= cursor.in_flight
         self._ready.pop(cursor, None)
         if not cursors:
             del self._cursors[cursor.name]

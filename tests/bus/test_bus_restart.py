@@ -1,6 +1,7 @@
 """The message bus goes away and comes back: everything hosted goes on, and the name and its objects return."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -75,9 +76,9 @@ async def test_the_bus_goes_and_comes_back(broker: Broker, tmp_path: Path) -> No
     papad = start_papad(broker.address, tmp_path / "line")
     client = await connected(papad)
     fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
     script = "import sys\nfor n in range(5000): print(n, flush=True)\nopen(sys.argv[1]).read(); print('end')"
     await client.make_process("p", sys.executable, "-c", script, str(fifo))
-    subprocess.run(["mkfifo", str(fifo)], check=True)
     await client.call("MakeSocket", "sa{sv}", "web", {})
     number = await client.watch("p")
     await client.until_output(b"100\n")

@@ -179,6 +179,24 @@ async def test_another_client_cannot_touch_a_watch(client: Client, other: Client
         await other.call("Unwatch", "t", number)
 
 
+async def test_a_watch_that_was_ended_makes_room_for_another(client: Client) -> None:
+    await client.make_process("p", "sleep", "60")
+    number = 0
+    for _ in range(1030):
+        number = await client.watch("p")
+        await client.call("Unwatch", "t", number)
+    with pytest.raises(errors.NotFound, match=f"watch {number} is not there"):
+        await client.call("Unwatch", "t", number)
+
+
+async def test_an_answer_that_no_message_can_carry_is_a_limit(client: Client) -> None:
+    for n in range(40):
+        await client.call("SetValue", "ss", f"v{n}", "x" * 1_000_000)
+    with pytest.raises(errors.Limit, match="ask for less, with patterns"):
+        await client.call("ListValues", "as", [])
+    assert len(await client.call("ListValues", "as", ["v1*"])) == 11
+
+
 async def test_a_client_that_dies_leaves_its_output_for_the_next(papad: Papad, client: Client) -> None:
     await client.make_process("p", "echo", "kept")
     first = Client(papad.address)

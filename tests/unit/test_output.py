@@ -250,10 +250,37 @@ def test_namesakes_are_read_one_after_the_other(source: Source) -> None:
     old.say(b"old")
     new.say(b"new")
     old.log.end(0, 1)
-    assert client.data() == b"old"
-    client.watch.acknowledge_taken()
-    assert client.data() == b"new"
+    assert client.data() == b"oldnew"
     new.close()
+
+
+def test_a_finished_process_gives_its_window_back(source: Source) -> None:
+    """Its descendant's output was sent, and is not acknowledged, when its end is: others must not wait for that."""
+    other = Source()
+    client = Client(source, window=500)
+    client.watch.attach("q", other.log)
+    source.log.end(0, 1)
+    source.say(b"d" * 500)
+    client.take()
+    client.watch.acknowledge({"p": 1})
+    other.say(b"heard")
+    assert client.data() == b"heard"
+    other.close()
+
+
+def test_a_watch_that_comes_after_the_end_ends_with_the_pipes(source: Source) -> None:
+    first = Client(source)
+    source.log.end(0, 1)
+    first.take()
+    first.watch.acknowledge_taken()
+    assert first.done
+    source.say(b"late")
+    second = Client(source)
+    assert second.data() == b"late"
+    second.watch.acknowledge_taken()
+    assert not second.done
+    source.log.complete()
+    assert second.done
 
 
 def test_memory_is_given_back(source: Source) -> None:

@@ -14,7 +14,7 @@ import pytest
 from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
-from tests.support import Reader, alive, children, output_of, run
+from tests.support import Reader, alive, children, descriptors, output_of, run
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
 threads_own = 0b11 << 31
@@ -352,6 +352,53 @@ async def test_a_name_is_free_while_a_consumer_reads_the_old_one_to_its_end(kern
     assert not kernel._retired
 
 
+async def test_a_reader_that_dies_after_the_name_was_made_again_loses_nothing(kernel: Kernel) -> None:
+    await run(kernel, "sh", "-c", "echo last words; exit 1")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until_exited()
+    await run(kernel, "sh", "-c", "echo new; exit 2")
+    reader.watch.close()
+    second = Reader(kernel, ["p"])
+    await second.until_exited(2)
+    assert second.data() == b"last words\nnew\n"
+    assert [end.exit_code for end in second.ends] == [1, 2]
+
+
+async def test_a_failed_start_leaves_no_descriptor(kernel: Kernel) -> None:
+    before = descriptors()
+    for _ in range(5):
+        with pytest.raises(NotFound):
+            await run(kernel, "echo", "$(socket.none.port)")
+    assert descriptors() == before
+
+
+async def test_a_start_that_nobody_waits_for_any_more_leaves_nothing(kernel: Kernel) -> None:
+    for _ in range(5):
+        start = asyncio.ensure_future(run(kernel, "sleep", "600"))
+        while not children():
+            await asyncio.sleep(0)
+        start.cancel()
+        await asyncio.wait([start])
+        if not start.cancelled():
+            kernel.remove_processes(["p"])
+            os.kill(start.result().pid, signal.SIGKILL)
+            await asyncio.wait_for(ended(kernel), 10)
+    assert not children()
+    assert kernel.process_count == 0
+
+
+async def test_a_child_that_is_killed_at_its_gate_leaves_nothing(kernel: Kernel) -> None:
+    async def kill(pid: int, name: str) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    kernel.place = kill
+    await run(kernel, "true")
+    reader = Reader(kernel, ["p"])
+    await reader.until_exited()
+    assert reader.ends[0].exit_code == -9
+
+
 async def test_a_failed_successor_leaves_the_old_one_as_it_was(kernel: Kernel) -> None:
     await run(kernel, "true")
     await asyncio.wait_for(ended(kernel), 10)
@@ -404,6 +451,22 @@ async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel) -> 
     reader.watch.acknowledge_taken()
     await reader.until_exited()
     assert reader.data() == b"".join(b"%d\n" % n for n in range(1, 400_001))
+    assert reader.dropped == 0
+
+
+async def test_block_holds_a_child_whose_many_records_would_be_dropped(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("papa_dbus.service.limits.MAX_RECORDS", 20)
+    script = "import time\nfor i in range(60): print(i, flush=True); time.sleep(0.002)"
+    await run(kernel, sys.executable, "-c", script, overflow="block")
+    reader = Reader(kernel, ["p"], acknowledge=False)
+    await reader.until("15\n")
+    await asyncio.sleep(0.1)
+    reader._acknowledge = True
+    reader.watch.acknowledge_taken()
+    await reader.until_exited()
+    assert reader.data() == b"".join(b"%d\n" % n for n in range(60))
     assert reader.dropped == 0
 
 

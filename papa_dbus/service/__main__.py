@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 
 from setproctitle import setproctitle
@@ -71,6 +72,8 @@ def _port(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run papad until it is told to stop. Returns its exit status."""
     options = arguments(argv)
+    # papad has one thread. Python 3.12 and up counts them in /proc/self/stat by its spaces, and the title has some.
+    warnings.filterwarnings("ignore", ".*is multi-threaded, use of fork", DeprecationWarning)
     setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
     _set_up_logging(options.verbose)
     _keep_descriptors_from_children()

@@ -413,7 +413,7 @@ async def test_errors_name_what_was_wrong(client: Client) -> None:
 # -------------------------------------------------------------------- the bus itself
 
 
-async def test_three_thousand_pipelined_calls(client: Client) -> None:
+async def test_defect_30_a_full_socket_is_waited_for_with_three_thousand_calls(client: Client) -> None:
     """dbus-next's own writer dies of it (issue 153 of python-dbus-next)."""
     await asyncio.gather(*(client.call("SetValue", "ss", f"v{n}", "x" * 500) for n in range(3000)))
     assert await client.call("Get", "ss", BUS_NAME, "ValueCount", interface=PROPERTIES) == 3000

@@ -28,7 +28,7 @@ for n in range(count):
 """
 
 
-async def test_two_thousand_processes_at_once(papad: Papad, client: Client) -> None:
+async def test_defects_17_and_36_two_thousand_processes_in_one_thread(papad: Papad, client: Client) -> None:
     """The last of them is made, heard and reaped like the first (defect 36: Papa ends at about the 500th)."""
     before = resident(papad)
     started = time.monotonic()
@@ -48,6 +48,38 @@ async def test_two_thousand_processes_at_once(papad: Papad, client: Client) -> N
     assert client.output() == b"1\n2\n3\n4\n5\n"
     assert exited[4:] == [7, True]
     assert len(await client.call("ListProcesses", "as", ["p.1999"])) == 1
+
+
+PACED = """
+import os, sys, time
+open(sys.argv[1]).read()
+start = time.monotonic()
+for n in range(960):
+    os.write(1, b"%07d\\n" % n * 8192)
+    time.sleep(max(0, start + (n + 1) * 65536 / 20e6 - time.monotonic()))
+"""
+
+
+async def test_defect_38_twenty_megabytes_a_second_lose_nothing(client: Client, tmp_path: Path) -> None:
+    """With the default buffer, and a watcher that acknowledges at once: 63 MB in three seconds."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    await client.make_process("p", sys.executable, "-c", PACED, str(gate))
+    number = await client.watch("p")
+    os.close(os.open(gate, os.O_WRONLY))
+    seen = 0
+    while True:
+        seen = min(seen, len(client.signals))
+        new = client.signals[seen:]
+        seen = len(client.signals)
+        for signal in new:
+            if signal.member == "Output":
+                await client.call("Acknowledge", "ta{st}", number, {"p": signal.body[2][-1][0]})
+        if client.of("Exited"):
+            break
+        await client.wait(lambda: len(client.signals) > seen, "more")  # noqa: B023
+    assert client.of("Dropped") == []
+    assert client.output() == b"".join(b"%07d\n" % n * 8192 for n in range(960))
 
 
 async def test_two_hundred_watched_writers_lose_nothing_and_delay_nobody(

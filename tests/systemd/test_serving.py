@@ -93,7 +93,7 @@ def test_exited_says_how(papa: Bed, script: str, code: int) -> None:
     assert watch(papa, "p")[-1][1][4:] == [code, True]
 
 
-def test_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed) -> None:
+def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed) -> None:
     call(papa, "MakeProcess", "sasa{sv}", "a/b@c", "2", "sleep", "600", "0")
     shown = papa.run("systemctl show --property=Slice,Description,ActiveState 'papa-a\\x2fb\\x40c.scope'").stdout
     assert set(shown.splitlines()) == {

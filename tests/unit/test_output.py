@@ -86,6 +86,17 @@ def test_records_come_in_one_sequence(source: Source) -> None:
     assert source.log.first_seq == 3
 
 
+def test_defect_18_a_clock_that_is_stepped_back_loses_nothing(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequence numbers are what is acknowledged; the time is only told."""
+    client = Client(source)
+    source.say(b"one")
+    client.records()
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_000)
+    source.say(b"two")
+    client.watch.acknowledge({"p": 1})
+    assert [(record.seq, record.timestamp, record.data) for record in client.records()] == [(2, 1000, b"two")]
+
+
 def test_a_piece_stays_whole(source: Source) -> None:
     big = Source(1 << 20)
     big.say(b"x" * 65536)

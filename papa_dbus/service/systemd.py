@@ -84,20 +84,23 @@ class Passed:
                 os.close(fd)
 
 
-def _open(fd: int) -> bool:
-    """Whether papad still has it: a pipe that has come to its end is closed here, and dropped with its process."""
+#: Device and inode: what a descriptor is, whatever its number; None: it is closed.
+_Identity = tuple[int, int] | None
+
+
+def _identity(fd: int) -> _Identity:
     try:
-        os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
-        return False
-    return True
+        return None
+    return status.st_dev, status.st_ino
 
 
 class DescriptorStore:
     """systemd's descriptor store (sd_notify(3), FDSTORE=1): what is in it comes back when papad is started again."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[int]] = {}
+        self._kept: dict[str, list[tuple[int, _Identity]]] = {}
         self._name_bytes = 0
         self._count = 0
         self._most = int(os.environ.get("FDSTORE", "16384"))  # systemd 254 tells; else as the unit has it
@@ -114,7 +117,7 @@ class DescriptorStore:
             self._note(name, fds)
 
     def _note(self, name: str, fds: Sequence[int]) -> None:
-        self._kept.setdefault(name, []).extend(fds)
+        self._kept.setdefault(name, []).extend((fd, _identity(fd)) for fd in fds)
         self._count += len(fds)
         self._name_bytes += len(fds) * (len(name) + 1)
 
@@ -130,7 +133,9 @@ class DescriptorStore:
 
     def execute_again(self, others: Mapping[str, Sequence[int]]) -> NoReturn:
         """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
-        pairs = [(name, fd) for group in (others, self._kept) for name, fds in group.items() for fd in fds if _open(fd)]
+        # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
+        kept = [(name, fd) for name, fds in self._kept.items() for fd, what in fds if what == _identity(fd)]
+        pairs = [(name, fd) for name, fds in others.items() for fd in fds] + kept
         # Out of the way first, so that putting one in its place does not close another.
         above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
         for number, (_, fd) in enumerate(above, _LISTEN_FDS_START):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.systemd.bed import Bed
-from tests.systemd.test_serving import PYTHON, call
+from tests.systemd.test_serving import PYTHON, call, watch
 
 HERE = Path(__file__).parent
 TOKEN = "/run/papa-fault"
@@ -129,6 +129,20 @@ def test_reload_keeps_the_pid_and_every_exit_code(papa: Bed) -> None:
     papa.run("echo > /root/fifo")
     listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
     papa.run(f"for i in $(seq 100); do {listed} | grep 'exit_code. i 3' && exit; sleep 0.1; done; exit 1")
+
+
+def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) -> None:
+    """Processes that have ended have closed pipes, whose numbers those that are made later get."""
+    for n in range(6):
+        call(papa, "MakeProcess", "sasa{sv}", f"p{n}", "2", "echo", f"output-of-{n}", "0")
+        listed = f"busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 1 p{n}"
+        papa.run(f"for i in $(seq 100); do {listed} | grep -q 'running. b false' && exit; sleep 0.05; done; exit 1")
+    cursor = papa.journal_cursor()
+    papa.run("systemctl reload papa")
+    papa.wait_for_journal("is ready", cursor)
+    for n in range(6):
+        records = [record for member, body in watch(papa, f"p{n}") if member == "Output" for record in body[2]]
+        assert [record[3] for record in records] == [f"output-of-{n}\n"]
 
 
 def test_a_damaged_store_is_kept_aside_and_papad_starts(papa: Bed) -> None:

@@ -165,19 +165,23 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.fixture
-async def client(papad: Papad) -> AsyncIterator[Client]:
-    """A client of that papad."""
-    client = Client(papad.address)
+async def connected(address: str) -> AsyncIterator[Client]:
+    """A client, for as long as a test needs it."""
+    client = Client(address)
     await client.bus.start()
     yield client
     await client.bus.close()
+
+
+@pytest.fixture
+async def client(papad: Papad) -> AsyncIterator[Client]:
+    """A client of that papad."""
+    async for client in connected(papad.address):
+        yield client
 
 
 @pytest.fixture
 async def other(papad: Papad) -> AsyncIterator[Client]:
     """A second client."""
-    client = Client(papad.address)
-    await client.bus.start()
-    yield client
-    await client.bus.close()
+    async for client in connected(papad.address):
+        yield client

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
-from papa_dbus.service import limits, processes, sockets
+from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement
 from papa_dbus.service.sockets import HostedSocket
@@ -84,7 +84,7 @@ class Kernel:
             hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
             reach("socket stored")
             self._sockets[spec.name] = hosted
-        log.info("socket '%s' made", spec.name, extra={"PAPA_SOCKET": spec.name})
+        audit.record("made", "socket", spec.name)
         self._tell("socket", "added", spec.name)
         return hosted.info()
 
@@ -101,7 +101,7 @@ class Kernel:
             self._store.remove_socket(hosted.key)
             reach("socket removed")
             hosted.close()
-            log.info("socket '%s' removed", name, extra={"PAPA_SOCKET": name})
+            audit.record("removed", "socket", name)
             self._tell("socket", "removed", name)
         return found
 
@@ -123,6 +123,8 @@ class Kernel:
         new = name not in self._values.items
         self._values.set(name, value)
         self._store.set_value(name, value)
+        if new:  # a new text for it is none that is made or removed: managers write some every second
+            audit.record("made", "value", name)
         self._tell("value", "added" if new else "changed", name)
 
     def get_value(self, name: str) -> str:
@@ -144,6 +146,7 @@ class Kernel:
         self._store.remove_values(found)
         for name in found:
             self._values.remove(name)
+            audit.record("removed", "value", name)
             self._tell("value", "removed", name)
         return found
 
@@ -168,7 +171,8 @@ class Kernel:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
             self._by_pid[process.pid] = spec.name
-        log.info("process '%s' made, PID %d", spec.name, process.pid, extra={"PAPA_PROCESS": spec.name})
+        detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
+        audit.record("made", "process", spec.name, detail)
         for watch, patterns in self._followers.items():
             if names.matches_any(patterns, spec.name):
                 watch.attach(spec.name, process.log)
@@ -192,7 +196,7 @@ class Kernel:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
         found = self._found(*self._select_processes(_some(patterns, "process")), "process")
         for name in found:
-            log.info("process '%s' removed", name, extra={"PAPA_PROCESS": name})
+            audit.record("removed", "process", name)
             process = self._processes[name]
             self._store.update_process(process.key, replace(process.facts, removed=True), "running")
             reach("process removed")
@@ -258,6 +262,8 @@ class Kernel:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
+        if len(self._watches) >= limits.MAX_WATCHES:
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
         self._last_watch += 1
         watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
         self._watches[watch.number] = watch
@@ -321,6 +327,7 @@ class Kernel:
         """Begin to exit where nothing is held. Returns whether it does."""
         if self._sockets or self._values.items or self._processes or self._pending or self._retired:
             return False
+        audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
         self.on_exit()
         return True
 

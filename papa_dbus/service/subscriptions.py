@@ -5,7 +5,7 @@ takes its watches with it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from papa_dbus import names
@@ -31,9 +31,10 @@ class _Subscription:
 
 
 class Subscriptions:
-    """All watches of one bus, by number and by client."""
+    """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
-    def __init__(self, kernel: Kernel, bus: Bus) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool]) -> None:
+        self._may_hear = may_hear
         self._kernel = kernel
         self._bus = bus
         self._by_number: dict[int, _Subscription] = {}
@@ -95,7 +96,7 @@ class Subscriptions:
         if watch is None or not subscription.begun:
             return
         while watch.ready:
-            if self._bus.congested:
+            if self._bus.congested or not self._may_hear(subscription.client):
                 self._held_up[subscription] = None
                 return
             events = watch.take(_SIGNAL_BYTES)
@@ -131,13 +132,14 @@ class Subscriptions:
         except PapaError:
             return  # the bus has gone, and all its watches with it
         if not reply.body[0]:
-            self._client_left(client)
+            self.close_of(client)
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
-            self._client_left(signal.body[0])
+            self.close_of(signal.body[0])
 
-    def _client_left(self, client: str) -> None:
+    def close_of(self, client: str) -> None:
+        """A client has left the bus, or may hear no more."""
         for number in list(self._by_client.get(client, ())):
             self._close(self._by_number[number])
 

@@ -1,6 +1,7 @@
 """One connection of the line protocol: reads lines, calls the kernel once for each, writes the reply.
 
-Owns the order of things on the connection, and how much of it is kept in memory. Knows nothing of who may connect.
+Owns the order of things on the connection, and how much of it is kept in memory. Who may connect, and whether who has
+may still go on, the door says.
 
 Commands run strictly one after the other. Everything that may happen meanwhile (input, the end of the connection, room
 to write, output to pass on, papad's own end) sets one event, on which the session sleeps; so nothing here polls.
@@ -9,11 +10,12 @@ to write, output to pass on, papad's own end) sets one event, on which the sessi
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import Final, Protocol, cast
 
-from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
 from papa_dbus.service import linecommands, linereply
+from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
@@ -39,22 +41,38 @@ LINGER: Final = 2.0
 _Input = Line | TooLong | Interrupt | Foreign
 
 
+class TooMuch(Limit):
+    """The connections of one user hold too much memory."""
+
+
 class _StuckError(Exception):
     """The client made no room for a reply in time. There is no telling it: that is what it does not read."""
 
 
-class Session(asyncio.Protocol):
-    """A connection. ``admit`` says why it is not let in, or None; ``on_end`` is called when it has ended."""
+class Door(Protocol):
+    """What a connection asks of the door through which it came."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        admit: Callable[["Session", socket.socket], str | None],
-        on_end: Callable[["Session"], None],
-    ) -> None:
+    async def admit(self, session: "Session", sock: socket.socket) -> Caller:
+        """Let it in, and say whose it is. Raises AccessDenied or Limit."""
+
+    async def check(self, session: "Session") -> None:
+        """Raise AccessDenied where its user may not go on."""
+
+    def charge(self, session: "Session", more: int) -> None:
+        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much."""
+
+    def leave(self, session: "Session") -> None:
+        """It has ended."""
+
+
+class Session(asyncio.Protocol):
+    """A connection. ``charged``: the bytes that its door has noted for it."""
+
+    def __init__(self, kernel: Kernel, door: Door) -> None:
         self._kernel = kernel
-        self._admit = admit
-        self._on_end = on_end
+        self._door = door
+        self._admitted = False
+        self.charged = 0
         self._reader = LineReader()
         self._stirred = asyncio.Event()
         self._writable = True
@@ -71,15 +89,25 @@ class Session(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)  # _send() is to return when all is with Linux
-        refusal = self._admit(self, transport.get_extra_info("socket"))
-        self.task = asyncio.get_running_loop().create_task(self._live(refusal))
+        self.task = asyncio.get_running_loop().create_task(self._live(transport.get_extra_info("socket")))
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, and no more of it than is worked on soon."""
         self._reader.receive(data)
         if self._reader.waiting > MAX_READ_AHEAD:
             self._transport.pause_reading()
+        try:
+            self._account()
+        except TooMuch as error:
+            self.end(str(error))
         self._stirred.set()
+
+    def _account(self, more: int = 0) -> None:
+        """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
+        held = self._reader.held + self._transport.get_write_buffer_size() + more
+        if self._admitted and held != self.charged:
+            self._door.charge(self, held - self.charged)
+            self.charged = held
 
     def eof_received(self) -> bool:
         """Go on with what has come: the replies are still wanted."""
@@ -108,23 +136,37 @@ class Session(asyncio.Protocol):
 
     # ------------------------------------------------------------- one connection
 
-    async def _live(self, refusal: str | None) -> None:
+    async def _live(self, sock: socket.socket) -> None:
         try:
-            if refusal is None:
-                await self._send(linereply.WELCOME)
-                last_words = await self._run()
-            else:
-                last_words = linereply.error(refusal)
+            last_words = await self._enter(sock)
             if self._writable:  # else it does not read
                 await self._send(last_words)
                 await self._linger()
         except _StuckError:
             log.info("a client that read no reply for %d seconds was disconnected", WRITE_TIMEOUT)
+        except TooMuch as error:
+            log.info("a client could not be told: %s", error)
         except Exception:
             log.exception("a connection of the line protocol failed")
         finally:
             self._transport.abort()
-            self._on_end(self)
+            self._door.leave(self)
+
+    async def _enter(self, sock: socket.socket) -> bytes:
+        """Work for who is let in; returns the last words."""
+        try:
+            caller = await self._door.admit(self, sock)
+        except PapaError as error:
+            return linereply.error(str(error))
+        except OSError:
+            return linereply.error("the connection is gone")
+        self._admitted = True
+        with acting(caller):
+            try:
+                await self._send(linereply.WELCOME)
+                return await self._run()
+            except (AccessDenied, TooMuch) as error:
+                return linereply.error(str(error))
 
     async def _run(self) -> bytes:
         """Work on line after line; returns the last words."""
@@ -183,6 +225,7 @@ class Session(asyncio.Protocol):
         """
         if self._lost:
             return
+        self._account(len(data))
         self._transport.write(data)
         try:
             async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
@@ -190,6 +233,7 @@ class Session(asyncio.Protocol):
                     await self._stir()
         except TimeoutError:
             raise _StuckError from None
+        self._account()
         self._stirred.set()  # what else has happened meanwhile is still to be looked at
 
     def _is_blocked(self, patiently: bool) -> bool:
@@ -217,7 +261,11 @@ class Session(asyncio.Protocol):
     # ------------------------------------------------------------------ commands
 
     async def _do(self, line: bytes) -> bytes | None:
-        """Do what a line says and reply; returns the last words where the connection ends with it."""
+        """Do what a line says and reply; returns the last words where the connection ends with it.
+
+        Raises AccessDenied where its user may do nothing any more, TooMuch where its connections hold too much.
+        """
+        await self._door.check(self)
         try:
             command = linecommands.parse(line)
             self._unknown = 0 if command is not None else self._unknown
@@ -231,10 +279,10 @@ class Session(asyncio.Protocol):
             if self._unknown >= MAX_UNKNOWN:
                 return linereply.error(f"{error}; that is enough: this is Papa, and these are no commands")
             reply = linereply.error(str(error))
+        except (_StuckError, AccessDenied, TooMuch):
+            raise
         except PapaError as error:
             reply = linereply.error(str(error))
-        except _StuckError:
-            raise
         except Exception:
             log.exception("a command of the line protocol failed")
             reply = linereply.error("internal error")
@@ -332,6 +380,7 @@ class Session(asyncio.Protocol):
             elif not sent and loop.time() >= begin and (batch or (batch := watch.take(MAX_BATCH))):
                 sent = True
                 data, batch = linereply.batch(batch), []
+                await self._door.check(self)
                 # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
                 await self._send(data, patiently=True)
             else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from papa_dbus import names
-from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement
@@ -81,7 +81,11 @@ class Kernel:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
         with self._taking_turn("socket", spec.name):
             hosted = await sockets.open_socket(spec)
-            hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+            try:
+                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+            except BaseException:
+                hosted.close()
+                raise
             reach("socket stored")
             self._sockets[spec.name] = hosted
         audit.record("made", "socket", spec.name)
@@ -96,9 +100,9 @@ class Kernel:
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
         """Close sockets. Raises NotFound where a name is not there, and then closes none."""
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
+        self._store.remove_sockets([self._sockets[name].key for name in found])
         for name in found:
             hosted = self._sockets.pop(name)
-            self._store.remove_socket(hosted.key)
             reach("socket removed")
             hosted.close()
             audit.record("removed", "socket", name)
@@ -121,8 +125,9 @@ class Kernel:
     def set_value(self, name: str, value: str) -> None:
         """Keep a value."""
         new = name not in self._values.items
-        self._values.set(name, value)
+        self._values.check(name, value)
         self._store.set_value(name, value)
+        self._values.set(name, value)
         if new:  # a new text for it is none that is made or removed: managers write some every second
             audit.record("made", "value", name)
         self._tell("value", "added" if new else "changed", name)
@@ -183,8 +188,8 @@ class Kernel:
         if process.spec != spec:
             raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
         if process.removed:
+            self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
-            self._store.update_process(process.key, process.facts, "running")
         return process.info()
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
@@ -195,12 +200,13 @@ class Kernel:
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
         found = self._found(*self._select_processes(_some(patterns, "process")), "process")
+        with self._store.all_or_nothing():
+            for process in [self._processes[name] for name in found]:
+                self._store.update_process(process.key, replace(process.facts, removed=True), "running")
+        reach("process removed")
         for name in found:
             audit.record("removed", "process", name)
-            process = self._processes[name]
-            self._store.update_process(process.key, replace(process.facts, removed=True), "running")
-            reach("process removed")
-            process.forget_output()
+            self._processes[name].forget_output()
         return found
 
     def open_process(self, name: str) -> int:
@@ -240,12 +246,19 @@ class Kernel:
         del self._by_pid[process.pid]
         self._retired.add(process)
         if process.log.readers:
-            self._store.update_process(process.key, process.facts, "retired")
+            self._note_retired(process)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
+
+    def _note_retired(self, process: HostedProcess) -> None:
+        """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
+        try:
+            self._store.update_process(process.key, process.facts, "retired")
+        except PapaError as error:
+            log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
     # ----------------------------------------------------------------- watches
 

@@ -11,12 +11,13 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from papa_dbus.errors import PapaError
+from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service.faults import reach
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
@@ -38,6 +39,22 @@ class TooNew(PapaError):
     """The state was stored by a newer papad."""
 
     code = "too-new"
+
+
+class _Database(sqlite3.Connection):
+    """Once it is in use, what cannot be stored is an error of the kernel's own."""
+
+    in_use = False
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """As sqlite3's. Raises Limit where the folder's file system is full."""
+        try:
+            return super().execute(*arguments)
+        except sqlite3.Error as error:
+            if not self.in_use:
+                raise
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            raise (Limit if full else PapaError)(f"papad cannot store this: {error}") from None
 
 
 class Keeper(Protocol):
@@ -89,11 +106,24 @@ class Store:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
         self._keeper = keeper
         self._db = _open(path)
+        self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
 
     def _next_key(self) -> int:
         row = self._db.execute("UPDATE keys SET last = last + 1 RETURNING last").fetchone()
         return int(row[0])
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is stored meanwhile is stored as one, or, after an error, not at all."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _keep(self, name: str, fds: Sequence[int]) -> None:
         if self._keeper is not None and fds:
@@ -114,14 +144,25 @@ class Store:
         key = self._next_key()
         self._keep(f"s{key}", [fd])
         reach("socket kept")
-        self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+        try:
+            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+        except PapaError:
+            self._drop(f"s{key}")
+            raise
         return key
 
     def remove_socket(self, key: int) -> None:
         """Forget a socket."""
-        self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+        self.remove_sockets([key])
+
+    def remove_sockets(self, keys: Sequence[int]) -> None:
+        """Forget sockets, all of them or none."""
+        with self.all_or_nothing():
+            for key in keys:
+                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
-        self._drop(f"s{key}")
+        for key in keys:
+            self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first."""
@@ -136,9 +177,9 @@ class Store:
 
     def remove_values(self, names: Iterable[str]) -> None:
         """Forget values, all of them or none."""
-        self._db.execute("BEGIN")
-        self._db.executemany('DELETE FROM "values" WHERE name = ?', [(name,) for name in names])
-        self._db.execute("COMMIT")
+        with self.all_or_nothing():
+            for name in names:
+                self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
         """All that were stored."""
@@ -173,8 +214,11 @@ class Store:
         self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump(asdict(facts)), state, key))
 
     def remove_process(self, key: int) -> None:
-        """Forget a process."""
-        self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+        """Forget a process. Where its row cannot be removed it stays, and is found senseless by the next papad."""
+        try:
+            self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+        except PapaError as error:
+            log.error("the row of a process that has gone stays: %s", error)
         reach("process's row removed")
         self._drop(f"p{key}")
 
@@ -190,9 +234,9 @@ class Store:
         return found
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None) -> _Database:
     if path is None:
-        return _create(sqlite3.connect(":memory:", isolation_level=None))
+        return _create(sqlite3.connect(":memory:", isolation_level=None, factory=_Database))
     try:
         return _open_file(path)
     except sqlite3.DatabaseError as error:
@@ -205,8 +249,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         return _open_file(path)
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None)
+def _open_file(path: Path) -> _Database:
+    db = sqlite3.connect(path, isolation_level=None, factory=_Database)
     try:
         # It outlives papad, not the machine: nothing has to reach a disk.
         db.execute("PRAGMA synchronous = OFF")
@@ -220,7 +264,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
         raise
 
 
-def _create(db: sqlite3.Connection) -> sqlite3.Connection:
+def _create(db: _Database) -> _Database:
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 

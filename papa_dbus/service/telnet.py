@@ -21,6 +21,7 @@ from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.telnet_listener import Listener
 from papa_dbus.service.telnet_session import Session, TooMuch
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class TelnetDoor:
     def __init__(self, kernel: Kernel, access: Access) -> None:
         self._kernel = kernel
         self._access = access
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
         self._sessions: dict[Session, Caller] = {}
         self._refused: set[Session] = set()
         self._users: Counter[int] = Counter()
@@ -94,20 +95,19 @@ class TelnetDoor:
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound; they are the door's from now on."""
-        loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self._session, sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+            sock.listen(BACKLOG)
+            self._listeners.append(Listener(sock, self._session))
 
     def hand_over(self) -> list[int]:
         """Descriptors of the listening sockets, for who serves them after stop(); their files stay."""
         self._removals.clear()
-        return [os.dup(sock.fileno()) for server in self._servers for sock in server.sockets]
+        return [os.dup(listener.sock.fileno()) for listener in self._listeners]
 
     async def stop(self) -> None:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         for remove in self._removals:
             remove()
         self._removals.clear()

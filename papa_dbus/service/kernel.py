@@ -55,6 +55,7 @@ class Kernel:
         self._by_pid: dict[int, str] = {}
         self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
         self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
+        self._starting = asyncio.Lock()
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
@@ -159,6 +160,8 @@ class Kernel:
 
     async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
         """Start a process, or give the one that runs already. Raises Exists, Spawn, Limit, NotFound, InvalidArgs."""
+        async with self._starting:  # a fork takes its time, and others have their turn between two
+            await asyncio.sleep(0)
         await self._turn("process", spec.name)
         existing = self._processes.get(spec.name)
         if existing is not None:

@@ -48,6 +48,7 @@ class TelnetDoor:
     def __init__(self, kernel: Kernel, access: Access) -> None:
         self._kernel = kernel
         self._access = access
+        self.bulk = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, Caller] = {}
         self._refused: set[Session] = set()

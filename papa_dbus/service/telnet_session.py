@@ -52,6 +52,9 @@ class _StuckError(Exception):
 class Door(Protocol):
     """What a connection asks of the door through which it came."""
 
+    #: Held while an answer is made that may be large: one of all connections' at each turn of the loop.
+    bulk: asyncio.Lock
+
     async def admit(self, session: "Session", sock: socket.socket) -> Caller:
         """Let it in, and say whose it is. Raises AccessDenied or Limit."""
 
@@ -298,7 +301,9 @@ class Session(asyncio.Protocol):
             case linecommands.MakeProcess():
                 return await self._make_process(command)
             case linecommands.List():
-                return self._list(command)
+                async with self._door.bulk:
+                    await asyncio.sleep(0)
+                    return self._list(command)
             case linecommands.Remove():
                 self._remove(command)
             case linecommands.WatchProcesses():

@@ -62,9 +62,9 @@ async def bystander(papad: Papad, what: str) -> AsyncIterator[Bystander]:
     one = Bystander()
     tasks = [asyncio.ensure_future(one.ask_bus(client)), asyncio.ensure_future(one.ask_line(papad))]
     try:
-        await both_answered(one, tasks)
+        await both_answered(one, tasks, 1)
         yield one
-        await both_answered(one, tasks)
+        await both_answered(one, tasks, 100)  # papad is still at what was sent to it
     finally:
         for task in tasks:
             task.cancel()
@@ -74,11 +74,11 @@ async def bystander(papad: Papad, what: str) -> AsyncIterator[Bystander]:
     print(f"\n{one.report(what)}")
 
 
-async def both_answered(one: Bystander, tasks: list["asyncio.Task[None]"]) -> None:
-    """Wait for another answer on each door."""
-    goal = {door: len(seconds) + 1 for door, seconds in one.seconds.items()}
+async def both_answered(one: Bystander, tasks: list["asyncio.Task[None]"], count: int) -> None:
+    """Wait for so many more answers on each door."""
+    goal = {door: len(seconds) + count for door, seconds in one.seconds.items()}
     async with asyncio.timeout(PATIENCE * 2):
-        while any(len(one.seconds[door]) < count for door, count in goal.items()):
+        while any(len(one.seconds[door]) < enough for door, enough in goal.items()):
             done = [task for task in tasks if task.done()]
             assert not done, done
             await asyncio.sleep(0.005)

@@ -23,6 +23,14 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _ASK_TIMEOUT = 10.0
 
 
+class _Queue:
+    """What one sender waits for."""
+
+    def __init__(self) -> None:
+        self.calls: deque[tuple[Message, Right]] = deque()
+        self.bytes = 0
+
+
 class Admission:
     """``serve`` gets the calls that may be run, ``refuse`` the others.
 
@@ -44,8 +52,8 @@ class Admission:
         self.resume: Callable[[], None] = lambda: None
         # A unique name is never another's as long as the bus lives, so what is known of it stays true.
         self._callers: OrderedDict[str, Caller] = OrderedDict()
-        self._waiting: dict[str, deque[tuple[Message, Right]]] = {}
-        self._count = 0
+        self._waiting: dict[str, _Queue] = {}
+        self._count = self._bytes = 0
         self._listeners: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -58,19 +66,32 @@ class Admission:
             if caller is not None and self._access.admits(caller, right):
                 self._serve(call, caller)
                 return
-        if len(waiting or ()) >= limits.MAX_UNADMITTED_OF_SENDER or self._count >= limits.MAX_UNADMITTED:
+        if not self._has_room(waiting, call.size):
             self._refuse(call, Limit("too many calls wait for papad to find out who sends them; try again later"))
             return
         if waiting is None:
-            waiting = self._waiting[sender] = deque()
+            waiting = self._waiting[sender] = _Queue()
             self._spawn(self._work_off(sender, waiting))
-        waiting.append((call, right))
-        self._count += 1
+        waiting.calls.append((call, right))
+        self._note(waiting, 1, call.size)
 
-    async def _work_off(self, sender: str, waiting: "deque[tuple[Message, Right]]") -> None:
+    def _has_room(self, waiting: "_Queue | None", size: int) -> bool:
+        if self._count >= limits.MAX_UNADMITTED or self._bytes + size > limits.MAX_UNADMITTED_BYTES:
+            return False
+        return waiting is None or (
+            len(waiting.calls) < limits.MAX_UNADMITTED_OF_SENDER
+            and waiting.bytes + size <= limits.MAX_UNADMITTED_BYTES_OF_SENDER
+        )
+
+    def _note(self, waiting: "_Queue", count: int, size: int) -> None:
+        waiting.bytes += size
+        self._count += count
+        self._bytes += size
+
+    async def _work_off(self, sender: str, waiting: "_Queue") -> None:
         """Decide about one sender's calls, one after the other."""
-        while waiting:
-            call, right = waiting[0]
+        while waiting.calls:
+            call, right = waiting.calls[0]
             try:
                 caller = await self._check(
                     sender, right, bool(call.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
@@ -79,8 +100,8 @@ class Admission:
                 self._refuse(call, error)
             else:
                 self._serve(call, caller)
-            waiting.popleft()
-            self._count -= 1
+            waiting.calls.popleft()
+            self._note(waiting, -1, -call.size)
         del self._waiting[sender]
 
     async def _check(self, sender: str, right: Right, interactive: bool = False) -> Caller:
@@ -138,4 +159,4 @@ class Admission:
         self._callers.clear()
         self._waiting.clear()
         self._listeners.clear()
-        self._count = 0
+        self._count = self._bytes = 0

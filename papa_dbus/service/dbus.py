@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__, errors, names
-from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus import Bus, Message, MessageFlag, read_body
 from papa_dbus.errors import PapaError
 from papa_dbus.service import limits, objects, wire
 from papa_dbus.service.access import Access, Right
@@ -205,6 +205,7 @@ class DBusDoor:
             return
         try:
             method, handler = self._find(call)
+            read_body(call)
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
@@ -276,7 +277,7 @@ def _right(call: Message) -> Right:
     """What a call takes; all but reading takes everything."""
     if call.member in _INSPECTING:
         return Right.INSPECT
-    if call.member == "Watch" and call.signature == "asa{sv}" and "mode" in call.body[1]:
+    if call.member == "Watch" and call.signature == "asa{sv}" and call.body and "mode" in call.body[1]:
         return Right.INSPECT if call.body[1]["mode"].value == "observe" else Right.MANAGE
     return Right.MANAGE
 

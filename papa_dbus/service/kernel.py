@@ -160,8 +160,6 @@ class Kernel:
 
     async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
         """Start a process, or give the one that runs already. Raises Exists, Spawn, Limit, NotFound, InvalidArgs."""
-        async with self._starting:  # a fork takes its time, and others have their turn between two
-            await asyncio.sleep(0)
         await self._turn("process", spec.name)
         existing = self._processes.get(spec.name)
         if existing is not None:
@@ -174,6 +172,8 @@ class Kernel:
         elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
             raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
         with self._taking_turn("process", spec.name):
+            async with self._starting:  # a fork takes its time, and others have their turn between two
+                await asyncio.sleep(0)
             process = await processes.start(spec, self._sockets, self.place, self._hooks, self._store)
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])

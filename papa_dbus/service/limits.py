@@ -30,9 +30,11 @@ MAX_VALUES_BYTES: Final = 64 * 1024 * 1024
 #: Bytes of one process's arguments and environment together: what Linux itself takes with an 8 MiB stack (execve(2)).
 MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
 
-#: Calls on the bus that wait until it is known who sends them and whether they may: of one sender, and of all.
+#: Calls on the bus, and their bytes, that wait until it is known who sends them: of one sender, and of all.
 MAX_UNADMITTED_OF_SENDER: Final = 4096
 MAX_UNADMITTED: Final = 16_384
+MAX_UNADMITTED_BYTES_OF_SENDER: Final = 8 * 1024 * 1024
+MAX_UNADMITTED_BYTES: Final = 64 * 1024 * 1024
 #: Senders on the bus whose user is remembered; an older one is asked for again.
 MAX_KNOWN_SENDERS: Final = 4096
 #: Calls on the bus that are under way at a time: processes that start, host names that are looked up.

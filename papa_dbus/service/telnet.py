@@ -109,6 +109,7 @@ class TelnetDoor:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
         for listener in self._listeners:
             listener.close()
+        self._listeners.clear()
         for remove in self._removals:
             remove()
         self._removals.clear()

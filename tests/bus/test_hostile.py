@@ -32,7 +32,7 @@ CROWD = 300
 @pytest.fixture
 async def hosted(client: Client) -> AsyncIterator[int]:
     """A process that writes all the time; afterwards it must still be there, and all it wrote in order."""
-    made = await client.make_process("worker", "sh", "-c", "i=0; while :; do echo $((i=i+1)); sleep 0.05; done")
+    made = await client.make_process("worker", "sh", "-c", "i=0; while :; do echo $((i=i+1)); sleep 0.2; done")
     watch = await client.watch("worker")
     yield made["pid"]
     assert (await client.call("ListProcesses", "as", ["worker"]))["worker"]["running"]
@@ -193,7 +193,7 @@ async def test_on_the_bus(papad: Papad, client: Client, hosted: int) -> None:
     print(f"papad's memory grew by {cost / MIB:.0f} MiB")
     await enemy.communicate(b"\n")
     assert cost < SLACK
-    assert errors == {"NotFound": 3000, "InvalidArgs": 1000, "Limit": 20 + 1100 - 1024, "Spawn": 200}
+    assert errors == {"NotFound": 3000, "InvalidArgs": 1000, "Limit": 21 + 1100 - 1024, "Spawn": 50}
 
 
 # ------------------------------------------------------------------- descriptors run out
@@ -213,7 +213,7 @@ def scarce(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
 async def test_without_descriptors_others_are_served_and_the_door_comes_back(scarce: Papad) -> None:
     crowd = Crowd(scarce)
     async for client in connected(scarce.address):
-        made = await client.make_process("kept", "sh", "-c", "while :; do echo here; sleep 0.05; done")
+        made = await client.make_process("kept", "sh", "-c", "while :; do echo here; sleep 0.2; done")
         await client.call("MakeSocket", "sa{sv}", "kept", {})
         async with bystander(scarce, "No descriptor is left"):
             for _ in range(200):

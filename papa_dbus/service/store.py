@@ -48,8 +48,19 @@ class _Database(sqlite3.Connection):
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         """As sqlite3's. Raises Limit where the folder's file system is full."""
-        try:
+        with self._explained():
             return super().execute(*arguments)
+
+    def one(self, statement: str) -> Any:
+        """Execute it to its end, and give the one value that it gives."""
+        with self._explained():  # a statement that also gives rows may fail at its last
+            [[value]] = super().execute(statement).fetchall()
+            return value
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             if not self.in_use:
                 raise
@@ -110,8 +121,7 @@ class Store:
         self.close = weakref.finalize(self, self._db.close)  # the file stays
 
     def _next_key(self) -> int:
-        row = self._db.execute("UPDATE keys SET last = last + 1 RETURNING last").fetchone()
-        return int(row[0])
+        return int(self._db.one("UPDATE keys SET last = last + 1 RETURNING last"))
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:

@@ -96,7 +96,7 @@ def assert_served(done: dict[str, dict[str, str]]) -> None:
 
 
 @pytest.mark.usefixtures("people")
-def test_each_call_is_open_to_the_group_and_closed_to_others(bed: Bed) -> None:
+def test_defect_01_each_call_is_open_to_the_group_and_closed_to_others(bed: Bed) -> None:
     host_a_writer(bed)
     assert_refused(tried(bed, "john"))
     assert_served(tried(bed, "mary"))

@@ -20,7 +20,7 @@ from typing import Any
 from dbus_next import Message, MessageFlag, MessageType, Variant
 from dbus_next.aio import MessageBus
 
-from papa_dbus.errors import Limit, PapaError, from_dbus
+from papa_dbus.errors import Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = ["Bus", "BusLost", "Message", "MessageFlag", "MessageType", "Variant", "address_of"]
 
@@ -38,7 +38,7 @@ CALL_TIMEOUT = 30.0
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 
-class BusLost(PapaError):
+class BusLost(Unreachable):
     """The message bus is not there."""
 
     code = "bus-lost"
@@ -256,7 +256,7 @@ class Bus:
         except BusLost as error:
             if not wait:
                 raise
-            log.warning("%s; papad goes on without it until it is there", error)
+            log.warning("%s; going on without it until it is there", error)
         self._keeper = asyncio.create_task(self._keep(), name="bus")
 
     async def _connect(self) -> None:
@@ -296,7 +296,7 @@ class Bus:
             if self._connection is not None:
                 error = await self._connection.lost
                 self._connection = None
-                log.warning("the message bus has gone (%s); hosted processes go on", error or "closed")
+                log.warning("the message bus has gone (%s); connecting again", error or "closed")
                 self.on_lost()
             await self._reconnect()
             log.info("the message bus is back")
@@ -331,25 +331,33 @@ class Bus:
         signature: str = "",
         body: Sequence[Any] = (),
         timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 (a bound for the caller who has none)
+        auto_start: bool = True,
     ) -> Message:
         """Call a method and return its reply, whose descriptors are the caller's.
 
-        Raises the error's class, and BusLost where the bus goes or ``timeout`` seconds pass.
+        Raises the error's class, BusLost where there is no bus, and NoReply where it goes or ``timeout`` seconds pass.
+        Without ``auto_start`` the bus does not start the destination for it.
         """
         if self._connection is None:
             raise BusLost(f"the message bus at {self.address} is not there")
         message = Message(
-            destination=destination, path=path, interface=interface, member=member, signature=signature, body=list(body)
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+            flags=MessageFlag.NONE if auto_start else MessageFlag.NO_AUTOSTART,
         )
         try:
             async with asyncio.timeout(timeout):
                 reply: Message = await self._connection.call(message)
         except TimeoutError:
-            raise BusLost(f"{destination} did not answer {member} in {timeout:.0f} s") from None
+            raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
         except (OSError, EOFError) as error:
-            raise BusLost(f"the message bus went away during {member}: {error}") from None
+            raise NoReply(f"the message bus went away during {member}: {error}") from None
         if reply is None:
-            raise BusLost(f"the message bus went away during {member}")
+            raise NoReply(f"the message bus went away during {member}")
         if reply.message_type is MessageType.ERROR:
             raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
         return reply

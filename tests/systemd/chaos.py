@@ -151,7 +151,13 @@ async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
         try:
             return (await bus.call(*NAME, member, signature, body, 10)).body
         except PapaError as error:
-            if time.monotonic() > end or error.code not in ("internal", "bus-lost", "not-found"):
+            if time.monotonic() > end or error.code not in (
+                "internal",
+                "bus-lost",
+                "unreachable",
+                "no-reply",
+                "not-found",
+            ):
                 raise
             await asyncio.sleep(0.05)
 

@@ -160,6 +160,10 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._sock.close()
             raise
 
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return int(self._sock.fileno())
+
     @property
     def writer(self) -> _Writer:
         """What sends the messages."""
@@ -238,6 +242,12 @@ class Bus:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._connection is not None
+
+    def fileno(self) -> int:
+        """The connection's descriptor. Raises BusLost while there is none."""
+        if self._connection is None:
+            raise BusLost(f"the message bus at {self.address} is not there")
+        return self._connection.fileno()
 
     @property
     def unique_name(self) -> str | None:

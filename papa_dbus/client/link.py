@@ -50,7 +50,7 @@ async def find_bus(address: str | None = None) -> Bus:
             tried.append(str(error))
             continue
         try:
-            if await _offers_kernel(bus):
+            if await offers_kernel(bus):
                 return bus
             tried.append(f"{BUS_NAME} is neither on the {name} bus nor can it be started there")
         except PapaError as error:
@@ -59,7 +59,8 @@ async def find_bus(address: str | None = None) -> Bus:
     raise Unreachable("; ".join(tried))
 
 
-async def _offers_kernel(bus: Bus) -> bool:
+async def offers_kernel(bus: Bus) -> bool:
+    """Whether org.papa.Kernel is owned on the bus, or can be started there."""
     if (await bus.call(*_BUS, "NameHasOwner", "s", [BUS_NAME])).body[0]:
         return True
     return BUS_NAME in (await bus.call(*_BUS, "ListActivatableNames")).body[0]
@@ -91,6 +92,10 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await self._bus.close()
+
+    def fileno(self) -> int:
+        """The connection's descriptor. Raises Unreachable while there is none."""
+        return self._bus.fileno()
 
     # -------------------------------------------------------------- the kernel
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs
+from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.service import linecommands as commands
 from papa_dbus.service import lineproto, linereply
 from papa_dbus.service.help import COMMANDS, UnknownCommand, help_text
@@ -685,8 +686,8 @@ def test_defect_19_the_client_is_told_of_a_loss() -> None:
 
 def test_an_exit_that_nobody_saw_is_no_exit_code_and_no_signal() -> None:
     _, _, _, codes = read_batch(linereply.batch([Exited("p", 1, 0, 0, known=False)]))
-    assert codes == {"p": linereply.UNKNOWN_EXIT}
-    assert not -64 <= linereply.UNKNOWN_EXIT <= 255
+    assert codes == {"p": UNKNOWN_EXIT}
+    assert not -64 <= UNKNOWN_EXIT <= 255
 
 
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))

@@ -102,8 +102,8 @@ class _Writer:
             return
         except OSError as error:
             self.discard()
-            self._connection._finalize(error)
-            return
+            # Not at once: dbus-next notes who waits for a call's reply only after it has been sent.
+            self._loop.call_soon(self._connection._finalize, error)
         self._wait(False)
 
     def _write_first(self) -> None:

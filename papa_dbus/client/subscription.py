@@ -249,7 +249,7 @@ class Subscription:
                 await self._acknowledge(key, up_to)
             except (NoReply, Unreachable):
                 self._lose_if(key)
-                return
+                continue
             except PapaError as error:
                 self._error, self._over = error, True
                 self._stirred.set()

@@ -325,7 +325,7 @@ class Bus:
 
     def send(self, message: Message, sent: Callable[[], None] | None = None) -> None:
         """Send a message, or let it go where the connection is lost: its receiver is lost too."""
-        if self._connection is None:
+        if self._connection is None or self._connection.lost.done():
             if sent is not None:
                 sent()
             return
@@ -348,7 +348,7 @@ class Bus:
         Raises the error's class, BusLost where there is no bus, and NoReply where it goes or ``timeout`` seconds pass.
         Without ``auto_start`` the bus does not start the destination for it.
         """
-        if self._connection is None:
+        if self._connection is None or self._connection.lost.done():
             raise BusLost(f"the message bus at {self.address} is not there")
         message = Message(
             destination=destination,

@@ -269,7 +269,7 @@ async def test_a_removed_process_ends_its_watch(kernel: Kernel, second: Kernel, 
 
 async def test_a_client_that_stops_reading_does_not_grow(kernel: Kernel, second: Kernel) -> None:
     """A window of output is sent ahead, and no more."""
-    await kernel.make_process("p", ["/bin/sh", "-c", "head -c 3000000 /dev/zero"], overflow="block")
+    await kernel.make_process("p", ["/bin/sh", "-c", "head -c 3000000 /dev/zero"], bufsize=4_000_000)
     async with second.watch("p", window=10_000) as slow:
         taken = 0
         async for event in slow:

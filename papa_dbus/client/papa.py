@@ -15,7 +15,7 @@ from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from socket import AddressFamily, SocketKind
+from socket import AddressFamily, SocketKind, socket
 from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Lock
 from typing import Any, Protocol, Self
@@ -45,13 +45,24 @@ _FAMILIES = {family: family.name[3:].lower() for family in AddressFamily}
 _TYPES = {kind: kind.name[5:].lower() for kind in SocketKind}
 
 
-class _Watch(Protocol):
-    def fileno(self) -> int: ...
+class EventWatch(Protocol):
+    """A watch's events themselves, in order; each is to be acknowledged, or comes again."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while read() would not wait."""
+
     @property
-    def ready(self) -> bool: ...
-    def read(self) -> list[Event]: ...
-    def acknowledge(self) -> None: ...
-    def close(self) -> None: ...
+    def ready(self) -> bool:
+        """Whether read() would not wait."""
+
+    def read(self) -> list[Event]:
+        """Wait for what comes next; empty at the end. Raises Error where the kernel lets nothing more be read."""
+
+    def acknowledge(self, keep: int = 0) -> None:
+        """What was read has been dealt with, but for the last ``keep`` events."""
+
+    def close(self) -> None:
+        """End the watch. What was not acknowledged is there for the next one."""
 
 
 class Watcher:
@@ -60,10 +71,10 @@ class Watcher:
     ``exit_code`` has the codes of those that have, by name; ``fileno()`` is readable while read() would not wait.
     """
 
-    def __init__(self, papa_object: "Papa", watch: _Watch) -> None:
+    def __init__(self, papa_object: "Papa", watch: EventWatch) -> None:
         self.papa_object = papa_object
         self.exit_code: dict[str, int] = {}
-        self._watch: _Watch | None = watch
+        self._watch: EventWatch | None = watch
         self._begun: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -82,7 +93,7 @@ class Watcher:
         """A descriptor for select(). Raises Error once the watch has ended."""
         return self._open().fileno()
 
-    def _open(self) -> _Watch:
+    def _open(self) -> EventWatch:
         if self._watch is None:
             raise Error("this watcher is closed")
         return self._watch
@@ -99,6 +110,7 @@ class Watcher:
         """
         if self._watch is None:
             return [], [], []
+        self._watch.acknowledge()
         events = self._watch.read()
         if not events:
             self.close()
@@ -137,6 +149,7 @@ class Watcher:
         """Acknowledge what was read, and watch no more. What was not read is there for the next watcher."""
         watch, self._watch = self._watch, None
         if watch is not None:
+            watch.acknowledge()
             watch.close()
 
 
@@ -154,7 +167,8 @@ class _Backend(Protocol):
     def list_processes(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def remove_processes(self, patterns: Sequence[str]) -> None: ...
     def exit_if_idle(self) -> bool: ...
-    def watch(self, patterns: Sequence[str]) -> _Watch: ...
+    def watch(self, patterns: Sequence[str]) -> EventWatch: ...
+    def open_socket(self, name: str) -> socket: ...
 
 
 class Papa:
@@ -376,6 +390,14 @@ class Papa:
     def watch_processes(self, *args: str) -> Watcher:
         """Watch the processes that match. Raises Error for one that is not there."""
         return Watcher(self, self._kernel.watch(_texts(args)))
+
+    def watch_events(self, *args: str) -> EventWatch:
+        """Watch, for who wants the events themselves; Papa 1.0.6 had nothing like it."""
+        return self._kernel.watch(_texts(args))
+
+    def open_socket(self, name: str) -> socket:
+        """A duplicate of a hosted socket, for the caller to close; by D-Bus only. Papa 1.0.6 had nothing like it."""
+        return self._kernel.open_socket(name)
 
     def exit_if_idle(self) -> bool:
         """Ask the kernel to exit where it holds nothing; whether it does."""

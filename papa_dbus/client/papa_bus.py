@@ -7,6 +7,7 @@ it needs it makes anew, and what it has of its parent's is closed, since the bus
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -140,6 +141,9 @@ class BusBackend:
         found = self.run(self.kernel.list_sockets(*patterns))
         return {name: _socket(info) for name, info in found.items()}
 
+    def open_socket(self, name: str) -> socket.socket:
+        return self.run(self.kernel.open_socket(name))
+
     def remove_sockets(self, patterns: Sequence[str]) -> None:
         self.run(self.kernel.remove_sockets(*patterns))
 
@@ -254,29 +258,26 @@ class BusWatch:
         return bool(self._stream.events) or self._stream.ended
 
     def read(self) -> list[Event]:
-        """Wait for what comes next; empty at the end. What was read before is acknowledged.
-
-        Raises what ended the watch, where it was not the processes' end.
-        """
-        self.acknowledge()
+        """Wait for what comes next; empty at the end. Raises what ended the watch, if it was not the processes' end."""
         stream = self._stream
         with stream.filled:
             stream.filled.wait_for(lambda: self.ready)
-            self._in_hand = stream.drain()
-        if not self._in_hand and stream.error is not None:
+            events = stream.drain()
+        self._in_hand += events
+        if not events and stream.error is not None:
             raise stream.error
-        return list(self._in_hand)
+        return events
 
-    def acknowledge(self) -> None:
-        """What was read has been dealt with."""
-        events, self._in_hand = self._in_hand, []
+    def acknowledge(self, keep: int = 0) -> None:
+        """What was read has been dealt with, but for the last ``keep`` events."""
+        done = len(self._in_hand) - keep
+        events, self._in_hand = self._in_hand[:done], self._in_hand[done:]
         if events:
             self._backend.background.loop.call_soon_threadsafe(self._stream.subscription.acknowledge, events)
 
     def close(self) -> None:
-        """Acknowledge what was read, and end the watch; what was not read is there for the next one."""
+        """End the watch. What was not acknowledged is there for the next one."""
         if self._finalizer.detach() is not None:
-            self.acknowledge()
             self._backend.run(self._stream.close())
             self._backend.close()
 

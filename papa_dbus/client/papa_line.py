@@ -141,6 +141,9 @@ class LineBackend:
     def list_sockets(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]:
         return dict(_pairs(line, _SOCKET_NUMBERS) for line in self._list("s", patterns))
 
+    def open_socket(self, name: str) -> socket.socket:
+        raise PapaError(f"socket '{name}' cannot be handed over by the line protocol: use a message bus")
+
     def remove_sockets(self, patterns: Sequence[str]) -> None:
         self._do("r", "s", *map(_word, patterns))
 
@@ -203,7 +206,7 @@ class LineWatch:
         return bool(select.select([self.fileno()], [], [], 0)[0])
 
     def read(self) -> list[Event]:
-        """Wait for what comes next; empty at the end. What was read before is acknowledged."""
+        """Wait for what comes next; empty at the end. What was read before is acknowledged: it has to be."""
         self.acknowledge()
         events: list[Event] = []
         while True:
@@ -223,21 +226,15 @@ class LineWatch:
                 data = self._connection.exactly(int(number) + 1)[:-1]
                 events.append(Record(name, 0, _microseconds(seconds), kind, data))
 
-    def acknowledge(self) -> None:
-        """What was read has been dealt with."""
-        if self._unacknowledged:
+    def acknowledge(self, keep: int = 0) -> None:
+        """What was read has been dealt with; all of it, or with ``keep`` none: the protocol knows nothing else."""
+        if self._unacknowledged and not keep:
             self._unacknowledged = False
             self._connection.write(b"\n")
 
     def close(self) -> None:
-        """Acknowledge what was read, and end the watch; what was not read is there for the next one."""
-        if self._connection.socket.fileno() >= 0:
-            try:
-                if self._unacknowledged:
-                    self._connection.write(b"q\n")
-                    self._connection.until(lambda data: len(data) if data.endswith(_PROMPT) else -1)
-            finally:
-                self._connection.socket.close()
+        """End the watch. What was not acknowledged is there for the next one."""
+        self._connection.socket.close()
 
 
 _SOCKET_NUMBERS = {"backlog": int, "port": int, "fileno": int}

@@ -13,16 +13,19 @@ import contextlib
 import logging
 import os
 import socket
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from dbus_next import Message, MessageFlag, MessageType, Variant
+from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 from dbus_next.aio import MessageBus
 
-from papa_dbus.errors import Limit, NoReply, PapaError, Unreachable, from_dbus
+from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
-__all__ = ["Bus", "BusLost", "Message", "MessageFlag", "MessageType", "Variant", "address_of"]
+__all__ = [
+    "Bus", "BusLost", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant", "address_of",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._reading = True
         self._unmarshaller: Any = self._create_unmarshaller()
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        _connections.add(self)
 
     def _setup_socket(self) -> None:
         try:
@@ -219,6 +223,24 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._sock.close()
         if not self.lost.done():
             self.lost.set_result(err)
+
+
+#: Those of this process.
+_connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: let go of its parent's connections, whose end the bus would not see while the child lives."""
+    held = [fd for connection in list(_connections) if (fd := connection.fileno()) >= 0]
+    if not held:
+        return
+    with open(os.devnull, "rb") as nothing:
+        for fd in held:
+            # Not closed: the number would be somebody else's by the time that its owner closes it.
+            os.dup2(nothing.fileno(), fd, inheritable=False)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class Bus:
@@ -345,11 +367,14 @@ class Bus:
     ) -> Message:
         """Call a method and return its reply, whose descriptors are the caller's.
 
-        Raises the error's class, BusLost where there is no bus, and NoReply where it goes or ``timeout`` seconds pass.
+        Raises the error's class, BusLost where there is no bus, NoReply where it goes or ``timeout`` seconds pass, and
+        InvalidArgs for what a message cannot hold.
         Without ``auto_start`` the bus does not start the destination for it.
         """
         if self._connection is None or self._connection.lost.done():
             raise BusLost(f"the message bus at {self.address} is not there")
+        if _has_nul(body):  # the bus would end the connection over it
+            raise InvalidArgs(f"{member}: a NUL byte is not possible in a text")
         message = Message(
             destination=destination,
             path=path,
@@ -362,6 +387,8 @@ class Bus:
         try:
             async with asyncio.timeout(timeout):
                 reply: Message = await self._connection.call(message)
+        except (SignatureBodyMismatchError, UnicodeEncodeError) as error:
+            raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
             raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
         except (OSError, EOFError) as error:
@@ -380,3 +407,16 @@ class Bus:
         if self._connection is not None:
             self._connection.writer.flush()
             self._drop(self._connection)
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case Variant():
+            return _has_nul(value.value)
+        case dict():
+            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+        case list() | tuple():
+            return any(map(_has_nul, value))
+    return False

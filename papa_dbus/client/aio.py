@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from papa_dbus.bus import Message, Variant
+from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant
 from papa_dbus.client.link import Link, find_bus
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket
 from papa_dbus.client.subscription import Subscription
-from papa_dbus.errors import NotFound
+from papa_dbus.errors import InvalidArgs, NotFound, Unreachable
 from papa_dbus.names import BUS_NAME
 
 __all__ = ["Dropped", "Event", "Exited", "Kernel", "KernelInfo", "Process", "Record", "Socket", "Watch", "connect"]
@@ -56,7 +56,11 @@ class Kernel:
 
     async def __aenter__(self) -> Self:
         link = Link(await find_bus(self._address), self._timeout)
-        await link.start()
+        try:
+            await link.start()
+        except BaseException:
+            await link.close()
+            raise
         self._link = link
         return self
 
@@ -71,9 +75,9 @@ class Kernel:
 
     @property
     def link(self) -> Link:
-        """The connection. Raises RuntimeError where there is none."""
+        """The connection. Raises Unreachable where there is none."""
         if self._link is None:
-            raise RuntimeError("not connected: use 'async with aio.connect() as kernel'")
+            raise Unreachable("not connected: use 'async with aio.connect() as kernel'")
         return self._link
 
     async def _call(self, member: str, signature: str = "", *body: Any, again: bool = True) -> Message:
@@ -177,7 +181,7 @@ class Kernel:
         options = _variants(_PROCESS_OPTIONS, given)
         for key, who in (("uid", uid), ("gid", gid)):
             if who is not None:
-                options[key] = Variant("u" if isinstance(who, int) else "s", who)
+                options[key] = _variant(key, "u" if isinstance(who, int) else "s", who)
         reply = await self._call("MakeProcess", "sasa{sv}", name, list(command), options)
         return Process.of(reply.body[0])
 
@@ -279,4 +283,11 @@ class Watch:
 
 
 def _variants(types: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Variant]:
-    return {name: Variant(types[name], value) for name, value in given.items() if value is not None}
+    return {name: _variant(name, types[name], value) for name, value in given.items() if value is not None}
+
+
+def _variant(name: str, signature: str, value: Any) -> Variant:
+    try:
+        return Variant(signature, value)
+    except SignatureBodyMismatchError as error:
+        raise InvalidArgs(f"option '{name}': {value!r} cannot be sent: {error}") from None

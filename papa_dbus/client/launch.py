@@ -4,9 +4,12 @@ It is nobody's child, so it outlives whoever asked for it; but it does not outli
 """
 
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 
 from papa_dbus.errors import PapaError, Unreachable
 
@@ -46,6 +49,37 @@ def start_daemon(arguments: list[str]) -> Path:
     except (OSError, subprocess.CalledProcessError) as error:
         raise PapaError(f"papad could not be started: {error}") from error
     return log
+
+
+class Child:
+    """papad as a child that ends with this process, however that ends. Raises PapaError where it cannot be started."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        # What the signal of setpriv(1) is bound to is the thread that started papad (PR_SET_PDEATHSIG, prctl(2)).
+        self._process: Future[subprocess.Popen[bytes]] = Future()
+        self._thread = Thread(target=self._run, args=(arguments,), name="papad", daemon=True)
+        self._thread.start()
+        self._process.result()
+
+    def _run(self, arguments: list[str]) -> None:
+        command = ["setpriv", "--pdeathsig", "TERM", *papad_command(arguments)]
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        except OSError as error:
+            self._process.set_exception(PapaError(f"papad could not be started: {error}"))
+            return
+        self._process.set_result(process)
+        process.wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """End it."""
+        self._process.result().send_signal(signal.SIGTERM)
+        self._thread.join()
 
 
 def _log_file() -> Path:

@@ -49,13 +49,16 @@ async def find_bus(address: str | None = None) -> Bus:
         except Unreachable as error:
             tried.append(str(error))
             continue
+        offered = False
         try:
-            if await offers_kernel(bus):
+            if offered := await offers_kernel(bus):
                 return bus
             tried.append(f"{BUS_NAME} is neither on the {name} bus nor can it be started there")
         except PapaError as error:
             tried.append(str(error))
-        await bus.close()
+        finally:
+            if not offered:
+                await bus.close()
     raise Unreachable("; ".join(tried))
 
 
@@ -78,6 +81,7 @@ class Link:
         self._opening = 0
         self._early: dict[WatchKey, list[Message]] = {}  # signals of watches whose number is not known yet
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to follow who serves the kernel's name."""
@@ -88,6 +92,7 @@ class Link:
 
     async def close(self) -> None:
         """Leave the bus; the kernel ends this client's watches then."""
+        self._closed = True
         self._set_owner(None)
         for task in self._tasks:
             task.cancel()
@@ -154,12 +159,16 @@ class Link:
                     BUS_NAME, path, interface, member, signature, body, max(left, 0.001), auto_start
                 )
             except NoReply:
-                if not again or left <= _PAUSE:
+                if self._closed or not again or left <= _PAUSE:
                     raise
             except Unreachable:
-                if left <= _PAUSE:
+                if self._closed or left <= _PAUSE:
                     raise
             await self._pause()
+
+    async def ping(self) -> None:
+        """See once whether the kernel answers; the bus starts it where it can. Raises Unreachable, NoReply."""
+        await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
 
     async def _pause(self) -> None:
         self._changed.clear()

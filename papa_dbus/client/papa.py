@@ -6,27 +6,28 @@ Which kernel is meant by a port or a path (set_default_port, set_default_path, o
   session bus; where none of them has one, the line protocol on port 20202. Where nothing runs it is started.
 - ``system``, ``session`` or a D-Bus address such as ``unix:path=/run/dbus/system_bus_socket``: that bus.
 - another port, or an absolute path: the line protocol there.
+
+A child that is forked may use its parent's Papa: it connects anew. Its parent's watchers stay its parent's.
 """
 
 import os
-import subprocess
 import time
-from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from socket import AddressFamily, SocketKind, socket
+from socket import socket
 from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Lock
 from typing import Any, Protocol, Self
 
 from papa_dbus.client import launch
+from papa_dbus.client import papa_arguments as arguments
 from papa_dbus.client.papa_bus import BusBackend
 from papa_dbus.client.papa_line import LineBackend
-from papa_dbus.client.records import Dropped, Event, Exited
+from papa_dbus.client.papa_watcher import ProcessOutput, Watch, Watcher
 from papa_dbus.errors import PapaError as Error
 from papa_dbus.errors import Unreachable
-from papa_dbus.names import DEFAULT_PORT, UNKNOWN_EXIT
+from papa_dbus.names import DEFAULT_PORT
 
 __all__ = [
     "DEVNULL", "PIPE", "STDOUT", "Error", "Papa", "ProcessOutput", "Watcher", "set_debug_mode",
@@ -35,122 +36,8 @@ __all__ = [
 
 log = getLogger("papa.client")
 
-#: ``timestamp`` in seconds; ``data`` is bytes, or the exit code.
-ProcessOutput = namedtuple("ProcessOutput", "name timestamp data")
-
 _COMMAND_TIMEOUT = 30.0  # seconds: making a process may take that long
 _PAUSE = 0.05
-_MULTIPLES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_FAMILIES = {family: family.name[3:].lower() for family in AddressFamily}
-_TYPES = {kind: kind.name[5:].lower() for kind in SocketKind}
-
-
-class EventWatch(Protocol):
-    """A watch's events themselves, in order; each is to be acknowledged, or comes again."""
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while read() would not wait."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether read() would not wait."""
-
-    def read(self) -> list[Event]:
-        """Wait for what comes next; empty at the end. Raises Error where the kernel lets nothing more be read."""
-
-    def acknowledge(self, keep: int = 0) -> None:
-        """What was read has been dealt with, but for the last ``keep`` events."""
-
-    def close(self) -> None:
-        """End the watch. What was not acknowledged is there for the next one."""
-
-
-class Watcher:
-    """What watch_processes gives: the output of processes, until all of them have ended.
-
-    ``exit_code`` has the codes of those that have, by name; ``fileno()`` is readable while read() would not wait.
-    """
-
-    def __init__(self, papa_object: "Papa", watch: EventWatch) -> None:
-        self.papa_object = papa_object
-        self.exit_code: dict[str, int] = {}
-        self._watch: EventWatch | None = watch
-        self._begun: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __bool__(self) -> bool:
-        return self._watch is not None
-
-    def __len__(self) -> int:
-        return int(self._watch is not None)
-
-    def fileno(self) -> int:
-        """A descriptor for select(). Raises Error once the watch has ended."""
-        return self._open().fileno()
-
-    def _open(self) -> EventWatch:
-        if self._watch is None:
-            raise Error("this watcher is closed")
-        return self._watch
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to read."""
-        return self._watch is not None and self._watch.ready
-
-    def read(self) -> tuple[list[ProcessOutput], list[ProcessOutput], list[ProcessOutput]] | None:
-        """Wait for what comes next: stdout, stderr and ends. None once everything has been read and acknowledged.
-
-        What was read before is acknowledged. Raises Error where the kernel lets nothing more be read.
-        """
-        if self._watch is None:
-            return [], [], []
-        self._watch.acknowledge()
-        events = self._watch.read()
-        if not events:
-            self.close()
-            return None
-        out: list[ProcessOutput] = []
-        err: list[ProcessOutput] = []
-        closed: list[ProcessOutput] = []
-        for place, event in enumerate(events):
-            match event:
-                case Exited():
-                    code = UNKNOWN_EXIT if event.exit_code is None else event.exit_code
-                    self.exit_code[event.process] = code
-                    closed.append(ProcessOutput(event.process, event.timestamp / 1e6, code))
-                case Dropped():
-                    self._tell_loss(event, events[place + 1 :], err)
-                case _:
-                    piece = ProcessOutput(event.process, event.timestamp / 1e6, event.data)
-                    (out if event.stream == "out" else err).append(piece)
-            self._begun.add(event.process)
-        return out, err, closed
-
-    def _tell_loss(self, loss: Dropped, following: Iterable[Event], err: list[ProcessOutput]) -> None:
-        """Tell of a loss in the midst where errors are read; one from before the watch would look like output."""
-        log.warning("%d bytes of the output of %s were lost: its buffer was full", loss.bytes, loss.process)
-        if loss.process in self._begun:
-            times = (event.timestamp for event in following if not isinstance(event, Dropped))
-            text = f"papa: {loss.bytes} bytes of output lost\n"
-            err.append(ProcessOutput(loss.process, next(times, time.time_ns() // 1000) / 1e6, text.encode()))
-
-    def acknowledge(self) -> None:
-        """What was read has been dealt with, and need not come again."""
-        if self._watch is not None:
-            self._watch.acknowledge()
-
-    def close(self) -> None:
-        """Acknowledge what was read, and watch no more. What was not read is there for the next watcher."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.acknowledge()
-            watch.close()
 
 
 class _Backend(Protocol):
@@ -167,7 +54,7 @@ class _Backend(Protocol):
     def list_processes(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def remove_processes(self, patterns: Sequence[str]) -> None: ...
     def exit_if_idle(self) -> bool: ...
-    def watch(self, patterns: Sequence[str]) -> EventWatch: ...
+    def watch(self, patterns: Sequence[str]) -> Watch: ...
     def open_socket(self, name: str) -> socket: ...
 
 
@@ -183,36 +70,43 @@ class Papa:
     _default_connection_timeout: float = 10
 
     _starting = Lock()
-    _debug_papad: "subprocess.Popen[bytes] | None" = None
+    _debug_papad: "launch.Child | None" = None
 
     def __init__(self, port_or_path: int | str | None = None, connection_timeout: float | None = None) -> None:
         self.port_or_path = port_or_path or self._default_port_or_path
         self.connection_timeout = connection_timeout or self._default_connection_timeout
         if isinstance(self.port_or_path, str) and not (_is_bus(self.port_or_path) or self.port_or_path[0] == "/"):
             raise Error("Path to Unix socket must be absolute.")
+        self._process = os.getpid()
         self._backend: _Backend | None = self._connect()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-        if self._single_connection_mode and kind is None:
+        if self._single_connection_mode:
             self._end_debug_papad()
 
     def close(self) -> None:
         """Disconnect. Watchers go on; the next command connects again."""
         backend, self._backend = self._backend, None
-        if backend is not None:
+        if backend is not None and self._process == os.getpid():
             backend.close()
 
     def fileno(self) -> int | None:
-        """The connection's descriptor, None where there is none."""
-        return self._backend.fileno() if self._backend is not None else None
+        """The connection's descriptor, None where there is none now."""
+        if self._backend is None or self._process != os.getpid():
+            return None
+        try:
+            return self._backend.fileno()
+        except Unreachable:
+            return None
 
     @property
     def _kernel(self) -> _Backend:
-        if self._backend is None:
+        if self._backend is None or self._process != os.getpid():
+            self._process = os.getpid()
             self._backend = self._connect()
         return self._backend
 
@@ -223,7 +117,7 @@ class Papa:
         end = time.monotonic() + self.connection_timeout
         while True:
             try:
-                return self._try_to_connect()
+                return self._try_to_connect(max(end - time.monotonic(), _PAUSE))
             except Unreachable as error:
                 if started is None:
                     started = self._start_kernel(error)
@@ -234,31 +128,31 @@ class Papa:
                     raise Error(message) from None
             time.sleep(_PAUSE)
 
-    def _try_to_connect(self) -> _Backend:
+    def _try_to_connect(self, patience: float) -> _Backend:
         where = self.port_or_path
         if isinstance(where, str) and _is_bus(where):
-            return BusBackend(where, _COMMAND_TIMEOUT)
+            return BusBackend(where, _COMMAND_TIMEOUT, patience)
         if where != DEFAULT_PORT or self._debug_mode:
-            return LineBackend(where, _COMMAND_TIMEOUT)
+            return LineBackend(where, _COMMAND_TIMEOUT, patience)
         try:
-            return BusBackend(None, _COMMAND_TIMEOUT)
+            return BusBackend(None, _COMMAND_TIMEOUT, patience)
         except Unreachable as no_bus:
             try:
-                return LineBackend(where, _COMMAND_TIMEOUT)
+                return LineBackend(where, _COMMAND_TIMEOUT, patience)
             except Unreachable as no_line:
                 raise Unreachable(f"{no_bus}; {no_line}") from None
 
     def _start_kernel(self, why: Unreachable) -> Path:
         """Start a kernel where none is; returns the file that it logs to."""
-        arguments = self._papad_arguments()
+        command = self._papad_arguments()
         with Papa._starting:
             if self._debug_mode:
-                if Papa._debug_papad is None or Papa._debug_papad.poll() is not None:
-                    Papa._debug_papad = subprocess.Popen(launch.papad_command(arguments), stdout=subprocess.DEVNULL)
+                if Papa._debug_papad is None or Papa._debug_papad.ended:
+                    Papa._debug_papad = launch.Child(command)
                 return Path(os.devnull)
             log.info("Daemonizing Papa")
             try:
-                return launch.start_daemon(arguments)
+                return launch.start_daemon(command)
             except Unreachable as error:
                 raise Error(f"{why}; {error}") from None
 
@@ -276,23 +170,22 @@ class Papa:
     def _end_debug_papad(cls) -> None:
         papad, Papa._debug_papad = Papa._debug_papad, None
         if papad is not None:
-            papad.terminate()
-            papad.wait()
+            papad.end()
 
     # ----------------------------------------------------------------- sockets
 
     def list_sockets(self, *args: str) -> dict[str, dict[str, Any]]:
         """Sockets by name, those that match the names, prefixes with '*' or file numbers."""
-        return self._kernel.list_sockets(_texts(args))
+        return self._kernel.list_sockets(arguments.texts(args))
 
     def make_socket(
         self,
         name: str,
         host: str | None = None,
-        port: int | None = None,
+        port: int | str | None = None,
         family: int | None = None,
         socket_type: int | None = None,
-        backlog: int | None = None,
+        backlog: int | str | None = None,
         path: str | None = None,
         umask: int | str | None = None,
         interface: str | None = None,
@@ -304,29 +197,19 @@ class Papa:
         """
         if not name:
             raise Error("Socket requires a name")
-        options: dict[str, Any] = {
-            "family": _known(_FAMILIES, family, "family"),
-            "type": _known(_TYPES, socket_type, "type"),
-            "backlog": backlog,
-        }
-        if path:
-            if path[0] != "/" or path[-1] in "/\\":
-                raise Error("Socket path must be absolute to a file")
-            options |= {"path": path, "umask": int(umask, 8) if isinstance(umask, str) else umask}
-        else:
-            options |= {"host": host, "port": port, "interface": interface, "reuseport": bool(reuseport) or None}
-        return self._kernel.make_socket(name, _given(options))
+        options = arguments.socket_options(host, port, family, socket_type, backlog, path, umask, interface, reuseport)
+        return self._kernel.make_socket(name, options)
 
     def remove_sockets(self, *args: str) -> bool:
         """Close sockets. True. Raises Error for one that is not there, and where none is named."""
-        self._kernel.remove_sockets(_texts(args))
+        self._kernel.remove_sockets(arguments.texts(args))
         return True
 
     # ------------------------------------------------------------------ values
 
     def list_values(self, *args: str) -> dict[str, str]:
         """Values by name, those that match."""
-        return self._kernel.list_values(_texts(args))
+        return self._kernel.list_values(arguments.texts(args))
 
     def set(self, name: str, value: str | None = None) -> None:
         """Keep a value; without one it is forgotten."""
@@ -341,14 +224,14 @@ class Papa:
 
     def remove_values(self, *args: str) -> bool:
         """Forget values. True. Raises Error where none is named, and for '*'."""
-        self._kernel.remove_values(_texts(args))
+        self._kernel.remove_values(arguments.texts(args))
         return True
 
     # --------------------------------------------------------------- processes
 
     def list_processes(self, *args: str) -> dict[str, dict[str, Any]]:
         """Processes by name, those that match the names, prefixes with '*' or PIDs."""
-        return self._kernel.list_processes(_texts(args))
+        return self._kernel.list_processes(arguments.texts(args))
 
     def make_process(
         self,
@@ -369,31 +252,22 @@ class Papa:
 
         ``bufsize``: bytes of output that are kept, as a number or as text such as '2m'; 0 for none.
         """
-        options: dict[str, Any] = {
-            "working_dir": working_dir,
-            "uid": _number_or_name(uid),
-            "gid": _number_or_name(gid),
-            "bufsize": _size(bufsize),
-            "env": {key: str(value) for key, value in env.items()} if env else None,
-            "rlimits": {key.lower(): _limit(value) for key, value in rlimits.items()} if rlimits else None,
-        }
-        if bufsize != 0:
-            options |= {"stdout": _stdout(stdout), "stderr": _stderr(stderr)}
-        made = self._kernel.make_process(name, _command(executable, args), _given(options))
+        options = arguments.process_options(env, working_dir, uid, gid, rlimits, stdout, stderr, bufsize)
+        made = self._kernel.make_process(name, arguments.command(executable, args), options)
         return self.watch_processes(name) if watch_immediately else made
 
     def remove_processes(self, *args: str) -> bool:
         """Forget processes' output; those that run go on. True. Raises Error where none is named."""
-        self._kernel.remove_processes(_texts(args))
+        self._kernel.remove_processes(arguments.texts(args))
         return True
 
     def watch_processes(self, *args: str) -> Watcher:
         """Watch the processes that match. Raises Error for one that is not there."""
-        return Watcher(self, self._kernel.watch(_texts(args)))
+        return Watcher(self, self._kernel.watch(arguments.texts(args)))
 
-    def watch_events(self, *args: str) -> EventWatch:
+    def watch_events(self, *args: str) -> Watch:
         """Watch, for who wants the events themselves; Papa 1.0.6 had nothing like it."""
-        return self._kernel.watch(_texts(args))
+        return self._kernel.watch(arguments.texts(args))
 
     def open_socket(self, name: str) -> socket:
         """A duplicate of a hosted socket, for the caller to close; by D-Bus only. Papa 1.0.6 had nothing like it."""
@@ -407,7 +281,10 @@ class Papa:
 
     @classmethod
     def set_debug_mode(cls, mode: bool = True, quit_when_connection_closed: bool = False) -> None:
-        """Start the kernel, where none is, as a child of this process, which may end with the connection."""
+        """Start the kernel, where none is, as a child that ends with this process.
+
+        With ``quit_when_connection_closed`` it ends with the Papa that is left (``with Papa()``).
+        """
         cls._debug_mode = mode
         if quit_when_connection_closed:
             cls._single_connection_mode = True
@@ -437,57 +314,3 @@ set_default_connection_timeout = Papa.set_default_connection_timeout
 def _is_bus(where: str) -> bool:
     """Whether a path means a message bus: system, session, or a D-Bus address, which has a transport and a colon."""
     return where in ("system", "session") or (":" in where and where[0] != "/")
-
-
-def _texts(args: Iterable[object]) -> list[str]:
-    return [str(arg) for arg in args]
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _known(table: Mapping[Any, str], value: int | None, what: str) -> str | None:
-    if value is None:
-        return None
-    if value not in table:
-        raise Error(f"Invalid socket {what}")
-    return table[value]
-
-
-def _number_or_name(who: str | int | None) -> str | int | None:
-    return int(who) if isinstance(who, str) and who.isdigit() else who
-
-
-def _limit(value: object) -> int:
-    number = int(str(value))
-    return number if number >= 0 else 2**64 - 1  # resource.RLIM_INFINITY is -1 (getrlimit(2))
-
-
-def _size(size: int | str | None) -> int | None:
-    if not isinstance(size, str):
-        return size
-    digits, unit = (size[:-1], size[-1].lower()) if size[-1:].isalpha() else (size, "")
-    if not digits.isdigit() or unit not in _MULTIPLES:
-        raise Error(f"bufsize: {size!r} is no number of bytes")
-    return int(digits) * _MULTIPLES[unit]
-
-
-def _stdout(stdout: int | None) -> str | None:
-    if stdout not in (None, PIPE, DEVNULL):
-        raise Error("stdout must be DEVNULL or PIPE")
-    return "null" if stdout == DEVNULL else None
-
-
-def _stderr(stderr: int | None) -> str | None:
-    if stderr not in (None, PIPE, DEVNULL, STDOUT):
-        raise Error("stderr must be DEVNULL, PIPE or STDOUT")
-    words: Mapping[int | None, str] = {DEVNULL: "null", STDOUT: "stdout"}
-    return words.get(stderr)
-
-
-def _command(executable: str | None, args: object) -> list[str]:
-    command = [executable] if executable else []
-    if isinstance(args, Iterable) and not isinstance(args, str):
-        return [*command, *_texts(args)]
-    return [*command, str(args)] if args else command

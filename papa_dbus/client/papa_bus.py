@@ -1,8 +1,4 @@
-"""The drop-in's way over D-Bus: the asyncio client, in a thread that all callers of this process share.
-
-The thread's loop owns the connections; callers hand it coroutines and wait. After a fork the child has none of it: what
-it needs it makes anew, and what it has of its parent's is closed, since the bus would take it for the parent.
-"""
+"""The drop-in's way over D-Bus: the asyncio client, in the thread of background.py."""
 
 import asyncio
 import contextlib
@@ -10,119 +6,35 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from papa_dbus.client.aio import Kernel
-from papa_dbus.client.link import Link, find_bus, offers_kernel
+from papa_dbus.client.background import the_background
+from papa_dbus.client.link import Link
 from papa_dbus.client.records import Event, Process, Socket
 from papa_dbus.client.subscription import Subscription
-from papa_dbus.errors import NotFound, PapaError, Unreachable
+from papa_dbus.errors import NotFound, PapaError
 
 _T = TypeVar("_T")
 
 
-class _Background:
-    """The thread with the loop, and the connections by what they are called."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.kernels: dict[str, tuple[Kernel, int]] = {}  # and how many use it
-        self.lock = asyncio.Lock()
-        threading.Thread(target=self.loop.run_forever, name="papa", daemon=True).start()
-
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Have the loop do it, and wait."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def start(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Have the loop do it, and do not wait: for a finalizer, which may run anywhere."""
-        self.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(work(*arguments)))
-
-    async def acquire(self, address: str | None, timeout: float) -> Kernel:  # noqa: ASYNC109
-        """A connection, shared. Raises Unreachable where the kernel is neither there nor can be started by the bus."""
-        async with self.lock:
-            kernel, users = self.kernels.get(address or "", (None, 0))
-            if kernel is None:
-                kernel = await _connect(address, timeout)
-            self.kernels[address or ""] = kernel, users + 1
-            return kernel
-
-    async def release(self, address: str | None) -> None:
-        """Use a connection no more."""
-        async with self.lock:
-            kernel, users = self.kernels.pop(address or "")
-            if users > 1:
-                self.kernels[address or ""] = kernel, users - 1
-            else:
-                await kernel.close()
-
-
-async def _connect(address: str | None, timeout: float) -> Kernel:  # noqa: ASYNC109
-    bus = await find_bus(address)
-    offered = await offers_kernel(bus)
-    await bus.close()
-    if not offered:
-        raise Unreachable(f"there is no kernel on the bus at {bus.address}, and the bus cannot start one")
-    kernel = Kernel(bus.address, timeout)
-    await kernel
-    try:
-        await kernel.info()  # starts it where it does not run
-    except PapaError:
-        await kernel.close()
-        raise
-    return kernel
-
-
-_background: _Background | None = None
-_starting = threading.Lock()
-
-
-def _the_background() -> _Background:
-    global _background  # noqa: PLW0603 (one for each process)
-    with _starting:
-        if _background is None:
-            _background = _Background()
-        return _background
-
-
-def _after_fork_in_child() -> None:
-    global _background, _starting  # noqa: PLW0603
-    left, _background = _background, None
-    _starting = threading.Lock()
-    if left is not None:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for kernel, _ in left.kernels.values():
-            with contextlib.suppress(OSError, RuntimeError):
-                os.dup2(nothing, kernel.link.fileno(), inheritable=False)
-        os.close(nothing)
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
 class BusBackend:
-    """A kernel on a message bus: ``address``, or the one that is found. ``timeout`` bounds each call, in seconds."""
+    """A kernel on a message bus: ``address``, or the one that is found.
 
-    def __init__(self, address: str | None, timeout: float) -> None:
-        self.background = _the_background()
+    ``timeout`` bounds each call, ``patience`` reaching the kernel, in seconds.
+    """
+
+    def __init__(self, address: str | None, timeout: float, patience: float) -> None:
+        self.background = the_background()
         self._address = address
         self._timeout = timeout
-        self.kernel = self.background.run(self.background.acquire(address, timeout))
+        self.kernel = self.background.run(self.background.acquire(address, timeout, patience))
         # Whoever forgets to close it gives the connection back all the same.
         self._finalizer = weakref.finalize(self, self.background.start, self.background.release, address)
         self._finalizer.atexit = False
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Have the loop do it, and wait. Raises PapaError in a child that was forked meanwhile."""
-        if self.background is not _background:
-            work.close()
-            raise PapaError("this was made before a fork: make another Papa in the child")
+        """Have the loop do it, and wait."""
         return self.background.run(work)
 
     def fileno(self) -> int:
@@ -131,8 +43,8 @@ class BusBackend:
 
     def close(self) -> None:
         """Use the connection no more."""
-        if self._finalizer.detach() is not None and self.background is _background:
-            self.background.run(self.background.release(self._address))
+        if self._finalizer.detach() is not None and not self.background.forked:
+            self.background.run(self.background.release(self._address), to_its_end=True)
 
     def make_socket(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return _socket(self.run(self.kernel.make_socket(name, **options)))
@@ -180,7 +92,7 @@ class BusBackend:
         return self.run(self.kernel.exit_if_idle())
 
     def watch(self, patterns: Sequence[str]) -> "BusWatch":
-        return BusWatch(BusBackend(self._address, self._timeout), patterns)
+        return BusWatch(BusBackend(self._address, self._timeout, self._timeout), patterns)
 
 
 class _Stream:
@@ -229,12 +141,19 @@ class _Stream:
                 os.eventfd_read(self.fd)
         return events
 
-    async def close(self) -> None:
-        """End the watch."""
-        await self.subscription.close()
+    async def close(self, done: Sequence[Event] = ()) -> None:
+        """End the watch; these events have been dealt with."""
+        self.subscription.acknowledge(done)
         if self._task is not None:
+            self._task.cancel()  # it may wait for the kernel to come back
             await asyncio.wait([self._task])
+        await self.subscription.close()
         os.close(self.fd)
+
+    async def acknowledge(self, events: Sequence[Event]) -> None:
+        """These have been dealt with; waits until the kernel knows."""
+        self.subscription.acknowledge(events)
+        await self.subscription.settle()
 
 
 class BusWatch:
@@ -258,7 +177,16 @@ class BusWatch:
         return bool(self._stream.events) or self._stream.ended
 
     def read(self) -> list[Event]:
-        """Wait for what comes next; empty at the end. Raises what ended the watch, if it was not the processes' end."""
+        """Wait for what comes next; empty at the end. What was read before is acknowledged.
+
+        Raises what ended the watch, where it was not the processes' end.
+        """
+        self.done(len(self._in_hand))
+        return self.take()
+
+    def take(self) -> list[Event]:
+        """The same, and nothing is acknowledged."""
+        self._backend.background.check()
         stream = self._stream
         with stream.filled:
             stream.filled.wait_for(lambda: self.ready)
@@ -268,17 +196,36 @@ class BusWatch:
             raise stream.error
         return events
 
-    def acknowledge(self, keep: int = 0) -> None:
-        """What was read has been dealt with, but for the last ``keep`` events."""
-        done = len(self._in_hand) - keep
-        events, self._in_hand = self._in_hand[:done], self._in_hand[done:]
+    def done(self, count: int) -> None:
+        """The first so many of what was taken have been dealt with; the kernel hears of it soon."""
+        events, self._in_hand = self._in_hand[:count], self._in_hand[count:]
         if events:
             self._backend.background.loop.call_soon_threadsafe(self._stream.subscription.acknowledge, events)
 
+    def acknowledge(self) -> None:
+        """What was read has been dealt with. The kernel knows it when this returns, unless it has gone meanwhile."""
+        if done := self._take_in_hand():
+            self._backend.run(self._stream.acknowledge(done))
+
+    def _take_in_hand(self) -> list[Event]:
+        events, self._in_hand = self._in_hand, []
+        return events
+
+    def leave(self) -> None:
+        """End the watch; what was taken and not done with is there for the next one, too."""
+        self._in_hand.clear()
+        self.close()
+
     def close(self) -> None:
-        """End the watch. What was not acknowledged is there for the next one."""
-        if self._finalizer.detach() is not None:
-            self._backend.run(self._stream.close())
+        """Acknowledge what was read, and end the watch; what was not read is there for the next one."""
+        if self._finalizer.detach() is None:
+            return
+        if self._backend.background.forked:  # the watch is the parent's
+            os.close(self._stream.fd)
+            return
+        try:
+            self._backend.background.run(self._stream.close(self._take_in_hand()), to_its_end=True)
+        finally:
             self._backend.close()
 
 

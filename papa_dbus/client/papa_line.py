@@ -5,109 +5,32 @@ A connection for the commands and one for each watch. Blocking, as Papa 1.0.6's 
 
 import json
 import re
-import select
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
+from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
-from papa_dbus.errors import PapaError, Unreachable
+from papa_dbus.errors import NoReply, PapaError, Unreachable
 from papa_dbus.names import UNKNOWN_EXIT
 
-_PROMPT = b"\n> "
-_WELCOME = b"Papa is home"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
-
-Where = int | str  # a port on this machine, or the path of a Unix socket
-
-
-class _Connection:
-    """One connection. Raises Unreachable where nobody listens, or it is not Papa who does."""
-
-    def __init__(self, where: Where, timeout: float) -> None:
-        address: str | tuple[str, int] = where if isinstance(where, str) else ("127.0.0.1", where)
-        self.socket = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET, socket.SOCK_STREAM)
-        self._name = where if isinstance(where, str) else f"127.0.0.1:{where}"
-        self._data = bytearray()
-        self.socket.settimeout(timeout)
-        try:
-            self.socket.connect(address)
-            self._greet()
-        except BaseException:
-            self.socket.close()
-            raise
-
-    def _greet(self) -> None:
-        greeting = self.until(lambda data: len(data) if data.endswith((b"> ", b"\n")) else -1)
-        if greeting.startswith(b"Error: "):
-            raise PapaError(greeting[7:].decode(errors="replace").strip().removesuffix("\n>"))
-        if not greeting.startswith(_WELCOME):
-            raise Unreachable(f"what listens at {self._name} is not Papa")
-
-    @classmethod
-    def open(cls, where: Where, timeout: float) -> Self:
-        """Connect. Raises Unreachable."""
-        try:
-            return cls(where, timeout)
-        except OSError as error:
-            name = where if isinstance(where, str) else f"127.0.0.1:{where}"
-            raise Unreachable(f"no papad at {name}: {error.strerror or error}") from None
-
-    def command(self, words: Sequence[str]) -> str:
-        """Send a command, and give the answer. Raises PapaError for an error."""
-        self.send(words)
-        answer = self.until(lambda data: len(data) if data.endswith(_PROMPT) else -1)
-        text = answer.removesuffix(_PROMPT).decode(errors="replace")
-        if text.startswith("Error: "):
-            raise PapaError(text[7:])
-        return text
-
-    def send(self, words: Sequence[str]) -> None:
-        """Send a line of words that are quoted already."""
-        self.write(" ".join(words).encode() + b"\n")
-
-    def write(self, data: bytes) -> None:
-        """Send. Raises Unreachable where the connection broke."""
-        try:
-            self.socket.sendall(data)
-        except OSError as error:
-            raise Unreachable(f"the connection to papad at {self._name} broke: {error.strerror or error}") from None
-
-    def line(self) -> bytes:
-        """A line, without its end."""
-        return self.until(lambda data: data.find(b"\n") + 1 or -1)[:-1]
-
-    def exactly(self, size: int) -> bytes:
-        """Exactly so many bytes."""
-        return self.until(lambda data: size if len(data) >= size else -1)
-
-    def until(self, end: Callable[[bytearray], int]) -> bytes:
-        """What comes up to where ``end`` says that it is complete; -1 says that it is not."""
-        while (size := end(self._data)) < 0:
-            try:
-                piece = self.socket.recv(65536)
-            except TimeoutError:
-                raise Unreachable(f"papad at {self._name} did not answer in {self.socket.gettimeout()} s") from None
-            except OSError as error:
-                raise Unreachable(f"the connection to papad at {self._name} broke: {error.strerror}") from None
-            if not piece:
-                raise Unreachable(f"papad at {self._name} has closed the connection")
-            self._data += piece
-        data = bytes(self._data[:size])
-        del self._data[:size]
-        return data
+_CLOSING = 30.0  # seconds for papad to confirm that a watch has ended
 
 
 class LineBackend:
-    """A kernel behind its line protocol: ``where`` is a port or a path, ``timeout`` bounds each command, in seconds."""
+    """A kernel behind its line protocol: ``where`` is a port or a path.
 
-    def __init__(self, where: Where, timeout: float) -> None:
+    ``timeout`` bounds each command, ``patience`` connecting, in seconds.
+    """
+
+    def __init__(self, where: Where, timeout: float, patience: float) -> None:
         self._where = where
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._connection: _Connection | None = _Connection.open(where, timeout)
+        self._connection: Connection | None = Connection.open(where, timeout, patience)
 
     def fileno(self) -> int:
         """The connection's descriptor. Raises Unreachable where it broke."""
@@ -125,14 +48,20 @@ class LineBackend:
         if connection is not None:
             connection.socket.close()
 
+    def _open(self) -> Connection:
+        return Connection.open(self._where, self._timeout, self._timeout)
+
     def _do(self, *words: str) -> str:
         with self._lock:
-            if self._connection is None:
-                self._connection = _Connection.open(self._where, self._timeout)
-            try:
-                return self._connection.command(words)
-            except Unreachable:
+            if self._connection is None or not self._connection.idle:
                 self._drop()
+                self._connection = self._open()
+            try:
+                with self._connection.telling():
+                    return self._connection.command(words)
+            except BaseException as error:
+                if not isinstance(error, PapaError) or isinstance(error, NoReply):
+                    self._drop()  # the rest of the answer would be taken for the next one's
                 raise
 
     def make_socket(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +103,7 @@ class LineBackend:
         return self._do("exit-if-idle").startswith("Exiting")
 
     def watch(self, patterns: Sequence[str]) -> "LineWatch":
-        return LineWatch(_Connection.open(self._where, self._timeout), patterns)
+        return LineWatch(self._open(), patterns)
 
     def _list(self, kind: str, patterns: Sequence[str]) -> list[str]:
         answer = self._do("l", kind, *map(_word, patterns))
@@ -184,13 +113,15 @@ class LineBackend:
 class LineWatch:
     """A consuming watch on a connection of its own. Its descriptor is readable when there is something to read."""
 
-    def __init__(self, connection: _Connection, patterns: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, patterns: Sequence[str]) -> None:
         self._connection = connection
+        self._coming: list[Event] = []  # of the piece that is being read
         self._unacknowledged = False
+        self._in_hand = 0
         try:
-            connection.send(["w", "p", *map(_word, patterns)])
-            if (first := connection.line()).startswith(b"Error: "):
-                raise PapaError(first[7:].decode(errors="replace"))
+            with connection.telling():
+                connection.write(["w", "p", *map(_word, patterns)])
+                connection.line()  # "Watching 1"
         except BaseException:
             connection.socket.close()
             raise
@@ -203,38 +134,66 @@ class LineWatch:
     @property
     def ready(self) -> bool:
         """Whether read() would not wait."""
-        return bool(select.select([self.fileno()], [], [], 0)[0])
+        return self.fileno() < 0 or readable(self.fileno())
 
     def read(self) -> list[Event]:
-        """Wait for what comes next; empty at the end. What was read before is acknowledged: it has to be."""
+        """Wait for what comes next; empty at the end. What was read before is acknowledged."""
         self.acknowledge()
-        events: list[Event] = []
-        while True:
-            head = self._connection.until(_end_of_head)
-            if head == b"] ":
-                self._unacknowledged = True
-                return events
-            kind, _, rest = head.decode(errors="replace").rstrip("\n").partition(":")
-            if not rest:
-                return []  # "Nothing left to watch"
-            name, seconds, number = rest.split(":")
-            if kind == "closed":
-                events.append(
-                    Exited(name, 0, _microseconds(seconds), None if int(number) == UNKNOWN_EXIT else int(number))
-                )
-            else:
-                data = self._connection.exactly(int(number) + 1)[:-1]
-                events.append(Record(name, 0, _microseconds(seconds), kind, data))
+        return self.take()
 
-    def acknowledge(self, keep: int = 0) -> None:
-        """What was read has been dealt with; all of it, or with ``keep`` none: the protocol knows nothing else."""
-        if self._unacknowledged and not keep:
+    def take(self) -> list[Event]:
+        """The same; all that was taken before is acknowledged with it, since the protocol wants it so."""
+        self.acknowledge()
+        with self._connection.telling():
+            while (event := self._event()) is not None:
+                self._coming.append(event)
+        events, self._coming = self._coming, []
+        self._in_hand = len(events)
+        return events
+
+    def done(self, count: int) -> None:
+        """The first so many of what was taken have been dealt with; it is said once all have."""
+        self._in_hand -= count
+        if not self._in_hand:
+            self.acknowledge()
+
+    def leave(self) -> None:
+        """End the watch; what was taken and not done with is there for the next one, too."""
+        self._connection.socket.close()
+
+    def _event(self) -> Event | None:
+        head, _, data = self._connection.until(_end_of_event).partition(b"\n")
+        if head == b"] ":
+            self._unacknowledged = True
+            return None
+        if b":" not in head:
+            return None  # "Nothing left to watch"
+        kind, name, seconds, number = head.decode(errors="replace").split(":")
+        if kind == "closed":
+            code = int(number)
+            return Exited(name, 0, _microseconds(seconds), None if code == UNKNOWN_EXIT else code)
+        return Record(name, 0, _microseconds(seconds), kind, data[:-1])
+
+    def acknowledge(self) -> None:
+        """What was read has been dealt with."""
+        if self._unacknowledged:
             self._unacknowledged = False
-            self._connection.write(b"\n")
+            with self._connection.telling():
+                self._connection.write([])
 
     def close(self) -> None:
-        """End the watch. What was not acknowledged is there for the next one."""
-        self._connection.socket.close()
+        """Acknowledge what was read, and end the watch; what was not read is there for the next one."""
+        connection = self._connection
+        if connection.socket.fileno() < 0:
+            return
+        try:
+            if self._unacknowledged:
+                connection.socket.settimeout(_CLOSING)
+                with connection.telling():
+                    connection.write(["q"])
+                    connection.answer()
+        finally:
+            connection.socket.close()
 
 
 _SOCKET_NUMBERS = {"backlog": int, "port": int, "fileno": int}
@@ -245,8 +204,17 @@ _PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _end_of_head(data: bytearray) -> int:
-    return 2 if data.startswith(b"] ") else data.find(b"\n") + 1 or -1
+def _end_of_event(data: bytearray) -> int:
+    """Where the next event is complete: its line, and the bytes of output that the line tells of."""
+    if data.startswith(b"] "):
+        return 2
+    end = end_of_line(data)
+    if end > 0 and data.startswith((b"out:", b"err:")):
+        size = int(data[:end].rpartition(b":")[2])
+        if not 0 <= size <= MOST:
+            raise ValueError(f"a piece of {size} bytes")
+        end += size + 1
+    return end if end <= len(data) else -1
 
 
 def _microseconds(seconds: str) -> int:
@@ -260,6 +228,10 @@ def _word(text: str) -> str:
         raise PapaError(
             f"{text[:60]!r} has a line's end in it, which the line protocol cannot carry: use a message bus"
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PapaError(f"{text[:60]!r} is no text that can be sent") from None
     return text.replace(" ", "\\ ")
 
 
@@ -289,7 +261,11 @@ def _pairs(line: str, types: Mapping[str, Callable[[str], Any]]) -> tuple[str, d
     """An item's name and its pairs; ``args`` comes last and takes the rest of the line."""
     name, _, rest = line.partition(" ")
     rest, _, arguments = rest.partition(" args=")
-    pairs = {key: types.get(key, _plain)(value) for key, _, value in (word.partition("=") for word in rest.split(" "))}
+    words = [word.partition("=") for word in rest.split(" ")]
+    try:
+        pairs = {key: types.get(key, _plain)(value) for key, _, value in words}
+    except ValueError:
+        raise NoReply(f"papad answered what is not understood: {line[:200]!r}") from None
     if arguments:
         pairs["args"] = " ".join("" if word == '""' else _plain(word) for word in arguments.split(" "))
     return _plain(name), pairs

@@ -136,8 +136,7 @@ class Subscription:
         """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
         self._over = True
         self._stirred.set()
-        if self._sender is not None:
-            await asyncio.wait([self._sender])
+        await self.settle()
         key, self._key = self._key, None
         if key is not None:
             await self._link.close_watch(key)
@@ -232,9 +231,14 @@ class Subscription:
     def acknowledge(self, events: Iterable[Event]) -> None:
         """These have been dealt with, and of each one's process all that was given before."""
         for event in events:
-            progress = self._progress[event.process]
-            if progress.finish(_mark(event)):
+            progress = self._progress.get(event.process)  # None: it was removed meanwhile
+            if progress is not None and progress.finish(_mark(event)):
                 self._tell(event.process, progress)
+
+    async def settle(self) -> None:
+        """Wait until the kernel has what was acknowledged, or has gone."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
 
     def _tell(self, name: str, progress: _Progress) -> None:
         self._up_to[name] = progress.done[-1][0]

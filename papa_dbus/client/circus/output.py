@@ -14,6 +14,7 @@ from tornado.ioloop import IOLoop
 
 from papa_dbus.client import papa
 from papa_dbus.client.circus.lines import LineAssembler, Piece
+from papa_dbus.client.papa_watcher import Watch
 from papa_dbus.client.records import Dropped, Event, Exited
 
 #: Seconds before a stream that failed is tried again.
@@ -24,12 +25,13 @@ _STREAMS = {"out": ("stdout", 1), "err": ("stderr", 2)}
 class Output:
     """One process's output. Tells ``process`` of its end, once all that it said has been passed on."""
 
-    def __init__(self, process: Any, watch: papa.EventWatch) -> None:
+    def __init__(self, process: Any, watch: Watch) -> None:
         self._process = process
-        self._watch: papa.EventWatch | None = watch
+        self._watch: Watch | None = watch
         self._loop: IOLoop = process.watcher.loop
         self._lines = LineAssembler()
         self._pending: deque[Piece] = deque()
+        self._in_hand = 0  # events that are not acknowledged
         self._exit: Exited | None = None
         self._fd = watch.fileno()
         self._loop.add_handler(self._fd, lambda fd, events: self.pump(), IOLoop.READ)
@@ -51,7 +53,7 @@ class Output:
         if self._watch is None or self._pending or not self._watch.ready:
             return
         try:
-            events = self._watch.read()
+            events = self._watch.take()
         except papa.Error as error:
             logger.error("%s: nothing more can be read of process %d: %s", self._process.name, self._process.pid, error)
             events = []
@@ -59,6 +61,7 @@ class Output:
             self.close()
             self._process.poll()
             return
+        self._in_hand += len(events)
         for event in events:
             self._pending.extend(self._pieces(event))
         self._pass_on()
@@ -87,7 +90,8 @@ class Output:
         if self._watch is None:
             return
         self._listen(True)
-        self._watch.acknowledge(self._lines.kept)
+        self._watch.done(self._in_hand - self._lines.kept)
+        self._in_hand = self._lines.kept
         if self._exit is not None and self._process.exit_code is None:
             self._process.ended(self._exit.exit_code)
 
@@ -115,6 +119,6 @@ class Output:
         if watch is not None:
             self._listen(False)
             try:
-                watch.close()
+                watch.leave()
             except papa.Error as error:
                 logger.warning("%s: %s", self._process.name, error)

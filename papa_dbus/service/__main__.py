@@ -157,6 +157,8 @@ class Papad:
         try:
             await line.start(self._line_sockets(line))
             await bus.start(wait=self._descriptors is not None)
+            if self._descriptors is not None:
+                await self._descriptors.learn_limit(bus)
             self._ready()
             await self._stop.wait()
             await self._kernel.settle()
@@ -165,7 +167,7 @@ class Papad:
                 listening = line.hand_over()
             else:
                 systemd.notify(STOPPING=1, STATUS="Stopping")
-                await self._say_what_goes_on(bus)
+                await self._say_what_is_lost(bus)
         finally:
             await line.stop()
             await door.close()
@@ -234,17 +236,16 @@ class Papad:
         if kept:
             log.info("recovered: %s", self._status())
 
-    async def _say_what_goes_on(self, bus: Bus) -> None:
-        if self._descriptors is not None and await systemd.is_restarting(bus):
-            log.info("papad is being restarted and will go on with %s", self._status())
+    async def _say_what_is_lost(self, bus: Bus) -> None:
+        kept = await systemd.keeps_descriptors(bus) if self._descriptors is not None else False
+        if kept:
+            log.info("papad stops; kept for its next start: %s", self._status())
             return
-        for info in self._kernel.list_processes():
-            if info.running:
-                log.warning(
-                    "process '%s' (PID %d) goes on without papad: what it prints from now on is lost",
-                    info.name,
-                    info.pid,
-                )
+        lost = self._kernel.losses()
+        if kept is None and lost:
+            log.warning("papad stops, and systemd does not say whether it keeps what papad holds; if not:")
+        for loss in lost:
+            log.warning("%s", loss)
 
 
 def _plural(word: str, count: int) -> str:

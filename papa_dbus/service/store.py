@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from papa_dbus.errors import PapaError
 from papa_dbus.service.faults import reach
@@ -32,6 +32,13 @@ CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEX
 CREATE TABLE keys (last INTEGER);
 INSERT INTO keys VALUES (0);
 """
+
+
+_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
+
+
+#: What _load() raises for a row that makes no sense.
+_SENSELESS = (ValueError, TypeError, AttributeError)
 
 
 class TooNew(PapaError):
@@ -107,6 +114,11 @@ class Store:
         """Let the keeper let go of what belongs to nothing."""
         self._drop(name)
 
+    def keep_again(self, key: int, fds: Sequence[int]) -> None:
+        """Keep these of a process, in the place of those that were kept."""
+        self._drop(f"p{key}")
+        self._keep(f"p{key}", fds)
+
     # ----------------------------------------------------------------- sockets
 
     def add_socket(self, spec: SocketSpec, port: int | None, fd: int) -> int:
@@ -124,9 +136,15 @@ class Store:
         self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
-        """All that were stored, oldest first."""
-        rows = self._db.execute("SELECT key, spec FROM sockets ORDER BY key").fetchall()
-        return [StoredSocket(key, SocketSpec(**json.loads(spec))) for key, spec in rows]
+        """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        found = []
+        for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
+            try:
+                found.append(StoredSocket(key, _load(SocketSpec, spec)))
+            except _SENSELESS as error:
+                log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
+                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+        return found
 
     # ------------------------------------------------------------------ values
 
@@ -174,19 +192,32 @@ class Store:
 
     def remove_process(self, key: int) -> None:
         """Forget a process."""
-        self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+        self.forget_process(key)
         reach("process's row removed")
         self._drop(f"p{key}")
 
+    def forget_process(self, key: int) -> None:
+        """Forget a process, but not its descriptors."""
+        self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+
     def processes(self) -> list[StoredProcess]:
-        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran."""
-        rows = self._db.execute("SELECT key, spec, facts, pipes, state FROM processes ORDER BY key").fetchall()
+        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
+
+        A row that makes no sense is reported and forgotten.
+        """
+        rows = self._db.execute("SELECT key, name, spec, facts, pipes, state FROM processes ORDER BY key").fetchall()
         found = []
-        for key, spec, facts, pipes, state in rows:
+        for key, name, spec, facts, pipes, state in rows:
             if state == "starting":
                 self.remove_process(key)
                 continue
-            found.append(StoredProcess(key, _process_spec(spec), Facts(**json.loads(facts)), json.loads(pipes), state))
+            try:
+                found.append(
+                    StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), json.loads(pipes), state)
+                )
+            except _SENSELESS as error:
+                log.error("not recovered: process '%s': its row is damaged: %s", name, error)
+                self.forget_process(key)
         return found
 
 
@@ -214,7 +245,11 @@ def _open_file(path: Path) -> sqlite3.Connection:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
             raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
-        return _create(db) if version == 0 else db
+        if version == 0:
+            return _create(db)
+        if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(fault)
+        return db
     except BaseException:
         db.close()
         raise
@@ -229,11 +264,14 @@ def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def _process_spec(text: str) -> ProcessSpec:
-    """A spec as it was; lists become tuples again. Fields that this version does not know are not asked for."""
-    known = {field.name for field in fields(ProcessSpec)}
+def _load(kind: type[_Stored], text: str) -> _Stored:
+    """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
+
+    Raises one of _SENSELESS.
+    """
+    known = {field.name for field in fields(kind)}
     stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
     for name, value in stored.items():
         if isinstance(value, list):
             stored[name] = tuple(value)
-    return ProcessSpec(**stored)
+    return kind(**stored)

@@ -57,7 +57,8 @@ def beds() -> Iterator[Callable[[str], Bed]]:
 
 def as_after_boot(bed: Bed) -> Bed:
     """Bring a bed's Papa back to how it is after a boot: the kernel not running, its port open, nothing hosted."""
-    bed.run("systemctl stop papa.service papa.slice && systemctl reset-failed && systemctl start papa.socket")
+    bed.run("systemctl stop papa.service papa.slice && systemctl clean --what=all papa.service")
+    bed.run("systemctl reset-failed && systemctl start papa.socket")
     return bed
 
 

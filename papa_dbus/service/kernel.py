@@ -19,7 +19,7 @@ from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
 from papa_dbus.service.values import Values
-from papa_dbus.service.watches import Watch
+from papa_dbus.service.watches import Position, Watch
 
 log = logging.getLogger(__name__)
 
@@ -258,15 +258,40 @@ class Kernel:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
-        self._last_watch += 1
-        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
-        self._watches[watch.number] = watch
+        watch = self._new_watch(spec, on_ready, on_done)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
             for old in self._orphans(name):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
+        return watch
+
+    def _new_watch(self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None]) -> Watch:
+        self._last_watch += 1
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
+        self._watches[watch.number] = watch
+        return watch
+
+    def positions(self, watch: Watch) -> list[tuple[int, Position]]:
+        """Where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
+        keys = {process.log: process.key for process in (*self._processes.values(), *self._retired)}
+        return [(keys[cursor.log], cursor.position) for cursor in watch.cursors]
+
+    def resume_watch(
+        self,
+        positions: Sequence[tuple[int, Position]],
+        spec: WatchSpec,
+        on_ready: Callable[[], None],
+        on_done: Callable[[], None],
+    ) -> Watch:
+        """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
+        by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
+        if not all(key in by_key for key, _ in positions):
+            raise NotFound("a process that was watched has not come back")
+        watch = self._new_watch(spec, on_ready, on_done)
+        for key, position in positions:
+            watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch
 
     def _bound_orphans(self, name: str) -> None:

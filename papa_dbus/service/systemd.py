@@ -69,9 +69,13 @@ class Passed:
         for fd, name in daemon.listen_fds_with_names(unset_environment=True).items():
             self._by_name.setdefault(name, []).append(fd)
 
+    def take(self, name: str) -> list[int]:
+        """The descriptors of a name, in the order in which they were passed."""
+        return self._by_name.pop(name, [])
+
     def sockets(self, name: str) -> list[socket.socket]:
         """The listening sockets of a socket unit (FileDescriptorName=, systemd.socket(5))."""
-        return [socket.socket(fileno=fd) for fd in self._by_name.pop(name, [])]
+        return [socket.socket(fileno=fd) for fd in self.take(name)]
 
     def kept(self) -> dict[str, list[int]]:
         """What the descriptor store gave back, by name."""

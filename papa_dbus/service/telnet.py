@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import grp
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Final
 from papa_dbus.errors import AccessDenied, Bind, Limit
 from papa_dbus.service.access import Access
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_session import Session
 
 log = logging.getLogger(__name__)
@@ -94,10 +96,39 @@ class TelnetDoor:
             server = await loop.create_server(self._session, sock=sock, backlog=BACKLOG)
             self._servers.append(server)
 
-    def hand_over(self) -> list[int]:
-        """Descriptors of the listening sockets, for who serves them after stop(); their files stay."""
+    async def adopt(self, connections: Sequence[Connection]) -> None:
+        """Go on with the connections of the papad before this one."""
+        loop = asyncio.get_running_loop()
+        for connection in connections:
+            sock = socket.socket(fileno=connection.fd)
+            sock.setblocking(False)
+            admit = functools.partial(self._readmit, connection)
+            with contextlib.suppress(OSError):  # it has gone
+                await loop.connect_accepted_socket(
+                    functools.partial(Session, self._kernel, admit, self._leave, connection.left), sock
+                )
+
+    def _readmit(self, connection: Connection, session: Session, _: socket.socket) -> str | None:
+        if connection.left is None:
+            return self._refuse(session, "papad has another version now; please connect again")
+        self._let_in(session, connection.uid)
+        return None
+
+    async def hand_over(self) -> tuple[list[int], list[Connection]]:
+        """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
+
+        A command that runs has ``STOP_TIMEOUT`` to end; after it only stop() is left to be called.
+        """
         self._removals.clear()
-        return [os.dup(sock.fileno()) for server in self._servers for sock in server.sockets]
+        listening = [os.dup(sock.fileno()) for server in self._servers for sock in server.sockets]
+        for server in self._servers:
+            server.close()
+        users = dict(self._sessions)
+        for session in users:
+            session.leave()
+        if tasks := [session.task for session in users if session.task is not None]:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
+        return listening, [Connection(of.left[0], uid, of.left[1]) for of, uid in users.items() if of.left is not None]
 
     async def stop(self) -> None:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
@@ -133,9 +164,12 @@ class TelnetDoor:
             return self._refuse(session, str(error))
         except OSError:
             return self._refuse(session, "the connection is gone")
+        self._let_in(session, uid)
+        return None
+
+    def _let_in(self, session: Session, uid: int) -> None:
         self._sessions[session] = uid
         self._users[uid] += 1
-        return None
 
     def _refuse(self, session: Session, why: str) -> str:
         if len(self._refused) >= MAX_REFUSED:

@@ -8,6 +8,7 @@ to write, output to pass on, papad's own end) sets one event, on which the sessi
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final, cast
@@ -18,6 +19,7 @@ from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.telnet_handover import Left
 from papa_dbus.service.watches import Event as WatchEvent
 from papa_dbus.service.watches import Watch
 
@@ -44,24 +46,33 @@ class _StuckError(Exception):
 
 
 class Session(asyncio.Protocol):
-    """A connection. ``admit`` says why it is not let in, or None; ``on_end`` is called when it has ended."""
+    """A connection. ``admit`` says why it is not let in, or None; ``on_end`` is called when it has ended.
+
+    ``resumed`` is where it stood in the papad before this one, of which the client is to notice nothing.
+    """
 
     def __init__(
         self,
         kernel: Kernel,
         admit: Callable[["Session", socket.socket], str | None],
         on_end: Callable[["Session"], None],
+        resumed: Left | None = None,
     ) -> None:
         self._kernel = kernel
         self._admit = admit
         self._on_end = on_end
-        self._reader = LineReader()
+        self._resumed = resumed
+        self._reader = LineReader() if resumed is None else LineReader.resume(resumed.reader)
         self._stirred = asyncio.Event()
         self._writable = True
         self._at_end = False  # nothing more will come
         self._lost = False  # nothing can be written either
         self._goodbye: bytes | None = None
+        self._leaving = False  # for the next papad
+        self._left_watch: tuple[Watch, bool] | None = None
+        self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self.left: tuple[int, Left] | None = None
         self._transport: asyncio.Transport
         self.task: asyncio.Task[None] | None = None
 
@@ -106,16 +117,36 @@ class Session(asyncio.Protocol):
         self._goodbye = linereply.error(text)
         self._stirred.set()
 
+    def leave(self) -> None:
+        """Come to rest after the command that runs; then ``left`` is a descriptor and where the connection stands."""
+        self._leaving = True
+        self._stirred.set()
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._leaving and not self._ended
+
+    def _leave_behind(self) -> None:
+        """Note where the connection stands. It must end before anything else can happen on it."""
+        watch, sent = (None, False) if self._left_watch is None else self._left_watch
+        positions = None if watch is None else self._kernel.positions(watch)
+        fd = os.dup(self._transport.get_extra_info("socket").fileno())
+        self.left = fd, Left(self._reader.state(), self._still_unsent(), positions, sent)
+
     # ------------------------------------------------------------- one connection
 
     async def _live(self, refusal: str | None) -> None:
         try:
-            if refusal is None:
+            if refusal is not None:
+                last_words: bytes | None = linereply.error(refusal)
+            elif self._resumed is None:
                 await self._send(linereply.WELCOME)
                 last_words = await self._run()
             else:
-                last_words = linereply.error(refusal)
-            if self._writable:  # else it does not read
+                last_words = await self._resume(self._resumed)
+            if last_words is None:
+                self._leave_behind()
+            elif self._writable:  # else it does not read
                 await self._send(last_words)
                 await self._linger()
         except _StuckError:
@@ -126,8 +157,22 @@ class Session(asyncio.Protocol):
             self._transport.abort()
             self._on_end(self)
 
-    async def _run(self) -> bytes:
-        """Work on line after line; returns the last words."""
+    async def _resume(self, left: Left) -> bytes | None:
+        """Go on where the papad before this one was."""
+        if left.unsent:
+            await self._send(left.unsent, patiently=left.watch is not None)
+        if left.watch is not None:
+            stirred = self._stirred.set
+            try:
+                watch = self._kernel.resume_watch(left.watch, WatchSpec(), stirred, stirred)
+            except NotFound as error:
+                return linereply.error(str(error))
+            if reply := await self._keep_watching(watch, [], left.sent):
+                await self._send(reply)
+        return await self._run()
+
+    async def _run(self) -> bytes | None:
+        """Work on line after line; returns the last words, None where the next papad goes on."""
         while (event := await self._next_event()) is not None:
             match event:
                 case Line():
@@ -140,11 +185,11 @@ class Session(asyncio.Protocol):
                     await self._send(b"\n" + linereply.PROMPT)
                 case Foreign():
                     return _foreign(event)
-        return self._goodbye or b""
+        return None if self._at_rest else self._goodbye or b""
 
     async def _next_event(self) -> _Input | None:
         """The next thing that the client says; None at the end."""
-        while not self._ended:
+        while not (self._ended or self._leaving):
             event = await self._received()
             if event is not None:
                 return event
@@ -179,10 +224,12 @@ class Session(asyncio.Protocol):
     async def _send(self, data: bytes, *, patiently: bool = False) -> None:
         """Write, and wait until the client has made room: ``WRITE_TIMEOUT`` long, then _StuckError is raised.
 
-        What is sent ``patiently`` may wait for ever, but for the end of papad; then it is not all sent.
+        What is sent ``patiently`` may wait for ever, but for the end of papad; then it is not all sent. Nor is it where
+        the next papad goes on with it.
         """
         if self._lost:
             return
+        self._unsent = self._still_unsent() + data
         self._transport.write(data)
         try:
             async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
@@ -190,10 +237,15 @@ class Session(asyncio.Protocol):
                     await self._stir()
         except TimeoutError:
             raise _StuckError from None
+        self._unsent = self._still_unsent()
         self._stirred.set()  # what else has happened meanwhile is still to be looked at
 
+    def _still_unsent(self) -> bytes:
+        left = self._transport.get_write_buffer_size()
+        return self._unsent[-left:] if left else b""
+
     def _is_blocked(self, patiently: bool) -> bool:
-        if patiently and self._goodbye is not None:
+        if self._at_rest or (patiently and self._goodbye is not None):
             return False
         return not (self._writable or self._lost)
 
@@ -209,7 +261,7 @@ class Session(asyncio.Protocol):
         self._transport.resume_reading()
         try:
             async with asyncio.timeout(LINGER):
-                while not self._over():
+                while not (self._over() or self._leaving):
                     await self._stir()
         except TimeoutError:
             pass
@@ -304,20 +356,32 @@ class Session(asyncio.Protocol):
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
-        try:
-            names, first = len(watch.names), watch.take(MAX_BATCH)
-            await self._send(first_line.encode() + b"\n" if first_line else linereply.watching(names, first))
-            return await self._pass_on(watch, linereply.without_losses(first))
-        finally:
-            watch.close()
+        names, first = len(watch.names), watch.take(MAX_BATCH)
+        line = first_line.encode() + b"\n" if first_line else linereply.watching(names, first)
+        return await self._keep_watching(watch, linereply.without_losses(first), sent=False, line=line)
 
-    async def _pass_on(self, watch: Watch, batch: list[WatchEvent]) -> bytes:
-        """Send ``batch``, and whatever follows; returns the reply that ends the watch."""
+    async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
+        """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
+        try:
+            if line:
+                await self._send(line)
+            return await self._pass_on(watch, batch, sent)
+        finally:
+            if self._left_watch is None:
+                watch.close()
+
+    async def _pass_on(self, watch: Watch, batch: list[WatchEvent], sent: bool) -> bytes:
+        """Send ``batch``, and whatever follows; returns the reply that ends the watch.
+
+        ``sent``: a batch was sent before, and waits for its acknowledgement.
+        """
         loop = asyncio.get_running_loop()
         begin = loop.time() + SETTLE
         loop.call_later(SETTLE, self._stirred.set)
-        sent = False  # and not acknowledged
         while not self._ended:
+            if self._leaving and not batch:
+                self._left_watch = (watch, sent)
+                return b""
             said = await self._received()
             if isinstance(said, Foreign):
                 self._goodbye = _foreign(said)

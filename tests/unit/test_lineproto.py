@@ -72,6 +72,19 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 @given(noise, st.lists(st.integers(0, 200)))
+def test_another_reader_goes_on_at_any_place(data: bytes, cuts: list[int]) -> None:
+    events: list[Event] = []
+    reader = LineReader()
+    for piece in split(data, cuts):
+        reader.receive(piece)
+        while (event := reader.next_event()) is not None:
+            events.append(event)
+        if not any(isinstance(event, Foreign) for event in events):  # such a connection ends
+            reader = LineReader.resume(json.loads(json.dumps(reader.state())))
+    assert events == read([data])
+
+
+@given(noise, st.lists(st.integers(0, 200)))
 def test_any_split_gives_the_same(data: bytes, cuts: list[int]) -> None:
     whole, pieces = read([data], max_line=20), read(split(data, cuts), max_line=20)
     single = read([bytes([byte]) for byte in data], max_line=20)

@@ -41,6 +41,8 @@ def word(text: str) -> str:
 
     Escaped as in C, with two digits after \x and four after \u.
     """
+    if text == '""':  # which stands for no text at all
+        return r"\x22" + '"'
     return _UNSAFE_IN_WORD.sub(_escape, text) or '""'
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs
@@ -606,6 +606,7 @@ def test_a_process_as_upstream_shows_it() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
+@example(['""', ""])
 def test_defect_26_the_client_reads_any_arguments(args: list[str]) -> None:
     line = linereply.process_line(info(*args))
     name, parsed = papa.Papa._make_process_dict(line)

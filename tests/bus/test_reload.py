@@ -127,7 +127,7 @@ def test_a_watch_that_waits_for_output(papad: Reloadable, client: LineClient, tm
     os.mkfifo(fifo)
     with papad.client() as other:
         other.ask(f"make process p quote=shell sh -c 'read x < {fifo}; echo $x; exit 3'")
-    client.say("watch p\n")
+    client.say("watch processes\n")
     assert client.until(b"\n") == b"Watching 1"
     papad.reload()
     fifo.write_text("hello\n")
@@ -140,12 +140,12 @@ def test_a_batch_that_waits_for_its_acknowledgement(papad: Reloadable, client: L
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     client.ask(f"make process p quote=shell sh -c 'echo one; read x < {fifo}; echo $x'")
-    client.say("watch p\n")
+    client.say("watch processes\n")
     client.until(b"\n")
     assert [record[3] for record in client.batch()] == [b"one\n"]
     papad.reload()
     with papad.client() as other:  # another one is sent it, too
-        other.say("watch p\n")
+        other.say("watch processes\n")
         other.until(b"\n")
         assert [record[3] for record in other.batch()] == [b"one\n"]
         other.ask("q")
@@ -156,12 +156,12 @@ def test_a_batch_that_waits_for_its_acknowledgement(papad: Reloadable, client: L
 
 def test_a_watch_quits_after_the_reload(papad: Reloadable, client: LineClient) -> None:
     client.ask("make process p quote=shell sh -c 'echo one; exec sleep 600'")
-    client.say("watch p\n")
+    client.say("watch processes\n")
     client.until(b"\n")
     client.batch()
     papad.reload()
     assert client.ask("q") == "Stopped watching"
-    client.say("watch p\n")
+    client.say("watch processes\n")
     assert client.until(b"\n") == b"Watching 1"
     papad.reload()  # it has acknowledged "one", and is sent it no more
     assert client.ask("q") == "Stopped watching"
@@ -170,7 +170,7 @@ def test_a_watch_quits_after_the_reload(papad: Reloadable, client: LineClient) -
 def test_a_batch_that_the_client_has_not_read_yet(papad: Reloadable, client: LineClient) -> None:
     """More than a Unix socket takes: papad goes on sending in the middle of it."""
     client.ask(f"make process p quote=shell sh -c 'head -c {BIG} /dev/zero | tr \"\\0\" x; exit 4'")
-    client.say("watch p\n")
+    client.say("watch processes\n")
     client.until(b"\n")
     begin = client.until(b"x")
     papad.reload()

@@ -69,10 +69,13 @@ class Machine:
     def begin(self, ini: str = INI) -> None:
         """Start circusd, and wait until all that is to be started is."""
         self.launch(ini)
-        wait(lambda: self.settled() or None, lambda: self.ctl("status", check=False) + self.words())
+        self.wait_settled()
 
-    def settled(self) -> bool:
-        """Whether circusd answers, and no watcher is between two states."""
+    def wait_settled(self) -> None:
+        """Wait until circusd answers, and no watcher is between two states."""
+        wait(lambda: self._settled() or None, lambda: self.ctl("status", check=False) + self.words())
+
+    def _settled(self) -> bool:
         said = self.bed.run(["/opt/circus/bin/circusctl", "--timeout", "2", "status"], check=False)
         states = [line.rpartition(": ")[2] for line in said.stdout.splitlines()]
         return said.returncode == 0 and bool(states) and all(state in ("active", "stopped") for state in states)
@@ -124,7 +127,7 @@ class Booted(Machine):
         before = self._main_pid()
         self.run("systemctl kill --kill-who=main --signal=KILL circus")  # the unit has Restart=
         wait(lambda: self._main_pid() not in ("0", before) or None, self.words)
-        wait(lambda: self.settled() or None, self.words)
+        self.wait_settled()
 
     def _main_pid(self) -> str:
         return self.run("systemctl show --property=MainPID --value circus").strip()

@@ -1,7 +1,6 @@
 """The example's web stack goes on, and its log stays whole, while circusd quits, is killed and comes back."""
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.circus.conftest import COMBINATIONS
+from tests.circus.logger_log import check_complete, now, parse, texts, wait_for_line_after
 from tests.circus.machine import Machine, wait
 from tests.support import PATIENCE
 
 HOSTED = ("nginx", "logger", "web_app")
-LINE = re.compile(r"(\S+ \S+) \[(\d+)\] \| line (\d+) at (\S+ \S+)$")
-END = re.compile(r"\S+ \S+ \[\d+\] \| end after (\d+) lines$")
 KILLS = 4
 
 
@@ -55,112 +53,70 @@ def load(machine: Machine) -> Iterator[Load]:
     try:
         running.go_on()
         yield running
-        running.answered()
+        running.go_on()
     finally:
         running.stop()
 
 
-def logged(machine: Machine) -> list[str]:
-    """The logger's log, all its files in order."""
-    folder = machine.path("/srv/web/log")
-    numbers = sorted((int(file.suffix[1:]) for file in folder.glob("logger.log.*")), reverse=True)
-    files = [*(folder / f"logger.log.{number}" for number in numbers), folder / "logger.log"]
-    return "".join(file.read_text() for file in files).splitlines()
-
-
-def now(machine: Machine) -> str:
-    """The machine's time, as it stands in the log."""
-    return machine.run("date '+%Y-%m-%d %H:%M:%S.%6N'").strip()
-
-
-def wait_for_line_after(machine: Machine, moment: str) -> None:
-    """Wait until a line is in the log that was printed after a moment."""
-
-    def come() -> bool:
-        last = next((found for line in reversed(logged(machine)) if (found := LINE.match(line))), None)
-        return last is not None and last[4] > moment
-
-    wait(lambda: come() or None, lambda: "\n".join(logged(machine)[-5:]) + machine.words())
-
-
-def check_stamps(lines: list[str], pid: int) -> list[int]:
-    """Check each line's process and stamp; the numbers, as they stand there."""
-    numbers = []
-    for line in lines:
-        found = LINE.match(line)
-        assert found is not None, line
-        stamp, by, number, printed = found.groups()
-        assert int(by) == pid
-        assert stamp >= printed
-        numbers.append(int(number))
-    return numbers
+def hosted(machine: Machine) -> dict[str, list[int]]:
+    """The PIDs of what Papa holds."""
+    return {name: machine.pids(name) for name in HOSTED}
 
 
 @pytest.fixture(params=COMBINATIONS, ids="-".join)
 def combination(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A Circus, and how its circusd is started."""
     found: tuple[str, str] = request.param
     return found
 
 
 def test_the_stack_outlives_circusd(machine: Machine) -> None:
     machine.begin()
-    before = {name: machine.pids(name) for name in HOSTED}
-    [logger] = before["logger"]
     with load(machine) as running:
-        machine.quit()
-        left = now(machine)
-        running.go_on(500)
-        back = now(machine)
-        machine.begin()
-        assert {name: machine.pids(name) for name in HOSTED} == before
+        quits_and_returns(machine, running)
+        reloads(machine)
         running.go_on()
-        wait_for_line_after(machine, now(machine))
-
-        lines = logged(machine)
-        numbers = check_stamps(lines, logger)
-        assert numbers == list(range(1, len(numbers) + 1)), "once each, and in order"
-        away = [line for line in lines if left < line.partition(" | ")[2].partition(" at ")[2] < back]
-        assert len(away) > 10
-        assert all(line < back for line in away), "stamped when they were printed, not when circusd came back"
-
-        machine.ctl("reload", "nginx", "--waiting")
-        machine.ctl("reload", "web_app", "--waiting")
-        wait(lambda: machine.settled() or None, machine.words)
-        assert machine.pids("nginx") == before["nginx"], "send_hup"
-        assert machine.pids("web_app") != before["web_app"]
-        assert len(machine.pids("web_app")) == 1
-        running.go_on()
-
-        before = {name: machine.pids(name) for name in HOSTED}
+        before = hosted(machine)
         for _ in range(KILLS):
             machine.kill_and_begin()
             wait_for_line_after(machine, now(machine))
-            assert {name: machine.pids(name) for name in HOSTED} == before
-        running.go_on()
-
+            assert hosted(machine) == before
     machine.ctl("stop", "logger", "--waiting")
-    check_complete(logged(machine))
+    check_complete(texts(machine), KILLS)
     assert machine.path("/srv/web/log/logger.log.1").exists(), "rotated"
     machine.ctl("stop", "--waiting")
     machine.quit()
 
 
-def check_complete(lines: list[str]) -> None:
-    """No line is missing to the last; what was not acknowledged when circusd was killed may stand there again."""
-    *lines, last = lines
-    end = END.match(last)
-    assert end is not None, last
-    steps_back = 0
-    expected = 1
-    for line in lines:
-        found = LINE.match(line)
-        if found is None:
-            continue  # circusd was killed while it wrote this one: it comes again, or is missed below
-        number = int(found[3])
-        if number < expected:
-            steps_back += 1
-        else:
-            assert number == expected
-        expected = number + 1
-    assert expected == int(end[1]) + 1
-    assert steps_back <= KILLS
+def quits_and_returns(machine: Machine, running: Load) -> None:
+    """Nothing of the stack notices, and the log has what was printed meanwhile, when it was printed."""
+    before = hosted(machine)
+    machine.quit()
+    left = now(machine)
+    running.go_on(500)
+    middle = now(machine)
+    running.go_on()
+    back = now(machine)
+    machine.begin()
+    assert hosted(machine) == before
+    wait_for_line_after(machine, now(machine))
+
+    lines = [parse(text) for text in texts(machine)]
+    assert [line.number for line in lines] == list(range(1, len(lines) + 1)), "once each, and in order"
+    assert {line.pid for line in lines} == set(map(str, before["logger"]))
+    assert [line.stamp for line in lines] == sorted(line.stamp for line in lines)
+    away = [line for line in lines if left < line.printed < middle]
+    assert len(away) > 10
+    assert all(line.stamp < back for line in away), "stamped when they were printed, not when circusd came back"
+
+
+def reloads(machine: Machine) -> None:
+    """nginx by SIGHUP, uWSGI by a new one that takes over."""
+    before = hosted(machine)
+    machine.ctl("reload", "nginx", "--waiting")
+    machine.ctl("reload", "web_app", "--waiting")
+    machine.wait_settled()
+    after = hosted(machine)
+    assert after["nginx"] == before["nginx"]
+    assert after["web_app"] != before["web_app"]
+    assert len(after["web_app"]) == 1

@@ -23,8 +23,11 @@ def table(results: dict[str, Any]) -> str:
     for row in ROWS:
         try:
             ratio, shown = row.seen(figures), row.shown(figures)
-        except (KeyError, ZeroDivisionError):
+        except KeyError:
             continue  # not measured in this run
+        except ZeroDivisionError:
+            lines.append(f"| {row.work} | {row.goal} | too little to measure | | |")
+            continue
         verdict = "yes" if row.good(ratio) else "**no**"
         lines.append(f"| {row.work} | {row.goal} | {shown} | {ratio:.{row.digits}f} | {verdict} |")
     return "\n".join(lines)

@@ -170,17 +170,21 @@ def one(subject: Subject, size: Size) -> Figures:
 def busy(subject: Subject, size: Size) -> Figures:
     """Many processes that print ten lines a second each, one watcher."""
     count = size.lines // 4
-    for n in range(size.busy):
-        subject.make(f"busy.{n}", [sys.executable, f"{_CHILDREN}/clock.py", str(count), "0.1"])
-    before, begin = _cpu(subject.daemon), time.perf_counter()
     seen: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="papa-bench-") as folder:
+        go = Path(folder) / "go"
+        for n in range(size.busy):
+            subject.make(f"busy.{n}", [sys.executable, f"{_CHILDREN}/clock.py", str(count), "0.1", str(go)])
+        time.sleep(size.busy / 40)  # until all of them have started
+        before, begin = _cpu(subject.daemon), time.perf_counter()
+        go.touch()
 
-    def handle(_: str, piece: bytes) -> None:
-        now = time.monotonic_ns()
-        seen.extend((now - int(line)) / 1e6 for line in piece.split())
+        def handle(_: str, piece: bytes) -> None:
+            now = time.monotonic_ns()
+            seen.extend((now - int(line)) / 1e6 for line in piece.split())
 
-    subject.read("busy.*", handle)
-    spent = time.perf_counter() - begin
+        subject.read("busy.*", handle)
+        spent = time.perf_counter() - begin
     return {
         "ms": seen,
         "lost": size.busy * count - len(seen),

@@ -53,9 +53,7 @@ def booted_bed(wheel: Path) -> Iterator[Bed]:
 
 
 @pytest.fixture(params=["booted", "bare"])
-def machine(
-    request: pytest.FixtureRequest, combination: tuple[str, str], wheel: Path
-) -> Iterator[Machine]:
+def machine(request: pytest.FixtureRequest, combination: tuple[str, str], wheel: Path) -> Iterator[Machine]:
     """A machine of either kind, with the example in /srv/web."""
     if request.param == "bare":
         with bare_machine(wheel, *combination) as bare:

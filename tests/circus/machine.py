@@ -144,7 +144,9 @@ class Bare(Machine):
         self._ini = INI
         self._circusd: subprocess.Popen[str] | None = None
         self.environment = ""
-        self._papad = self._begin("papad", "/opt/circus/bin/papad --bus own " + shlex.join(papad or ("--port", "20202")))
+        self._papad = self._begin(
+            "papad", "/opt/circus/bin/papad --bus own " + shlex.join(papad or ("--port", "20202"))
+        )
         assert self._papad.stdout is not None
         for line in self._papad.stdout:
             if (found := re.search(r"unix:path=\S+", line)) is not None:
@@ -165,7 +167,9 @@ class Bare(Machine):
 
     def launch(self, ini: str) -> None:
         self._ini = ini
-        self._circusd = self._begin("circusd", f"env {self.environment} {self.circusd} {ini} >>/srv/web/log/circusd.err")
+        self._circusd = self._begin(
+            "circusd", f"env {self.environment} {self.circusd} {ini} >>/srv/web/log/circusd.err"
+        )
 
     def wait_gone(self) -> None:
         assert self._circusd is not None

@@ -14,12 +14,12 @@ def main() -> int:
     try:
         import circus
     except ImportError:
-        print("papa-circusd: Circus is not installed here: pip install circus", file=sys.stderr)
+        print(f"papa-circusd: Circus is not installed here: {_pip()}", file=sys.stderr)
         return 1
     if circus.__version__ not in KNOWN:
         print(
             f"papa-circusd: this is Circus {circus.__version__}; known are {', '.join(KNOWN)}, and what is put into"
-            f" Circus must fit it: pip install circus=={KNOWN[-1]}",
+            f" Circus must fit it: {_pip()}",
             file=sys.stderr,
         )
         return 1
@@ -30,6 +30,10 @@ def main() -> int:
     additions.install()
     circusd.main()
     return 0
+
+
+def _pip() -> str:
+    return f"{sys.executable} -m pip install circus=={KNOWN[-1]}"
 
 
 if __name__ == "__main__":

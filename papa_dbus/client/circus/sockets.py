@@ -68,7 +68,9 @@ class PapaSocket:
             "backlog": int(config.get("backlog", 2048)),
         }
         if path:
-            options |= {"family": socket.AF_UNIX, "path": path, "umask": int(config.get("umask", 8))}
+            # Octal, as everywhere; Circus itself takes the text for a decimal number. Its default is this number.
+            umask = int(config["umask"], 8) if "umask" in config else 0o010
+            options |= {"family": socket.AF_UNIX, "path": path, "umask": umask}
         else:
             options |= {
                 "host": config.get("host", "localhost"),

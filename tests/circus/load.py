@@ -11,6 +11,7 @@ from threading import Event, Lock, Thread
 
 THREADS = 4
 TIMEOUT = 20  # seconds, for one request
+PAUSE = 0.01  # seconds after each, so that the machine has time for what is tested
 
 answered = 0
 failures: list[str] = []
@@ -34,7 +35,7 @@ def ask() -> None:
 def keep_asking() -> None:
     """Ask until the end."""
     global answered
-    while not done.is_set():
+    while not done.wait(PAUSE):
         try:
             ask()
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,6 +162,16 @@ class Bare(Machine):
         return subprocess.Popen(
             self.bed.command(shell), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, bufsize=1
         )
+
+    @contextmanager
+    def background(self, name: str, command: str) -> Iterator[None]:
+        """Run a program meanwhile."""
+        process = self._begin(name, command)
+        try:
+            yield
+        finally:
+            self._signal(name, "KILL")
+            process.communicate(timeout=PATIENCE)
 
     def _signal(self, name: str, signal: str) -> None:
         self.run(f"kill -{signal} $(cat /run/{name}.pid)")

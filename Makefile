@@ -17,13 +17,14 @@ PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
-.PHONY: help run test check format install uninstall clean packages-run packages-test
+.PHONY: help run test check format bench install uninstall clean packages-run packages-test
 
 help:
 	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
 	@echo 'make test         every check and every test, the booted systemd included (as root)'
 	@echo 'make check        ruff, its formatter, mypy'
 	@echo 'make format       lets ruff mend what it can'
+	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
 	@echo 'make uninstall    all of it away again; only the group papa stays'
 	@echo 'make clean        removes the virtual environment and the caches'
@@ -42,6 +43,9 @@ check: $(VENV)/.ready-test
 format: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet --fix .
 	$(VENV)/bin/ruff format --quiet .
+
+bench: $(VENV)/.ready-test
+	@$(VENV)/bin/python -m benchmarks --page docs/performance.md
 
 install: packages-run
 	@$(SYSTEM) install
@@ -68,5 +72,5 @@ $(VENV)/.ready-run: pyproject.toml | packages-run
 
 $(VENV)/.ready-test: $(VENV)/.ready-run | packages-test
 	@echo 'papa: installing what the tests need into $(VENV)'
-	@$(PIP) --editable '.[test,dev]'
+	@$(PIP) --editable '.[test,bench,dev]'
 	@touch $@

@@ -13,17 +13,21 @@ import contextlib
 import logging
 import os
 import socket
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from dbus_next import Message, MessageFlag, MessageType, Variant
+from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 from dbus_next.aio import MessageBus
 
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
-from papa_dbus.errors import Limit, PapaError, from_dbus
+from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
-__all__ = ["Bus", "BusLost", "Message", "MessageFlag", "MessageType", "Variant", "address_of", "read_body"]
+__all__ = [
+    "Bus", "BusLost", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant", "address_of",
+    "read_body",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ CALL_TIMEOUT = 30.0
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 
-class BusLost(PapaError):
+class BusLost(Unreachable):
     """The message bus is not there."""
 
     code = "bus-lost"
@@ -103,8 +107,8 @@ class _Writer:
             return
         except OSError as error:
             self.discard()
-            self._connection._finalize(error)
-            return
+            # Not at once: dbus-next notes who waits for a call's reply only after it has been sent.
+            self._loop.call_soon(self._connection._finalize, error)
         self._wait(False)
 
     def _write_first(self) -> None:
@@ -152,6 +156,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._reading = True
         self._unmarshaller = self._create_unmarshaller()
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        _connections.add(self)
 
     def _setup_socket(self) -> None:
         try:
@@ -160,6 +165,10 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._stream.close()
             self._sock.close()
             raise
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return int(self._sock.fileno())
 
     @property
     def writer(self) -> _Writer:
@@ -236,6 +245,24 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self.lost.set_result(err)
 
 
+#: Those of this process.
+_connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: let go of its parent's connections, whose end the bus would not see while the child lives."""
+    held = [fd for connection in list(_connections) if (fd := connection.fileno()) >= 0]
+    if not held:
+        return
+    with open(os.devnull, "rb") as nothing:
+        for fd in held:
+            # Not closed: the number would be somebody else's by the time that its owner closes it.
+            os.dup2(nothing.fileno(), fd, inheritable=False)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 class Bus:
     """A connection that is made again whenever it is lost.
 
@@ -258,6 +285,12 @@ class Bus:
         """Whether there is a connection now."""
         return self._connection is not None
 
+    def fileno(self) -> int:
+        """The connection's descriptor. Raises BusLost while there is none."""
+        if self._connection is None:
+            raise BusLost(f"the message bus at {self.address} is not there")
+        return self._connection.fileno()
+
     @property
     def unique_name(self) -> str | None:
         """The name that the bus has given this connection."""
@@ -275,7 +308,7 @@ class Bus:
         except BusLost as error:
             if not wait:
                 raise
-            log.warning("%s; papad goes on without it until it is there", error)
+            log.warning("%s; going on without it until it is there", error)
         self._keeper = asyncio.create_task(self._keep(), name="bus")
 
     async def _connect(self) -> None:
@@ -315,7 +348,7 @@ class Bus:
             if self._connection is not None:
                 error = await self._connection.lost
                 self._connection = None
-                log.warning("the message bus has gone (%s); hosted processes go on", error or "closed")
+                log.warning("the message bus has gone (%s); connecting again", error or "closed")
                 self.on_lost()
             await self._reconnect()
             log.info("the message bus is back")
@@ -334,7 +367,7 @@ class Bus:
 
     def send(self, message: Message, sent: Callable[[], None] | None = None) -> None:
         """Send a message, or let it go where the connection is lost: its receiver is lost too."""
-        if self._connection is None:
+        if self._connection is None or self._connection.lost.done():
             if sent is not None:
                 sent()
             return
@@ -350,25 +383,38 @@ class Bus:
         signature: str = "",
         body: Sequence[Any] = (),
         timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 (a bound for the caller who has none)
+        auto_start: bool = True,
     ) -> Message:
         """Call a method and return its reply, whose descriptors are the caller's.
 
-        Raises the error's class, and BusLost where the bus goes or ``timeout`` seconds pass.
+        Raises the error's class, BusLost where there is no bus, NoReply where it goes or ``timeout`` seconds pass, and
+        InvalidArgs for what a message cannot hold.
+        Without ``auto_start`` the bus does not start the destination for it.
         """
-        if self._connection is None:
+        if self._connection is None or self._connection.lost.done():
             raise BusLost(f"the message bus at {self.address} is not there")
+        if _has_nul(body):  # the bus would end the connection over it
+            raise InvalidArgs(f"{member}: a NUL byte is not possible in a text")
         message = Message(
-            destination=destination, path=path, interface=interface, member=member, signature=signature, body=list(body)
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+            flags=MessageFlag.NONE if auto_start else MessageFlag.NO_AUTOSTART,
         )
         try:
             async with asyncio.timeout(timeout):
                 reply: Message = await self._connection.call(message)
+        except (SignatureBodyMismatchError, UnicodeEncodeError) as error:
+            raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
-            raise BusLost(f"{destination} did not answer {member} in {timeout:.0f} s") from None
+            raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
         except (OSError, EOFError) as error:
-            raise BusLost(f"the message bus went away during {member}: {error}") from None
+            raise NoReply(f"the message bus went away during {member}: {error}") from None
         if reply is None:
-            raise BusLost(f"the message bus went away during {member}")
+            raise NoReply(f"the message bus went away during {member}")
         if reply.message_type is MessageType.ERROR:
             raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
         return reply
@@ -381,3 +427,16 @@ class Bus:
         if self._connection is not None:
             self._connection.writer.flush()
             self._drop(self._connection)
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case Variant():
+            return _has_nul(value.value)
+        case dict():
+            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+        case list() | tuple():
+            return any(map(_has_nul, value))
+    return False

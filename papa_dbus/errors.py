@@ -52,6 +52,18 @@ class Limit(PapaError):
     code = "limit"
 
 
+class Unreachable(PapaError):
+    """The kernel or its message bus is not there: nothing was done."""
+
+    code = "unreachable"
+
+
+class NoReply(PapaError):
+    """The kernel or its message bus went away before it answered, or took too long: it is not known what was done."""
+
+    code = "no-reply"
+
+
 #: The contract's error names, org.papa.Kernel.xml; what is not listed is an internal error.
 DBUS_NAMES: dict[type[PapaError], str] = {
     InvalidArgs: "org.freedesktop.DBus.Error.InvalidArgs",
@@ -64,6 +76,16 @@ DBUS_NAMES: dict[type[PapaError], str] = {
     PapaError: "org.freedesktop.DBus.Error.Failed",
 }
 _CLASSES = {name: cls for cls, name in DBUS_NAMES.items()}
+#: What the bus says in the kernel's place: that it has gone, or cannot be started.
+_FROM_THE_BUS: dict[str, type[PapaError]] = {
+    "org.freedesktop.DBus.Error.NoReply": NoReply,
+    "org.freedesktop.DBus.Error.Disconnected": NoReply,
+    "org.freedesktop.DBus.Error.Timeout": NoReply,
+    "org.freedesktop.DBus.Error.TimedOut": Unreachable,  # of its start
+    "org.freedesktop.DBus.Error.ServiceUnknown": Unreachable,
+    "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,
+}
+_NOT_STARTED = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
 
 
 def dbus_name(error: PapaError) -> str:
@@ -73,4 +95,6 @@ def dbus_name(error: PapaError) -> str:
 
 def from_dbus(name: str, message: str) -> PapaError:
     """The error that a name on the bus stands for."""
-    return _CLASSES.get(name, PapaError)(message)
+    if name.startswith(_NOT_STARTED):
+        return Unreachable(message)
+    return (_CLASSES.get(name) or _FROM_THE_BUS.get(name, PapaError))(message)

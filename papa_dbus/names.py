@@ -9,6 +9,10 @@ BUS_NAME = "org.papa.Kernel"
 OBJECT_PATH = "/org/papa/Kernel"
 DEFAULT_PORT = 20202
 
+#: What Papa 1.0.6's clients get for an exit code that nobody saw. They want a number, and this one can be no exit
+#: status (0 to 255) and no signal (below 0): it counts as a failure, and cannot be mistaken for one that happened.
+UNKNOWN_EXIT = 256
+
 #: Bytes of an item's name. A scope's name carries it escaped, at up to four bytes each, and ends at 255 (unit names,
 #: systemd.unit(5)), so a longer one would not be readable there.
 MAX_NAME_BYTES = 200

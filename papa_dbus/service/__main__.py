@@ -26,11 +26,15 @@ from papa_dbus.service.ownbus import OwnBus
 from papa_dbus.service.polkit import Polkit
 from papa_dbus.service.store import Store
 from papa_dbus.service.telnet import TelnetDoor
+from papa_dbus.service.telnet_handover import Connection, pack, unpack
 
 log = logging.getLogger("papad")
 
 #: What papa.socket calls the sockets of the line protocol (FileDescriptorName=).
 LINE_SOCKETS = "line"
+#: What papad itself calls the connections that its new version goes on with, and the file that says where they stand.
+#: There may be thousands, and all names come in one variable: hence one letter.
+LINE_CONNECTIONS, LINE_STATE = "c", "connections"
 _STATUS_SECONDS = 0.2
 #: In the runtime directory: the registries of what systemd keeps the descriptors of.
 _STATE_FILE = "state.sqlite"
@@ -147,7 +151,7 @@ class Papad:
         kernel = self._kernel
         kernel.on_exit = self._stop.set
         kernel.listeners.append(self._status_changed)
-        listening: list[int] = []
+        handed_over: dict[str, list[int]] = {}
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd.Scopes(bus)
         if self._own is None:
@@ -158,26 +162,36 @@ class Papad:
         line = TelnetDoor(kernel, access)
         door = DBusDoor(kernel, bus, access)
         try:
+            connections = self._line_connections()
             await line.start(self._line_sockets(line))
+            await line.adopt(connections)
             await bus.start(wait=self._descriptors is not None)
+            if self._descriptors is not None:
+                await self._descriptors.learn_limit(bus)
             self._ready()
             await self._stop.wait()
             await self._kernel.settle()
             if self._reload:
                 systemd.notify_reloading()
-                listening = line.hand_over()
+                listening, connections = await line.hand_over()
+                handed_over = {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
+                handed_over[LINE_STATE] = [pack(connections)]
             else:
                 systemd.notify(STOPPING=1, STATUS="Stopping")
-                await self._say_what_goes_on(bus)
+                await self._say_what_is_lost(bus)
         finally:
             await line.stop()
             await door.close()
             kernel.close()
         if self._reload and self._descriptors is not None:
             log.info("papad becomes its new version, with %s", self._status())
-            self._descriptors.execute_again({LINE_SOCKETS: listening})
+            self._descriptors.execute_again(handed_over)
         log.info("papad has stopped")
         return 0
+
+    def _line_connections(self) -> list[Connection]:
+        packed = self._passed.take(LINE_STATE)
+        return unpack(self._passed.take(LINE_CONNECTIONS), packed[0]) if packed else []
 
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
         sockets = self._passed.sockets(LINE_SOCKETS)
@@ -237,17 +251,16 @@ class Papad:
         if kept:
             log.info("recovered: %s", self._status())
 
-    async def _say_what_goes_on(self, bus: Bus) -> None:
-        if self._descriptors is not None and await systemd.is_restarting(bus):
-            log.info("papad is being restarted and will go on with %s", self._status())
+    async def _say_what_is_lost(self, bus: Bus) -> None:
+        kept = await systemd.keeps_descriptors(bus) if self._descriptors is not None else False
+        if kept:
+            log.info("papad stops; kept for its next start: %s", self._status())
             return
-        for info in self._kernel.list_processes():
-            if info.running:
-                log.warning(
-                    "process '%s' (PID %d) goes on without papad: what it prints from now on is lost",
-                    info.name,
-                    info.pid,
-                )
+        lost = self._kernel.losses()
+        if kept is None and lost:
+            log.warning("papad stops, and systemd does not say whether it keeps what papad holds; if not:")
+        for loss in lost:
+            log.warning("%s", loss)
 
 
 def _plural(word: str, count: int) -> str:

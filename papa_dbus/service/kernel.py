@@ -5,7 +5,6 @@ Knows no protocol, no bus and no systemd. A front door calls its methods and hea
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -14,12 +13,13 @@ from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
-from papa_dbus.service.processes import Held, Hooks, HostedProcess, Placement
+from papa_dbus.service.processes import Hooks, HostedProcess, Placement
+from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
 from papa_dbus.service.values import Values
-from papa_dbus.service.watches import Watch
+from papa_dbus.service.watches import Position, Watch
 
 log = logging.getLogger(__name__)
 
@@ -280,15 +280,40 @@ class Kernel:
                 raise NotFound("there is no process to watch")
         if len(self._watches) >= limits.MAX_WATCHES:
             raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        self._last_watch += 1
-        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
-        self._watches[watch.number] = watch
+        watch = self._new_watch(spec, on_ready, on_done)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
             for old in self._orphans(name):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
+        return watch
+
+    def _new_watch(self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None]) -> Watch:
+        self._last_watch += 1
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
+        self._watches[watch.number] = watch
+        return watch
+
+    def positions(self, watch: Watch) -> list[tuple[int, Position]]:
+        """Where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
+        keys = {process.log: process.key for process in (*self._processes.values(), *self._retired)}
+        return [(keys[cursor.log], cursor.position) for cursor in watch.cursors]
+
+    def resume_watch(
+        self,
+        positions: Sequence[tuple[int, Position]],
+        spec: WatchSpec,
+        on_ready: Callable[[], None],
+        on_done: Callable[[], None],
+    ) -> Watch:
+        """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
+        by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
+        if not all(key in by_key for key, _ in positions):
+            raise NotFound("a process that was watched has not come back")
+        watch = self._new_watch(spec, on_ready, on_done)
+        for key, position in positions:
+            watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch
 
     def _bound_orphans(self, name: str) -> None:
@@ -347,40 +372,26 @@ class Kernel:
         self.on_exit()
         return True
 
+    def losses(self) -> list[str]:
+        """What is lost where papad ends now and nobody keeps its descriptors, in words for the journal."""
+        return losses(self._sockets.values(), [*self._processes.values(), *self._retired])
+
     def recover(self, descriptors: Mapping[str, Sequence[int]]) -> list[str]:
-        """Host again what was stored; ``descriptors`` are those that were kept, by name. Closes what nobody knows.
+        """Host again what was stored; ``descriptors`` are those that were kept, by name.
 
         Returns what could not be recovered, in words for the journal; nothing is killed over it.
         """
-        left = {name: list(fds) for name, fds in descriptors.items()}
-        faults: list[str] = []
+        recovery = Recovery(self._store, descriptors, self._hooks)
         for name, value in self._store.values().items():
             self._values.set(name, value)
-        for stored in self._store.sockets():
-            fds = left.pop(f"s{stored.key}", [])
-            if not fds:
-                faults.append(f"socket '{stored.spec.name}': its descriptor did not come back")
-                self._store.remove_socket(stored.key)
-                continue
-            self._sockets[stored.spec.name] = sockets.recover_socket(stored, fds)
-        for found in self._store.processes():
-            fds = left.pop(f"p{found.key}", [])
-            try:
-                self._adopt(found, processes.sort_descriptors(found, fds))
-            except ValueError as error:
-                faults.append(f"process '{found.spec.name}' (PID {found.facts.pid}): {error}")
-                self._store.remove_process(found.key)
-                for fd in fds:
-                    os.close(fd)
-        for name, fds in left.items():
-            log.debug("descriptors of %s belong to nothing that is stored", name)
-            self._store.drop_descriptors(name)
-            for fd in fds:
-                os.close(fd)
-        return faults
+        for hosted in recovery.sockets():
+            self._sockets[hosted.spec.name] = hosted
+        for stored, process in recovery.processes():
+            self._adopt(stored, process)
+        recovery.finish()
+        return recovery.faults
 
-    def _adopt(self, stored: StoredProcess, held: Held) -> None:
-        process = HostedProcess(stored, held, self._hooks, recovered=True)
+    def _adopt(self, stored: StoredProcess, process: HostedProcess) -> None:
         if stored.state == "retired":
             self._retired.add(process)
             return

@@ -12,9 +12,10 @@ Rules it keeps
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final, Self
 
 #: Bytes of a line: all that execve(2) takes with an 8 MiB stack (limits.MAX_COMMAND_BYTES), and room for the options.
 MAX_LINE: Final = 2 * 1024 * 1024 + 64 * 1024
@@ -95,6 +96,31 @@ class LineReader:
         self._state = _State.TEXT
         self._verb = 0
         self._interrupted = False
+
+    def state(self) -> dict[str, str | int]:
+        """All that it has read and not given out, and in the midst of what, for resume()."""
+        return {
+            "input": self._input[self._at :].decode("latin-1"),
+            "line": self._line.decode("latin-1"),
+            "overlong": self._overlong,
+            "fresh": self._fresh,
+            "telnet": self._state.name,
+            "verb": self._verb,
+            "interrupted": self._interrupted,
+        }
+
+    @classmethod
+    def resume(cls, state: Mapping[str, Any]) -> Self:
+        """Go on where another reader was."""
+        reader = cls()
+        reader._input += state["input"].encode("latin-1")
+        reader._line += state["line"].encode("latin-1")
+        reader._overlong = bool(state["overlong"])
+        reader._fresh = bool(state["fresh"])
+        reader._state = _State[state["telnet"]]
+        reader._verb = int(state["verb"])
+        reader._interrupted = bool(state["interrupted"])
+        return reader
 
     @property
     def waiting(self) -> int:

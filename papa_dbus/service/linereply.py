@@ -9,15 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.service.specs import ProcessInfo, SocketInfo
 from papa_dbus.service.watches import Dropped, Event, Exited, Output
 
 PROMPT: Final = b"> "
 WELCOME: Final = b'Papa is home. Type "help" for commands.\n> '
 BATCH_END: Final = b"] "
-#: Exit code of a process whose end nobody saw. The client wants a number, and this one can be no exit status (0 to 255)
-#: and no signal (below 0): it counts as a failure, and cannot be mistaken for one that happened.
-UNKNOWN_EXIT: Final = 256
 
 _MAX_ERROR = 2000
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
@@ -43,6 +41,8 @@ def word(text: str) -> str:
 
     Escaped as in C, with two digits after \x and four after \u.
     """
+    if text == '""':  # which stands for no text at all
+        return r"\x22" + '"'
     return _UNSAFE_IN_WORD.sub(_escape, text) or '""'
 
 

@@ -172,7 +172,7 @@ class OutputLog:
         Returns its size, 0 at the end of the stream, None where nothing is there now.
         """
         if not self.capacity:
-            return _throw_away(pipe)
+            return discard(pipe)
         most = min(most, CHUNK, self.capacity)
         timestamp = now()
         try:
@@ -194,7 +194,7 @@ class OutputLog:
         if not self._starved:  # once, not for each piece
             log.error("no room for output, what is written now is lost: %s", error.strerror)
         self._starved = True
-        size = _throw_away(pipe)
+        size = discard(pipe)
         if size:
             self.files.skip(size)
             self._append(stream, size, now())
@@ -325,8 +325,8 @@ class OutputLog:
         self.files.close()
 
 
-def _throw_away(pipe: int) -> int | None:
-    """Read what is in a pipe and keep nothing of it."""
+def discard(pipe: int) -> int | None:
+    """Read what is in a pipe and keep nothing of it. Returns its size as fill() does."""
     try:
         return len(os.read(pipe, CHUNK))
     except BlockingIOError:

@@ -31,9 +31,9 @@ _CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
 _TIMEOUT: Final = 2.0
 
 
-def caller_of(sock: socket.socket) -> Caller:
-    """Who has connected. Raises AccessDenied where that cannot be told, or where it is not this machine."""
-    return _unix_caller(sock) if sock.family == socket.AF_UNIX else _tcp_caller(sock)
+def caller_of(sock: socket.socket, uid: int | None = None) -> Caller:
+    """Who has connected; ``uid`` where that is known. Raises AccessDenied where it cannot be told, or OSError."""
+    return _unix_caller(sock) if sock.family == socket.AF_UNIX else _tcp_caller(sock, uid)
 
 
 def _unix_caller(sock: socket.socket) -> Caller:
@@ -42,12 +42,12 @@ def _unix_caller(sock: socket.socket) -> Caller:
     return Caller(uid, pid, os.fsdecode(sock.getsockname()))
 
 
-def _tcp_caller(sock: socket.socket) -> Caller:
+def _tcp_caller(sock: socket.socket, uid: int | None) -> Caller:
     name = sock.getpeername()
     peer, here = _end(name), _end(sock.getsockname())
     if not peer[0].is_loopback:
         raise AccessDenied(f"papad serves this machine only, and you are at {peer[0]}")
-    uid = owner(peer, here)
+    uid = owner(peer, here) if uid is None else uid
     if uid is None:
         raise AccessDenied("Linux does not say whose this connection is")
     # Which of the user's processes it is Linux tells only to who searches all descriptors of all of them.

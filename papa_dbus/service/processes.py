@@ -11,7 +11,7 @@ import os
 import re
 import struct
 import termios
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service import limits
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
-from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
+from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
@@ -42,8 +42,6 @@ Placement = Callable[[int, str], Awaitable[str | None]]
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 #: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
 _REAP_SECONDS, _REAP_LOOKS = 0.02, 100
-#: What a process's descriptors are called in /proc/self/fd.
-_ROLES = {f"memfd:{OUTPUT_NAME}": "output", f"memfd:{INDEX_NAME}": "index", "pidfd": "pidfd"}
 _BURST = 8  # chunks that one pipe may fill before others have their turn
 
 
@@ -292,25 +290,6 @@ class Held:
     pidfd: int
     pipes: Mapping[Stream, int]
     files: LogFiles
-
-
-def sort_descriptors(stored: StoredProcess, fds: Sequence[int]) -> Held:
-    """Tell a process's descriptors apart when they come back. Raises ValueError where one is missing."""
-    found: dict[str, int] = {}
-    streams = {f"pipe:[{inode}]": stream for stream, inode in stored.pipes.items()}
-    for fd in fds:
-        link = os.readlink(f"/proc/self/fd/{fd}")
-        name = next((role for mark, role in _ROLES.items() if mark in link), streams.get(link, ""))
-        if not name or name in found:
-            os.close(fd)  # a duplicate: stored twice around a kill
-            continue
-        found[name] = fd
-    missing = {"output", "index", "pidfd"} - set(found)
-    if missing:
-        raise ValueError(f"its {' and '.join(sorted(missing))} did not come back")
-    os.set_inheritable(found["pidfd"], False)
-    pipes: dict[Stream, int] = {stream: found[stream] for stream in ("out", "err") if stream in found}
-    return Held(found["pidfd"], pipes, LogFiles(found["output"], found["index"]))
 
 
 async def start(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service.faults import reach
@@ -33,6 +33,17 @@ CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEX
 CREATE TABLE keys (last INTEGER);
 INSERT INTO keys VALUES (0);
 """
+
+
+_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
+
+
+#: What _load() raises for a row that makes no sense.
+_SENSELESS = (ValueError, TypeError, AttributeError)
+
+
+#: What SQLite says of a file that is none of its own, or no longer.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class TooNew(PapaError):
@@ -147,6 +158,11 @@ class Store:
         """Let the keeper let go of what belongs to nothing."""
         self._drop(name)
 
+    def keep_again(self, key: int, fds: Sequence[int]) -> None:
+        """Keep these of a process, in the place of those that were kept."""
+        self._drop(f"p{key}")
+        self._keep(f"p{key}", fds)
+
     # ----------------------------------------------------------------- sockets
 
     def add_socket(self, spec: SocketSpec, port: int | None, fd: int) -> int:
@@ -175,9 +191,15 @@ class Store:
             self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
-        """All that were stored, oldest first."""
-        rows = self._db.execute("SELECT key, spec FROM sockets ORDER BY key").fetchall()
-        return [StoredSocket(key, SocketSpec(**json.loads(spec))) for key, spec in rows]
+        """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        found = []
+        for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
+            try:
+                found.append(StoredSocket(key, _load(SocketSpec, spec)))
+            except _SENSELESS as error:
+                log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
+                self._forget("sockets", key)
+        return found
 
     # ------------------------------------------------------------------ values
 
@@ -224,23 +246,40 @@ class Store:
         self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump(asdict(facts)), state, key))
 
     def remove_process(self, key: int) -> None:
-        """Forget a process. Where its row cannot be removed it stays, and is found senseless by the next papad."""
-        try:
-            self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
-        except PapaError as error:
-            log.error("the row of a process that has gone stays: %s", error)
+        """Forget a process."""
+        self.forget_process(key)
         reach("process's row removed")
         self._drop(f"p{key}")
 
+    def forget_process(self, key: int) -> None:
+        """Forget a process, but not its descriptors."""
+        self._forget("processes", key)
+
+    def _forget(self, table: str, key: int) -> None:
+        """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
+        try:
+            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 (one of ours)
+        except PapaError as error:
+            log.error("a row of what has gone stays among the %s: %s", table, error)
+
     def processes(self) -> list[StoredProcess]:
-        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran."""
-        rows = self._db.execute("SELECT key, spec, facts, pipes, state FROM processes ORDER BY key").fetchall()
+        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
+
+        A row that makes no sense is reported and forgotten.
+        """
+        rows = self._db.execute("SELECT key, name, spec, facts, pipes, state FROM processes ORDER BY key").fetchall()
         found = []
-        for key, spec, facts, pipes, state in rows:
+        for key, name, spec, facts, pipes, state in rows:
             if state == "starting":
                 self.remove_process(key)
                 continue
-            found.append(StoredProcess(key, _process_spec(spec), Facts(**json.loads(facts)), json.loads(pipes), state))
+            try:
+                found.append(
+                    StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), json.loads(pipes), state)
+                )
+            except _SENSELESS as error:
+                log.error("not recovered: process '%s': its row is damaged: %s", name, error)
+                self.forget_process(key)
         return found
 
 
@@ -250,6 +289,9 @@ def _open(path: Path | None) -> _Database:
     try:
         return _open_file(path)
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
+            # No room, say: the file is not to be given up for that.
+            raise PapaError(f"{path} cannot be opened: {error}") from None
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
         for suffix in ("", "-wal", "-shm"):
@@ -268,7 +310,11 @@ def _open_file(path: Path) -> _Database:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
             raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
-        return _create(db) if version == 0 else db
+        if version == 0:
+            return _create(db)
+        if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(fault)
+        return db
     except BaseException:
         db.close()
         raise
@@ -283,11 +329,14 @@ def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def _process_spec(text: str) -> ProcessSpec:
-    """A spec as it was; lists become tuples again. Fields that this version does not know are not asked for."""
-    known = {field.name for field in fields(ProcessSpec)}
+def _load(kind: type[_Stored], text: str) -> _Stored:
+    """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
+
+    Raises one of _SENSELESS.
+    """
+    known = {field.name for field in fields(kind)}
     stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
     for name, value in stored.items():
         if isinstance(value, list):
             stored[name] = tuple(value)
-    return ProcessSpec(**stored)
+    return kind(**stored)

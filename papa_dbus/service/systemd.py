@@ -4,6 +4,7 @@ The only module that knows systemd. Where it does not run, each of these says so
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from systemd import daemon, journal
 
@@ -68,18 +69,23 @@ class Passed:
         for fd, name in daemon.listen_fds_with_names(unset_environment=True).items():
             self._by_name.setdefault(name, []).append(fd)
 
+    def take(self, name: str) -> list[int]:
+        """The descriptors of a name, in the order in which they were passed."""
+        return self._by_name.pop(name, [])
+
     def sockets(self, name: str) -> list[socket.socket]:
         """The listening sockets of a socket unit (FileDescriptorName=, systemd.socket(5))."""
-        return [socket.socket(fileno=fd) for fd in self._by_name.pop(name, [])]
+        return [socket.socket(fileno=fd) for fd in self.take(name)]
 
     def kept(self) -> dict[str, list[int]]:
         """What the descriptor store gave back, by name."""
         return {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
 
     def close_rest(self) -> None:
-        """Close what nobody has asked for, and say so."""
+        """Close what nobody has asked for, and say so; systemd is not to keep it either."""
         for name, fds in self._by_name.items():
             log.warning("descriptor '%s' was passed and is none that papad knows; it is closed", name)
+            daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
             for fd in fds:
                 os.close(fd)
 
@@ -103,7 +109,14 @@ class DescriptorStore:
         self._kept: dict[str, list[tuple[int, _Identity]]] = {}
         self._name_bytes = 0
         self._count = 0
-        self._most = int(os.environ.get("FDSTORE", "16384"))  # systemd 254 tells; else as the unit has it
+        self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
+
+    async def learn_limit(self, bus: Bus) -> None:
+        """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much."""
+        if "FDSTORE" not in os.environ:
+            with contextlib.suppress(PapaError):
+                unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+                self._most = await _property(bus, unit, "Service", "FileDescriptorStoreMax")
 
     @staticmethod
     def available() -> Path | None:
@@ -241,16 +254,24 @@ def scope_name(name: str, pid: int | None = None) -> str:
     return f"papa-{escaped[: _MAX_UNIT_NAME - len('papa-') - len(end)]}{end}"
 
 
-async def is_restarting(bus: Bus) -> bool:
-    """Whether systemd ends papad to start it again, so that it keeps what is in the descriptor store."""
+async def keeps_descriptors(bus: Bus) -> bool | None:
+    """Whether systemd, which is ending papad, keeps what is in the descriptor store; None: it does not answer.
+
+    It does so for a restart, and from 254 on for a stop where the unit asks for it (FileDescriptorStorePreserve=).
+    """
     try:
-        unit = await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])
-        properties = ("org.freedesktop.systemd1", unit.body[0], "org.freedesktop.DBus.Properties")
-        job = await bus.call(*properties, "Get", "ss", ["org.freedesktop.systemd1.Unit", "Job"])
-        if not job.body[0].value[0]:
-            return False
-        job_properties = ("org.freedesktop.systemd1", job.body[0].value[1], "org.freedesktop.DBus.Properties")
-        kind = await bus.call(*job_properties, "Get", "ss", ["org.freedesktop.systemd1.Job", "JobType"])
+        unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+        _, job = await _property(bus, unit, "Unit", "Job")
+        if job != "/" and await _property(bus, job, "Job", "JobType") == "restart":
+            return True
     except PapaError:
-        return False
-    return bool(kind.body[0].value == "restart")
+        return None
+    try:
+        return bool(await _property(bus, unit, "Service", "FileDescriptorStorePreserve") == "yes")
+    except PapaError:
+        return False  # before 254
+
+
+async def _property(bus: Bus, path: str, interface: str, name: str) -> Any:
+    where = (_MANAGER[0], path, "org.freedesktop.DBus.Properties")
+    return (await bus.call(*where, "Get", "ss", [f"org.freedesktop.systemd1.{interface}", name])).body[0].value

@@ -21,6 +21,7 @@ from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_listener import Listener
 from papa_dbus.service.telnet_session import Session, TooMuch
 
@@ -100,10 +101,39 @@ class TelnetDoor:
             sock.listen(BACKLOG)
             self._listeners.append(Listener(sock, self._session))
 
-    def hand_over(self) -> list[int]:
-        """Descriptors of the listening sockets, for who serves them after stop(); their files stay."""
+    async def adopt(self, connections: Sequence[Connection]) -> None:
+        """Go on with the connections of the papad before this one."""
+        loop = asyncio.get_running_loop()
+        for connection in connections:
+            sock = socket.socket(fileno=connection.fd)
+            sock.setblocking(False)
+            session = Session(self._kernel, self, connection.left)
+            if connection.left is None:
+                session.end("papad has another version now; please connect again")
+            try:
+                self._let_in(session, self._access.caller_of(sock, connection.uid))
+                await loop.connect_accepted_socket(functools.partial(_given, session), sock)
+            except OSError:  # it has gone
+                sock.close()
+                self.leave(session)
+
+    async def hand_over(self) -> tuple[list[int], list[Connection]]:
+        """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
+
+        A command that runs has ``STOP_TIMEOUT`` to end; after it only stop() is left to be called.
+        """
         self._removals.clear()
-        return [os.dup(listener.sock.fileno()) for listener in self._listeners]
+        listening = [os.dup(listener.sock.fileno()) for listener in self._listeners]
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        callers = dict(self._sessions)
+        for session in callers:
+            session.leave()
+        if tasks := [session.task for session in callers if session.task is not None]:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
+        left = [(session.left, caller.uid) for session, caller in callers.items() if session.left is not None]
+        return listening, [Connection(fd, uid, where) for (fd, where), uid in left]
 
     async def stop(self) -> None:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
@@ -134,13 +164,15 @@ class TelnetDoor:
         """Let a connection in, and say whose it is. Raises AccessDenied or Limit."""
         caller: Caller | None = None
         try:
-            # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that half.
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-            caller = self._access.caller_of(sock)
-            self._check_limits(caller.uid)
-            self._sessions[session] = caller
-            self._users[caller.uid] += 1
+            caller = self._sessions.get(session)  # of one that was handed over it is known
+            if caller is None:
+                # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
+                # half.
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+                caller = self._access.caller_of(sock)
+                self._check_limits(caller.uid)
+                self._let_in(session, caller)
             await self._access.check(caller)
         except PapaError as error:
             if caller is not None:
@@ -148,6 +180,10 @@ class TelnetDoor:
             self._refuse(session, str(error))
             raise
         return caller
+
+    def _let_in(self, session: Session, caller: Caller) -> None:
+        self._sessions[session] = caller
+        self._users[caller.uid] += 1
 
     async def check(self, session: Session) -> None:
         """Ask again whether a connection that was let in may go on. Raises AccessDenied."""
@@ -195,6 +231,10 @@ class TelnetDoor:
             self._users[caller.uid] -= 1
             if not self._users[caller.uid]:
                 del self._users[caller.uid], self._memory[caller.uid]
+
+
+def _given(session: Session) -> Session:
+    return session
 
 
 def _bind_tcp(family: int, host: str, port: int) -> socket.socket | None:

@@ -9,6 +9,7 @@ to write, output to pass on, papad's own end) sets one event, on which the sessi
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
@@ -20,6 +21,7 @@ from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.telnet_handover import Left
 from papa_dbus.service.watches import Event as WatchEvent
 from papa_dbus.service.watches import Watch
 
@@ -69,20 +71,28 @@ class Door(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """A connection. ``charged``: the bytes that its door has noted for it."""
+    """A connection. ``charged``: the bytes that its door has noted for it.
 
-    def __init__(self, kernel: Kernel, door: Door) -> None:
+    ``resumed`` is where it stood in the papad before this one, of which the client is to notice nothing.
+    """
+
+    def __init__(self, kernel: Kernel, door: Door, resumed: Left | None = None) -> None:
         self._kernel = kernel
         self._door = door
         self._admitted = False
         self.charged = 0
-        self._reader = LineReader()
+        self._resumed = resumed
+        self._reader = LineReader() if resumed is None else LineReader.resume(resumed.reader)
         self._stirred = asyncio.Event()
         self._writable = True
         self._at_end = False  # nothing more will come
         self._lost = False  # nothing can be written either
         self._goodbye: bytes | None = None
+        self._leaving = False  # for the next papad
+        self._left_watch: tuple[Watch, bool] | None = None
+        self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self.left: tuple[int, Left] | None = None
         self._transport: asyncio.Transport
         self.task: asyncio.Task[None] | None = None
 
@@ -107,7 +117,7 @@ class Session(asyncio.Protocol):
 
     def _account(self, more: int = 0) -> None:
         """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
-        held = self._reader.held + self._transport.get_write_buffer_size() + more
+        held = self._reader.held + self._transport.get_write_buffer_size() + len(self._unsent) + more
         if self._admitted and held != self.charged:
             self._door.charge(self, held - self.charged)
             self.charged = held
@@ -137,12 +147,30 @@ class Session(asyncio.Protocol):
         self._goodbye = linereply.error(text)
         self._stirred.set()
 
+    def leave(self) -> None:
+        """Come to rest after the command that runs; then ``left`` is a descriptor and where the connection stands."""
+        self._leaving = True
+        self._stirred.set()
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._leaving and not self._ended
+
+    def _leave_behind(self) -> None:
+        """Note where the connection stands. It must end before anything else can happen on it."""
+        watch, sent = (None, False) if self._left_watch is None else self._left_watch
+        positions = None if watch is None else self._kernel.positions(watch)
+        fd = os.dup(self._transport.get_extra_info("socket").fileno())
+        self.left = fd, Left(self._reader.state(), self._still_unsent(), positions, sent)
+
     # ------------------------------------------------------------- one connection
 
     async def _live(self, sock: socket.socket) -> None:
         try:
             last_words = await self._enter(sock)
-            if self._writable:  # else it does not read
+            if last_words is None:
+                self._leave_behind()
+            elif self._writable:  # else it does not read
                 await self._send(last_words)
                 await self._linger()
         except _StuckError:
@@ -155,8 +183,8 @@ class Session(asyncio.Protocol):
             self._transport.abort()
             self._door.leave(self)
 
-    async def _enter(self, sock: socket.socket) -> bytes:
-        """Work for who is let in; returns the last words."""
+    async def _enter(self, sock: socket.socket) -> bytes | None:
+        """Work for who is let in; returns the last words, None where the next papad goes on."""
         try:
             caller = await self._door.admit(self, sock)
         except PapaError as error:
@@ -166,13 +194,30 @@ class Session(asyncio.Protocol):
         self._admitted = True
         with acting(caller):
             try:
-                await self._send(linereply.WELCOME)
+                if self._resumed is not None:
+                    return await self._resume(self._resumed)
+                if self._goodbye is None:
+                    await self._send(linereply.WELCOME)
                 return await self._run()
             except (AccessDenied, TooMuch) as error:
                 return linereply.error(str(error))
 
-    async def _run(self) -> bytes:
-        """Work on line after line; returns the last words."""
+    async def _resume(self, left: Left) -> bytes | None:
+        """Go on where the papad before this one was."""
+        if left.unsent:
+            await self._send(left.unsent, patiently=left.watch is not None)
+        if left.watch is not None:
+            stirred = self._stirred.set
+            try:
+                watch = self._kernel.resume_watch(left.watch, WatchSpec(), stirred, stirred)
+            except NotFound as error:
+                return linereply.error(str(error))
+            if reply := await self._keep_watching(watch, [], left.sent):
+                await self._send(reply)
+        return await self._run()
+
+    async def _run(self) -> bytes | None:
+        """Work on line after line; returns the last words, None where the next papad goes on."""
         while (event := await self._next_event()) is not None:
             match event:
                 case Line():
@@ -185,11 +230,11 @@ class Session(asyncio.Protocol):
                     await self._send(b"\n" + linereply.PROMPT)
                 case Foreign():
                     return _foreign(event)
-        return self._goodbye or b""
+        return None if self._at_rest else self._goodbye or b""
 
     async def _next_event(self) -> _Input | None:
         """The next thing that the client says; None at the end."""
-        while not self._ended:
+        while not (self._ended or self._leaving):
             event = await self._received()
             if event is not None:
                 return event
@@ -224,11 +269,13 @@ class Session(asyncio.Protocol):
     async def _send(self, data: bytes, *, patiently: bool = False) -> None:
         """Write, and wait until the client has made room: ``WRITE_TIMEOUT`` long, then _StuckError is raised.
 
-        What is sent ``patiently`` may wait for ever, but for the end of papad; then it is not all sent.
+        What is sent ``patiently`` may wait for ever, but for the end of papad; then it is not all sent. Nor is it where
+        the next papad goes on with it.
         """
         if self._lost:
             return
         self._account(len(data))
+        self._unsent = self._still_unsent() + data
         self._transport.write(data)
         try:
             async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
@@ -236,11 +283,16 @@ class Session(asyncio.Protocol):
                     await self._stir()
         except TimeoutError:
             raise _StuckError from None
+        self._unsent = self._still_unsent()
         self._account()
         self._stirred.set()  # what else has happened meanwhile is still to be looked at
 
+    def _still_unsent(self) -> bytes:
+        left = self._transport.get_write_buffer_size()
+        return self._unsent[-left:] if left else b""
+
     def _is_blocked(self, patiently: bool) -> bool:
-        if patiently and self._goodbye is not None:
+        if self._at_rest or (patiently and self._goodbye is not None):
             return False
         return not (self._writable or self._lost)
 
@@ -256,7 +308,7 @@ class Session(asyncio.Protocol):
         self._transport.resume_reading()
         try:
             async with asyncio.timeout(LINGER):
-                while not self._over():
+                while not (self._over() or self._leaving):
                     await self._stir()
         except TimeoutError:
             pass
@@ -357,20 +409,32 @@ class Session(asyncio.Protocol):
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
-        try:
-            names, first = len(watch.names), watch.take(MAX_BATCH)
-            await self._send(first_line.encode() + b"\n" if first_line else linereply.watching(names, first))
-            return await self._pass_on(watch, linereply.without_losses(first))
-        finally:
-            watch.close()
+        names, first = len(watch.names), watch.take(MAX_BATCH)
+        line = first_line.encode() + b"\n" if first_line else linereply.watching(names, first)
+        return await self._keep_watching(watch, linereply.without_losses(first), sent=False, line=line)
 
-    async def _pass_on(self, watch: Watch, batch: list[WatchEvent]) -> bytes:
-        """Send ``batch``, and whatever follows; returns the reply that ends the watch."""
+    async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
+        """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
+        try:
+            if line:
+                await self._send(line)
+            return await self._pass_on(watch, batch, sent)
+        finally:
+            if self._left_watch is None:
+                watch.close()
+
+    async def _pass_on(self, watch: Watch, batch: list[WatchEvent], sent: bool) -> bytes:
+        """Send ``batch``, and whatever follows; returns the reply that ends the watch.
+
+        ``sent``: a batch was sent before, and waits for its acknowledgement.
+        """
         loop = asyncio.get_running_loop()
         begin = loop.time() + SETTLE
         loop.call_later(SETTLE, self._stirred.set)
-        sent = False  # and not acknowledged
         while not self._ended:
+            if self._leaving and not batch:
+                self._left_watch = (watch, sent)
+                return b""
             said = await self._received()
             if isinstance(said, Foreign):
                 self._goodbye = _foreign(said)

@@ -16,6 +16,8 @@ class Values:
         """Raise InvalidArgs or Limit where a value cannot be kept."""
         check_name("value", name)
         size = _size(name, value)
+        if "\0" in value:  # the message bus would end the connection over it (D-Bus Specification, strings)
+            raise InvalidArgs(f"value '{name}': a NUL byte is not possible there")
         if size > limits.MAX_VALUE_BYTES:
             raise Limit(f"value '{name}': a value may have {limits.MAX_VALUE_BYTES} bytes at most")
         if self._size - self._size_of(name) + size > limits.MAX_VALUES_BYTES:

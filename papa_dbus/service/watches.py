@@ -6,6 +6,7 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service.output import Exit, OutputLog, Record
@@ -42,6 +43,18 @@ class Exited:
 
 
 Event = Output | Dropped | Exited
+
+
+class Position(NamedTuple):
+    """Where a cursor stands, for the cursor of another papad. Numbers, offsets and bytes as the cursor has them."""
+
+    acknowledged: int
+    acknowledged_offset: int
+    next_seq: int
+    offset: int
+    in_flight: int
+    exit_sent: bool
+    late: bool
 
 
 class Cursor:
@@ -144,6 +157,27 @@ class Cursor:
         """Bytes that were sent and not acknowledged."""
         return sum(size for _, size, _ in self._sent)
 
+    @property
+    def position(self) -> Position:
+        """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
+        return Position(
+            self.acknowledged,
+            self.acknowledged_offset,
+            self.next_seq,
+            self._offset,
+            self.in_flight,
+            self._exit_sent,
+            self.late,
+        )
+
+    @position.setter
+    def position(self, to: Position) -> None:
+        self.acknowledged, self.acknowledged_offset = to.acknowledged, to.acknowledged_offset
+        self.next_seq, self._offset = to.next_seq, to.offset
+        self._exit_sent, self.late = to.exit_sent, to.late
+        if to.acknowledged < to.next_seq - 1:
+            self._sent.append((to.next_seq - 1, to.in_flight, to.offset))
+
     def look_for_the_end(self) -> None:
         """Note whether everything has been read that this cursor is there for."""
         exit_ = self.log.exit
@@ -189,9 +223,17 @@ class Watch:
         """The names of the processes that are being read."""
         return list(self._cursors)
 
-    def attach(self, name: str, log: OutputLog) -> None:
+    @property
+    def cursors(self) -> list[Cursor]:
+        """One for each process that is being read, a name's earlier one first."""
+        return [cursor for cursors in self._cursors.values() for cursor in cursors]
+
+    def attach(self, name: str, log: OutputLog, position: Position | None = None) -> None:
         """Begin to read a process, after the name's earlier one where that is still being read."""
         cursor = Cursor(self, name, log)
+        if position is not None:
+            cursor.position = position
+            self._in_flight += position.in_flight
         log.attach(cursor)
         self._cursors.setdefault(name, deque()).append(cursor)
         if cursor.has_more():
@@ -295,7 +337,7 @@ class Watch:
             return
         self.closed = True
         self._ready.clear()
-        left = [cursor for cursors in self._cursors.values() for cursor in cursors]
+        left = self.cursors
         self._cursors.clear()
         for cursor in left:
             cursor.log.detach(cursor)

@@ -35,7 +35,10 @@ class Papad:
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert self.process.stdout is not None
+        self.address = ""
         for line in self.process.stdout:
+            if (found := re.search(r"unix:path=\S+", line)) is not None:
+                self.address = found[0]
             if line.startswith("Ctrl-C"):
                 return
         raise AssertionError(f"papad did not start: {self.log.read_text()}")

@@ -1,4 +1,7 @@
-"""The client of the papa package on PyPI, unmodified, against papad: each call, and what its own tests look at."""
+"""The client of the papa package on PyPI, unmodified, against papad: each call, and what its own tests look at.
+
+The same for the drop-in, over D-Bus and over the line protocol.
+"""
 
 import os
 import select
@@ -15,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from papa_dbus import client as drop_in
 from tests.bus.lineclient import PATIENCE, ROOT, Papad, kill_session
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its source is older than what Python says about it
-    import papa
+    import papa as pypi_papa
 
 #: Prints its version, its path and its arguments as three pieces, and then a word on stderr without a line's end.
 THREE_LINES = """\
@@ -58,11 +62,23 @@ def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Papad]:
     assert "Traceback" not in papad.log.read_text()
 
 
+#: The client's module: papa of PyPI, or the drop-in.
+papa: Any = None
+
+
+@pytest.fixture(autouse=True, params=["pypi", "bus", "line"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which client, and over what."""
+    monkeypatch.setattr(sys.modules[__name__], "papa", pypi_papa if request.param == "pypi" else drop_in)
+    return str(request.param)
+
+
 @pytest.fixture
-def papad(shared_papad: Papad, monkeypatch: pytest.MonkeyPatch) -> Iterator[Papad]:
+def papad(way: str, shared_papad: Papad, monkeypatch: pytest.MonkeyPatch) -> Iterator[Papad]:
     """A papad that holds nothing, before and after, as the client's default."""
-    monkeypatch.setattr(papa.Papa, "_default_port_or_path", shared_papad.port)
-    monkeypatch.setattr(papa.Papa, "spawned", True)  # never a server of its own
+    where = shared_papad.address if way == "bus" else shared_papad.port
+    monkeypatch.setattr(papa.Papa, "_default_port_or_path", where)
+    monkeypatch.setattr(pypi_papa.Papa, "spawned", True)  # never a server of its own
     yield shared_papad
     shared_papad.clear()
 
@@ -367,7 +383,10 @@ def test_process_with_a_small_buffer(p: Any, programs: Path) -> None:
     until_ended(three_lines(p, programs, bufsize=14)["pid"])
     with p.watch_processes("write*") as watcher:
         out, err, closed = gather(watcher)
-    assert (text(out), text(err), [record.data for record in closed]) == (b"Args: \n", b"done", [0])
+    assert (text(err), [record.data for record in closed]) == (b"done", [0])
+    # The end of it: what is longer than the buffer is kept in pieces.
+    assert (VERSION + EXECUTABLE + b"Args: \n").endswith(text(out))
+    assert len(b"Args: \n") <= len(text(out)) <= 14 - len(b"done")
 
 
 @pytest.mark.parametrize("bufsize", ["2m", "64k", 100_000])
@@ -400,12 +419,13 @@ def test_two_processes_of_which_one_ends_first(p: Any) -> None:
     assert p.fileno() == fileno  # the connection came back
 
 
-def test_several_watchers(p: Any, programs: Path) -> None:
+def test_several_watchers(p: Any, programs: Path, way: str) -> None:
     fileno = p.fileno()
     for name in ("write3.0", "write3.1"):
         three_lines(p, programs, name)
     one = p.watch_processes("write3.0")
-    assert one.fileno() == fileno
+    if way == "pypi":  # it makes its connection the watcher's, and another for itself
+        assert one.fileno() == fileno
     two = p.watch_processes("write3.1")
     p.set("p1", "t1")
     assert len({p.fileno(), one.fileno(), two.fileno()}) == 3
@@ -439,7 +459,8 @@ def test_one_watcher_after_the_other(p: Any, tmp_path: Path) -> None:
 
 def test_what_a_killed_client_had_read_comes_again(papad: Papad, p: Any, programs: Path) -> None:
     three_lines(p, programs)
-    script = f"import papa; w = papa.Papa({papad.port}).watch_processes('write3')\n"
+    where = papa.Papa._default_port_or_path
+    script = f"import {papa.__name__} as papa; w = papa.Papa({where!r}).watch_processes('write3')\n"
     script += "print(len(w.read()), flush=True); input()"
     command = [sys.executable, "-W", "ignore", "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as client:
@@ -504,7 +525,7 @@ def test_defect_21_26_arguments(p: Any, tmp_path: Path) -> None:
     args = ("--foo=bar", " lead", "trail ", "C:\\dir", "a\\ b", "ü", "a=b c=d")
     with p.make_process("p", str(show), args=args, watch_immediately=True) as watcher:
         (shown,) = p.list_processes().values()
-        assert set(shown) <= {"pid", "running", "started", "exit_code", "args"}
+        assert set(shown) <= {"pid", "running", "started", "uid", "gid", "exit_code", "args"}
         assert text(gather(watcher)[0]).decode() == "".join(f"<{arg}>" for arg in args)
 
 

@@ -643,7 +643,7 @@ class Doorkeeper(Access):
         super().__init__()
         self.uid: int | None = 1
 
-    def caller_of(self, sock: socket.socket) -> Caller:
+    def caller_of(self, sock: socket.socket, uid: int | None = None) -> Caller:
         """The one whom the test has set."""
         return Caller(self.uid or 0, None, "test")
 

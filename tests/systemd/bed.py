@@ -138,11 +138,21 @@ class Bed:
 
     def boot(self) -> None:
         """Boot the container, with a network of its own that has only loopback; returns when it is up."""
+        self._start("--boot", "--console=pipe", "--notify-ready=yes", "systemd.unit=multi-user.target")
+        state = self.run("systemctl is-system-running --wait", check=False, timeout=_BOOT).stdout.strip()
+        if state != "running":
+            raise OSError(f"{self.name} came up {state}: {self.run('systemctl --failed --no-legend --plain').stdout}")
+
+    def start_without_systemd(self) -> None:
+        """Start the container with an init that only reaps, and a network of its own that has only loopback."""
+        self._start("--as-pid2", "--console=pipe", "sleep", "infinity")
+
+    def _start(self, *how: str) -> None:
         console = self.root.parent / "console"
         with _ReadySocket(self.root.parent / "ready") as ready, console.open("wb") as output:
             self._container = subprocess.Popen(
-                [*_dies_with_us("TERM"), *self._in_cgroup(), *self._nspawn(), "--boot", "--private-network",
-                 "--console=pipe", "--notify-ready=yes", "--kill-signal=KILL", "systemd.unit=multi-user.target"],
+                [*_dies_with_us("TERM"), *self._in_cgroup(), *self._nspawn(), "--private-network",
+                 "--kill-signal=KILL", *how],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "NOTIFY_SOCKET": f"{_SCRATCH}/ready"},
             )  # fmt: skip
@@ -150,9 +160,6 @@ class Bed:
                 self._leader = ready.wait_for_leader()
             except TimeoutError:
                 raise OSError(f"{self.name} does not come up: {console.read_text()[-4000:]}") from None
-        state = self.run("systemctl is-system-running --wait", check=False, timeout=_BOOT).stdout.strip()
-        if state != "running":
-            raise OSError(f"{self.name} came up {state}: {self.run('systemctl --failed --no-legend --plain').stdout}")
 
     def _in_cgroup(self) -> list[str]:
         """A control group of its own: containers that are started from the same one would share theirs, too."""

@@ -9,6 +9,9 @@ from tests.systemd.bed import PROJECT, Bed
 # This machine's files with either message bus, and the two Debians that the README names.
 KINDS = ("dbus-daemon", "dbus-broker", "bookworm", "trixie")
 
+# pip finds everything here, as a booted bed has no way out.
+OFFLINE = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels"
+
 
 def readme_command(ending: str) -> str:
     """Give the one command in the README that ends so, for a root who has no sudo."""
@@ -57,7 +60,8 @@ def beds() -> Iterator[Callable[[str], Bed]]:
 
 def as_after_boot(bed: Bed) -> Bed:
     """Bring a bed's Papa back to how it is after a boot: the kernel not running, its port open, nothing hosted."""
-    bed.run("systemctl stop papa.service papa.slice && systemctl reset-failed && systemctl start papa.socket")
+    bed.run("systemctl stop papa.service papa.slice && systemctl clean --what=all papa.service")
+    bed.run("systemctl reset-failed && systemctl start papa.socket")
     return bed
 
 
@@ -71,3 +75,18 @@ def bed(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Bed:
 def machine(beds: Callable[[str], Bed]) -> Bed:
     """Give the bed of this machine's own files, with the kernel not running."""
     return as_after_boot(beds("dbus-daemon"))
+
+
+@pytest.fixture
+def bare() -> Iterator[Bed]:
+    """Give a booted bed of this machine's files without Papa, and with all packages at hand that it needs."""
+    bed = make_bed("dbus-daemon")
+    try:
+        bed.run_unbooted(
+            "python3 -m venv /tmp/wheels && cd /root/papa && mkdir /srv/wheels && "
+            "/tmp/wheels/bin/pip wheel --quiet --use-pep517 --wheel-dir /srv/wheels . hatchling editables"
+        )
+        bed.boot()
+        yield bed
+    finally:
+        bed.stop()

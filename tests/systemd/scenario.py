@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus.bus import Bus, BusLost, address_of
-from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
 
 NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
 SCRIPT = 'echo ran >> "$0"; echo one; echo two >&2; sleep 3; echo three; exit 5'
@@ -27,7 +27,7 @@ async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
         try:
             return (await bus.call(*NAME, member, signature, body, 10)).body
         except PapaError as error:
-            away = isinstance(error, BusLost) or error.code == "internal"
+            away = isinstance(error, BusLost | NoReply | Unreachable) or error.code == "internal"
             if time.monotonic() > end or not away:
                 raise
             await asyncio.sleep(0.05)

@@ -170,12 +170,3 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     papa.run(["python3", "-c", script.replace("999", "1")])
     papa.run("systemctl restart papa")
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
-
-
-def test_stopping_says_what_is_lost(papa: Bed) -> None:
-    call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    cursor = papa.journal_cursor()
-    papa.run("systemctl stop papa.service")
-    said = papa.journal(f"--after-cursor={cursor}", "--unit=papa.service")
-    assert "process 'p' (PID " in said
-    assert "goes on without papad: what it prints from now on is lost" in said

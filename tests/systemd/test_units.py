@@ -19,6 +19,7 @@ def test_the_units_are_sound(bed: Bed) -> None:
     files = [f"{UNITS}/system/papa.{kind}" for kind in ("service", "socket", "slice")]
     checked = bed.run(["systemd-analyze", "verify", *files])
     assert checked.stdout + checked.stderr == ""
+    assert "Unknown key" not in bed.journal("--boot")
 
 
 def test_a_killed_kernel_is_started_again(bed: Bed) -> None:
@@ -35,7 +36,9 @@ def test_a_stopped_kernel_stays_stopped_and_leaves_nothing(bed: Bed) -> None:
     bed.run("systemctl start papa && systemctl stop papa.socket papa.service")
     assert show(bed, "ActiveState") == "inactive"
     assert show(bed, "Result") == "success"
+    bed.run("systemctl clean --what=all papa.service")  # what it has kept for its next start
     assert bed.run("test -e /run/papa", check=False).returncode == 1
+    assert show(bed, "NFileDescriptorStore") == "0"
 
 
 def test_a_kernel_that_left_because_it_was_idle_stays_away(bed: Bed) -> None:

@@ -15,6 +15,8 @@ DOMAIN = {
     "spawn",
     "output",
     "logfiles",
+    "recovery",
+    "store",
     "watches",
     "specs",
     "options",

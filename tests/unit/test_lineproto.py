@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs
+from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.service import linecommands as commands
 from papa_dbus.service import lineproto, linereply
 from papa_dbus.service.help import COMMANDS, UnknownCommand, help_text
@@ -68,6 +69,19 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """The same bytes in pieces."""
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     return [data[a:b] for a, b in pairwise(places)]
+
+
+@given(noise, st.lists(st.integers(0, 200)))
+def test_another_reader_goes_on_at_any_place(data: bytes, cuts: list[int]) -> None:
+    events: list[Event] = []
+    reader = LineReader()
+    for piece in split(data, cuts):
+        reader.receive(piece)
+        while (event := reader.next_event()) is not None:
+            events.append(event)
+        if not any(isinstance(event, Foreign) for event in events):  # such a connection ends
+            reader = LineReader.resume(json.loads(json.dumps(reader.state())))
+    assert events == read([data])
 
 
 @given(noise, st.lists(st.integers(0, 200)))
@@ -592,6 +606,7 @@ def test_a_process_as_upstream_shows_it() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
+@example(['""', ""])
 def test_defect_26_the_client_reads_any_arguments(args: list[str]) -> None:
     line = linereply.process_line(info(*args))
     name, parsed = papa.Papa._make_process_dict(line)
@@ -685,8 +700,8 @@ def test_defect_19_the_client_is_told_of_a_loss() -> None:
 
 def test_an_exit_that_nobody_saw_is_no_exit_code_and_no_signal() -> None:
     _, _, _, codes = read_batch(linereply.batch([Exited("p", 1, 0, 0, known=False)]))
-    assert codes == {"p": linereply.UNKNOWN_EXIT}
-    assert not -64 <= linereply.UNKNOWN_EXIT <= 255
+    assert codes == {"p": UNKNOWN_EXIT}
+    assert not -64 <= UNKNOWN_EXIT <= 255
 
 
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))

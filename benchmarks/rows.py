@@ -1,0 +1,225 @@
+"""The rows of the table: which subjects each workload measures, and what is hoped for."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+PLAN: dict[str, list[str]] = {
+    "make": ["papa", "line", "drop-in", "aio", "bare"],
+    "latency": ["papa", "line", "drop-in", "aio", "bare", "bare bus", "supervisord"],
+    "quiet latency": ["papa", "line", "aio", "bare"],
+    "throughput": ["papa", "line", "drop-in", "aio", "bare", "bare bus"],
+    "steady": ["papa", "line", "aio"],
+    "block": ["line", "aio"],
+    "small lines": ["papa", "line", "drop-in", "aio", "bare"],
+    "idle": ["papa", "line", "aio"],
+    "one": ["papa", "line", "aio"],
+    "busy": ["papa", "line", "aio"],
+    "values": ["papa", "line", "drop-in", "aio", "bare bus"],
+    "many clients": ["line", "aio"],
+    "backlog": ["papa", "line", "drop-in", "aio"],
+    "cold start": ["bare", "aio"],
+}
+
+Results = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+class Figures:
+    """The medians of what was seen."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def of(self, workload: str, subject: str, figure: str, percentile: int = 50) -> float:
+        """A median over the repetitions; of figures that are lists, of all of them together, or another percentile."""
+        seen = [run[figure] for run in self._results[workload][subject]]
+        if isinstance(seen[0], list):
+            flat = sorted(value for values in seen for value in values)
+            return float(flat[min(len(flat) * percentile // 100, len(flat) - 1)]) if flat else float("nan")
+        return float(statistics.median(seen))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One goal: what it is about, what is hoped for, and how it is seen."""
+
+    work: str
+    goal: str
+    seen: Callable[[Figures], float]
+    good: Callable[[float], bool]
+    shown: Callable[[Figures], str]
+    digits: int = 2
+
+
+def _ratio(workload: str, figure: str, one: str, other: str, percentile: int = 50) -> Callable[[Figures], float]:
+    return lambda f: f.of(workload, one, figure, percentile) / f.of(workload, other, figure, percentile)
+
+
+def _pair(
+    workload: str, figure: str, one: str, other: str, unit: str, percentile: int = 50
+) -> Callable[[Figures], str]:
+    def show(f: Figures) -> str:
+        left, right = f.of(workload, one, figure, percentile), f.of(workload, other, figure, percentile)
+        return f"{left:.3g} {unit}; {other}: {right:.3g}"
+
+    return show
+
+
+def _row(
+    work: str,
+    goal: str,
+    workload: str,
+    figure: str,
+    one: str,
+    other: str,
+    unit: str,
+    limit: float,
+    least: bool,
+    p: int = 50,
+) -> Row:
+    return Row(
+        work,
+        goal,
+        _ratio(workload, figure, one, other, p),
+        (lambda x: x >= limit) if least else (lambda x: x <= limit),
+        _pair(workload, figure, one, other, unit, p),
+    )
+
+
+def _plain(work: str, goal: str, workload: str, figure: str, subject: str, unit: str, limit: float) -> Row:
+    return Row(
+        work,
+        goal,
+        lambda f: f.of(workload, subject, figure),
+        lambda x: x <= limit,
+        lambda f: f"{f.of(workload, subject, figure):.3g} {unit}",
+    )
+
+
+ROWS: list[Row] = [
+    _row("a line through 20202, p50", "≤ 3 x bare pipe", "latency", "ms", "line", "bare", "ms", 3, False),
+    _row("… p99", "≤ supervisord's file", "latency", "ms", "line", "supervisord", "ms", 1, False, 99),
+    _row(
+        "a line through D-Bus (aio), p50", "≤ 1.5 x bare signal", "latency", "ms", "aio", "bare bus", "ms", 1.5, False
+    ),
+    _row("… p99", "≤ 2 x bare signal", "latency", "ms", "aio", "bare bus", "ms", 2, False, 99),
+    _row("… drop-in, p50", "(1.5 x bare signal)", "latency", "ms", "drop-in", "bare bus", "ms", 1.5, False),
+    _row("a line through 20202, p50", "Papa 1.0.6", "latency", "ms", "line", "papa", "ms", 1, False),
+    Row(
+        "a quiet process's line through 20202",
+        "no later than a busy one's",
+        lambda f: f.of("quiet latency", "line", "ms") / f.of("latency", "line", "ms"),
+        lambda x: x <= 1.5,
+        lambda f: f"{f.of('quiet latency', 'line', 'ms'):.3g} ms; busy: {f.of('latency', 'line', 'ms'):.3g}",
+    ),
+    Row(
+        "… through D-Bus",
+        "no later than a busy one's",
+        lambda f: f.of("quiet latency", "aio", "ms") / f.of("latency", "aio", "ms"),
+        lambda x: x <= 1.5,
+        lambda f: f"{f.of('quiet latency', 'aio', 'ms'):.3g} ms; busy: {f.of('latency', 'aio', 'ms'):.3g}",
+    ),
+    _row(
+        "512 MiB: the child is read, 20202",
+        "≥ 0.5 x bare pipe",
+        "throughput",
+        "taken MB/s",
+        "line",
+        "bare",
+        "MB/s",
+        0.5,
+        True,
+    ),
+    _row("… read by aio", "≥ 0.5 x bare pipe", "throughput", "taken MB/s", "aio", "bare", "MB/s", 0.5, True),
+    _row("… delivered through 20202", "≥ 5 x Papa 1.0.6", "throughput", "MB/s", "line", "papa", "MB/s", 5, True),
+    _row("… through D-Bus (aio)", "≥ 0.6 x bare signals", "throughput", "MB/s", "aio", "bare bus", "MB/s", 0.6, True),
+    _row(
+        "… through D-Bus (drop-in)",
+        "≥ 0.6 x bare signals",
+        "throughput",
+        "MB/s",
+        "drop-in",
+        "bare bus",
+        "MB/s",
+        0.6,
+        True,
+    ),
+    _plain("… at 20 MB/s, 20202: lost", "nothing", "steady", "lost %", "line", "%", 0),
+    _plain("… at 20 MB/s, D-Bus: lost", "nothing", "steady", "lost %", "aio", "%", 0),
+    _plain("… overflow=block, 20202: lost", "nothing", "block", "lost %", "line", "%", 0),
+    _plain("… overflow=block, D-Bus: lost", "nothing", "block", "lost %", "aio", "%", 0),
+    _row(
+        "1,000,000 lines of 100 bytes, 20202",
+        "≥ 3 x Papa 1.0.6",
+        "small lines",
+        "MB/s",
+        "line",
+        "papa",
+        "MB/s",
+        3,
+        True,
+    ),
+    _row("… D-Bus (aio)", "≥ 3 x Papa 1.0.6", "small lines", "MB/s", "aio", "papa", "MB/s", 3, True),
+    _row("… D-Bus (drop-in)", "≥ 3 x Papa 1.0.6", "small lines", "MB/s", "drop-in", "papa", "MB/s", 3, True),
+    _row("making processes, 20202", "≥ 1.4 x Papa 1.0.6", "make", "per second", "line", "papa", "a second", 1.4, True),
+    _row("… D-Bus (aio)", "≥ 1.4 x Papa 1.0.6", "make", "per second", "aio", "papa", "a second", 1.4, True),
+    _row("… 20202", "≥ 0.85 x bare Popen", "make", "per second", "line", "bare", "a second", 0.85, True),
+    _plain("2,000 idle processes: threads", "1", "idle", "threads", "aio", "", 1),
+    _plain("… descriptors each", "≤ 2 + 2 pipes + pidfd", "idle", "descriptors each", "aio", "", 5),
+    _row("… memory each", "≤ 0.2 x Papa 1.0.6", "idle", "KiB each", "aio", "papa", "KiB", 0.2, False),
+    _plain("… wake-ups in 2 s", "0", "idle", "wake-ups in 2 s", "aio", "", 0),
+    Row(
+        "… the 2,000th is made as fast as the 1st",
+        "≤ 1.2",
+        lambda f: f.of("idle", "aio", "last ms") / f.of("idle", "aio", "first ms"),
+        lambda x: x <= 1.2,
+        lambda f: f"{f.of('idle', 'aio', 'last ms'):.3g} ms; first: {f.of('idle', 'aio', 'first ms'):.3g}",
+    ),
+    Row(
+        "… listing one of them, 20202",
+        "≤ 1.5 x one of one",
+        lambda f: f.of("idle", "line", "list one ms") / f.of("one", "line", "list one ms"),
+        lambda x: x <= 1.5,
+        lambda f: f"{f.of('idle', 'line', 'list one ms'):.3g} ms; of one: {f.of('one', 'line', 'list one ms'):.3g}",
+    ),
+    Row(
+        "… listing one of them, D-Bus",
+        "≤ 1.5 x one of one",
+        lambda f: f.of("idle", "aio", "list one ms") / f.of("one", "aio", "list one ms"),
+        lambda x: x <= 1.5,
+        lambda f: f"{f.of('idle', 'aio', 'list one ms'):.3g} ms; of one: {f.of('one', 'aio', 'list one ms'):.3g}",
+    ),
+    _plain("200 processes, 10 lines a second each: lost", "nothing", "busy", "lost", "aio", "lines", 0),
+    Row(
+        "… p99 (aio)",
+        "≤ 5 x one process's",
+        lambda f: f.of("busy", "aio", "ms", 99) / f.of("latency", "aio", "ms", 99),
+        lambda x: x <= 5,
+        lambda f: f"{f.of('busy', 'aio', 'ms', 99):.3g} ms; of one: {f.of('latency', 'aio', 'ms', 99):.3g}",
+    ),
+    _row("… CPU of the kernel", "≤ 0.5 x Papa 1.0.6", "busy", "CPU %", "aio", "papa", "%", 0.5, False),
+    _row("a value's round trip, 20202", "≤ 1.3 x Papa 1.0.6", "values", "µs", "line", "papa", "µs", 1.3, False),
+    _row("… D-Bus (aio)", "≤ 1.5 x bare call", "values", "µs", "aio", "bare bus", "µs", 1.5, False),
+    _row("… D-Bus (drop-in)", "(1.5 x bare call)", "values", "µs", "drop-in", "bare bus", "µs", 1.5, False),
+    Row(
+        "eight clients at once, 20202",
+        "a core is full",
+        lambda f: f.of("many clients", "line", "CPU %"),
+        lambda x: x >= 80,
+        lambda f: f"{f.of('many clients', 'line', 'per second'):.4g} calls a second",
+        0,
+    ),
+    Row(
+        "eight clients at once, D-Bus",
+        "a core is full",
+        lambda f: f.of("many clients", "aio", "CPU %"),
+        lambda x: x >= 80,
+        lambda f: f"{f.of('many clients', 'aio', 'per second'):.4g} calls a second",
+        0,
+    ),
+    _row("a backlog of 2 MiB, 20202", "Papa 1.0.6", "backlog", "MB/s", "line", "papa", "MB/s", 1, True),
+    _row("… D-Bus (aio)", "Papa 1.0.6", "backlog", "MB/s", "aio", "papa", "MB/s", 1, True),
+    _row("cold start", "≤ 2 x import asyncio, dbus_next", "cold start", "ms", "aio", "bare", "ms", 2, False),
+    _plain("memory after start", "watched", "cold start", "MiB", "aio", "MiB", 100),
+]

@@ -1,0 +1,453 @@
+"""What is measured: a kernel with a way to it, or the bare thing that no kernel can be faster than.
+
+A subject is started for one measurement and ended after it. All have the same few methods.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.client import aio
+from papa_dbus.service.ownbus import OwnBus
+
+#: Called with a process's name and a piece of its output.
+Handle = Callable[[str, bytes], None]
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+
+class Subject:
+    """What is measured. ``daemon`` is the PID of what is looked at for memory and time."""
+
+    daemon = 0
+    where: int | str = 0
+    started_in: float | None = None  # seconds from exec to the first answer
+
+    @classmethod
+    def client_of(cls, where: str) -> "Subject":
+        """Another client of one that runs."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """End a client that client_of() made."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process, which is to ``wait`` where its buffer is full."""
+        raise NotImplementedError
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Pass all output on, and acknowledge it, until every process has ended."""
+        raise NotImplementedError
+
+    def list_one(self, name: str) -> None:
+        """Ask after one process."""
+        raise NotImplementedError
+
+    def set_and_get(self, name: str, value: str) -> None:
+        """Keep a value and ask for it: two round trips."""
+        raise NotImplementedError
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class _Daemon(Subject):
+    """A daemon of its own, ended by its PID."""
+
+    def _run(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the daemon)
+        self._process = subprocess.Popen(command, stderr=self._log, text=True, **options)
+        self.daemon = self._process.pid
+        return self._process
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+
+class _PapaModule(_Daemon):
+    """Used through the ``papa`` module, or the drop-in for it."""
+
+    @classmethod
+    def client_of(cls, where: str) -> Subject:
+        """Another client of one that runs."""
+        subject = cls()
+        subject.where = int(where) if where.isdigit() else where
+        subject._connect()
+        return subject
+
+    def leave(self) -> None:
+        """End a client that client_of() made."""
+        self.client.close()
+
+    def _module(self) -> Any:
+        import papa
+
+        return papa
+
+    def _connect(self) -> None:
+        self._papa = self._module()
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(self._papa.Error, OSError):
+                self.client = self._papa.Papa(self.where, 1)
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing answers at {self.where}")
+            time.sleep(0.01)
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process."""
+        if wait:  # not known to the client, so said by hand
+            pairs = [f"env.{key}={os.environ[key]}" for key in ("PATH", "HOME") if key in os.environ]
+            self.client._do_command(["m", "p", name, "overflow=block", *pairs, *command])
+        else:
+            self.client.make_process(name, command[0], list(command[1:]), env=dict(os.environ))
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Pass all output on, and acknowledge it, until every process has ended."""
+        with self._papa.Papa(self.where) as client, client.watch_processes(pattern) as watcher:
+            while watcher:
+                pieces = watcher.read()
+                if pieces is not None:
+                    for piece in pieces[0]:
+                        handle(piece.name, piece.data)
+
+    def list_one(self, name: str) -> None:
+        """Ask after one process."""
+        assert self.client.list_processes(name)
+
+    def set_and_get(self, name: str, value: str) -> None:
+        """Keep a value and ask for it."""
+        self.client.set(name, value)
+        assert self.client.get(name) == value
+
+
+class Papa106(_PapaModule):
+    """Papa 1.0.6 from PyPI, with its own client."""
+
+    def start(self) -> None:
+        """Start its server."""
+        self.where = _free_port()
+        code = f"from papa.server import socket_server; socket_server({self.where})"
+        self._run([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.DEVNULL)
+        self._papa = self._module()
+        self._papa.Papa.spawned = True  # never another of its own
+        self._connect()
+
+
+class _Papad(_Daemon):
+    """papad on a message bus of its own."""
+
+    port = 0
+    address = ""
+
+    def start(self) -> None:
+        """Start papad."""
+        self.port = _free_port()
+        command = [sys.executable, "-m", "papa_dbus.service", "--bus", "own", "--port", str(self.port)]
+        process = self._run(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"unix:path=\S+", line):
+                self.address = found[0]
+            if line.startswith("Ctrl-C"):
+                return
+        raise RuntimeError("papad did not start")
+
+    def stop(self) -> None:
+        """End papad and its bus."""
+        self._process.terminate()
+        self._process.communicate()
+        self._log.close()
+
+
+class PapadLine(_Papad, _PapaModule):
+    """papad through 20202, with the client of Papa 1.0.6."""
+
+    def start(self) -> None:
+        """Start papad."""
+        super().start()
+        self.where = self.port
+        self._papa = self._module()
+        self._papa.Papa.spawned = True
+        self._connect()
+
+
+class PapadDropIn(_Papad, _PapaModule):
+    """papad through D-Bus, with the drop-in."""
+
+    def _module(self) -> Any:
+        from papa_dbus.client import papa
+
+        return papa
+
+    def start(self) -> None:
+        """Start papad."""
+        super().start()
+        self.where = self.address
+        self._connect()
+
+
+class PapadAio(_Papad):
+    """papad through D-Bus, with the asyncio client."""
+
+    def start(self) -> None:
+        """Start papad."""
+        begin = time.perf_counter()
+        super().start()
+        self.where = self.address
+        self._connect()
+        self.started_in = time.perf_counter() - begin
+
+    def _connect(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._kernel = aio.connect(str(self.where))
+        self._loop.run_until_complete(self._kernel.__aenter__())
+        self._loop.run_until_complete(self._kernel.info())
+
+    @classmethod
+    def client_of(cls, where: str) -> Subject:
+        """Another client of one that runs."""
+        subject = cls()
+        subject.where = where
+        subject._connect()
+        return subject
+
+    def leave(self) -> None:
+        """Leave the bus."""
+        self._loop.run_until_complete(self._kernel.close())
+        self._loop.close()
+
+    def stop(self) -> None:
+        """Leave the bus and end papad."""
+        self.leave()
+        super().stop()
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process."""
+        overflow: Any = "block" if wait else None
+        made = self._kernel.make_process(name, command, env=dict(os.environ), overflow=overflow)
+        self._loop.run_until_complete(made)
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Pass all output on, and acknowledge it, until every process has ended."""
+        self._loop.run_until_complete(self._read(pattern, handle))
+
+    async def _read(self, pattern: str, handle: Handle) -> None:
+        async for event in self._kernel.watch(pattern):
+            if isinstance(event, aio.Record):
+                handle(event.process, event.data)
+
+    def list_one(self, name: str) -> None:
+        """Ask after one process."""
+        assert self._loop.run_until_complete(self._kernel.list_processes(name))
+
+    def set_and_get(self, name: str, value: str) -> None:
+        """Keep a value and ask for it."""
+        self._loop.run_until_complete(self._set_and_get(name, value))
+
+    async def _set_and_get(self, name: str, value: str) -> None:
+        await self._kernel.set_value(name, value)
+        assert await self._kernel.get_value(name) == value
+
+
+class Bare(Subject):
+    """No kernel: subprocess.Popen, and the pipe itself, read as fast as it goes."""
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.daemon = os.getpid()
+
+    def stop(self) -> None:
+        """End what was started."""
+        for process in self._processes.values():
+            process.kill()
+            process.communicate()
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process."""
+        del wait
+        self._processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Read pipes to their end."""
+        import selectors
+
+        chosen = selectors.DefaultSelector()
+        for name, process in self._processes.items():
+            if name.startswith(pattern.rstrip("*")) and process.stdout is not None:
+                chosen.register(process.stdout.fileno(), selectors.EVENT_READ, name)
+        while chosen.get_map():
+            for key, _ in chosen.select():
+                piece = os.read(key.fd, 65536)
+                if piece:
+                    handle(key.data, piece)
+                else:
+                    chosen.unregister(key.fd)
+
+
+_SENDER = """
+import asyncio, os, sys
+from papa_dbus.bus import Bus, Message, MessageType
+async def main(address, receiver):
+    bus = Bus(address)
+    await bus.start()
+    room = asyncio.Event()
+    bus.on_drained = room.set
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    os.set_blocking(0, False)
+    loop.add_reader(0, readable.set)
+    while True:
+        await readable.wait()
+        readable.clear()
+        try:
+            data = os.read(0, 65536)
+        except BlockingIOError:
+            continue
+        bus.send(Message(message_type=MessageType.SIGNAL, destination=receiver, path="/bare", interface="org.bare",
+                         member="Output", signature="ay", body=[data]))
+        readable.set()
+        if not data:
+            loop.remove_reader(0)
+            await asyncio.sleep(0.1)
+            await bus.close()
+            return
+        while bus.congested:
+            room.clear()
+            await room.wait()
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class BareBus(Subject):
+    """No kernel: a pipe, and behind it a unicast D-Bus signal for each piece, through the same kind of message bus."""
+
+    def start(self) -> None:
+        """Start the bus, and one who answers pings."""
+        self._own = OwnBus()
+        self._loop = asyncio.new_event_loop()
+        self._bus = Bus(self._own.address)
+        self._pinged = Bus(self._own.address)
+        self._loop.run_until_complete(self._bus.start())
+        self._loop.run_until_complete(self._pinged.start())
+        self._received: asyncio.Queue[bytes] = asyncio.Queue()
+        self._bus.on_signal.append(self._hear)
+        self.daemon = os.getpid()
+        self._writers: list[subprocess.Popen[bytes]] = []
+
+    def stop(self) -> None:
+        """End all of it."""
+        for process in self._writers:
+            process.kill()
+            process.wait()
+        self._loop.run_until_complete(self._bus.close())
+        self._loop.run_until_complete(self._pinged.close())
+        self._loop.close()
+        self._own.close()
+
+    def _hear(self, signal: Message) -> None:
+        if signal.message_type is MessageType.SIGNAL and signal.interface == "org.bare":
+            self._received.put_nowait(signal.body[0])
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process, with its pipe's reader behind it."""
+        del name, wait
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
+        sender = [sys.executable, "-c", _SENDER, self._own.address, str(self._bus.unique_name)]
+        self._writers += [writer, subprocess.Popen(sender, stdin=writer.stdout)]
+        assert writer.stdout is not None
+        writer.stdout.close()
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Take signals until the empty one."""
+        self._loop.run_until_complete(self._read(pattern, handle))
+
+    async def _read(self, pattern: str, handle: Handle) -> None:
+        while data := await self._received.get():
+            handle(pattern, data)
+
+    def set_and_get(self, name: str, value: str) -> None:
+        """Two round trips to the bus itself."""
+        del name, value
+        for _ in range(2):
+            self._loop.run_until_complete(self._bus.call(*_BUS, "GetId"))
+
+
+class Supervisord(_Daemon):
+    """supervisord, whose log file is read as soon as it grows (looked at every 0.1 ms)."""
+
+    def start(self) -> None:
+        """Nothing yet: it wants to know its programs beforehand."""
+        self._folder = tempfile.TemporaryDirectory(prefix="papa-bench-")
+
+    def stop(self) -> None:
+        """End it."""
+        super().stop()
+        self._folder.cleanup()
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start supervisord with the one program."""
+        del name, wait
+        program = " ".join(command)
+        folder = Path(self._folder.name)
+        (folder / "conf").write_text(
+            f"[supervisord]\nnodaemon=true\nlogfile={folder}/log\npidfile={folder}/pid\n[program:p]\n"
+            f"command={program}\nautorestart=false\nstartsecs=0\nstdout_logfile={folder}/out\n"
+        )
+        self._run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "conf")], stdout=subprocess.DEVNULL
+        )
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Read its log file until the program has ended."""
+        out, log = Path(self._folder.name) / "out", Path(self._folder.name) / "log"
+        while not out.exists():
+            time.sleep(0.0001)
+        with out.open("rb", buffering=0) as file:
+            while True:
+                if piece := file.read(65536):
+                    handle(pattern, piece)
+                elif "exited: p" in log.read_text():
+                    return
+                else:
+                    time.sleep(0.0001)
+
+
+SUBJECTS: dict[str, type[Subject]] = {
+    "papa": Papa106,
+    "line": PapadLine,
+    "drop-in": PapadDropIn,
+    "aio": PapadAio,
+    "bare": Bare,
+    "bare bus": BareBus,
+    "supervisord": Supervisord,
+}

@@ -1,0 +1,269 @@
+"""What is measured of a subject: each workload is bounded in count and time, and gives named figures."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.subjects import SUBJECTS, Subject
+
+Figures = dict[str, Any]
+
+_CHILDREN = Path(__file__).parent / "children"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    processes: int
+    lines: int
+    quiet_lines: int
+    flood: int  # bytes
+    small_lines: int
+    idle: int
+    busy: int
+    values: int
+
+
+FULL = Size(300, 200, 5, 512 * 1024 * 1024, 1_000_000, 2000, 200, 2000)
+TINY = Size(5, 5, 1, 1024 * 1024, 1000, 10, 3, 10)
+
+
+def make(subject: Subject, size: Size) -> Figures:
+    """Processes made one after the other; a second's worth."""
+    begin = time.perf_counter()
+    for n in range(size.processes):
+        subject.make(f"p.{n}", ["/bin/true"])
+    return {"per second": size.processes / (time.perf_counter() - begin)}
+
+
+def _latencies(subject: Subject, count: int, pause: float) -> Figures:
+    subject.make("clock", [sys.executable, f"{_CHILDREN}/clock.py", str(count), str(pause)])
+    seen: list[float] = []
+    rest = b""
+
+    def handle(_: str, piece: bytes) -> None:
+        nonlocal rest
+        now = time.monotonic_ns()
+        *lines, rest = (rest + piece).split(b"\n")
+        seen.extend((now - int(line)) / 1e6 for line in lines)
+
+    subject.read("clock", handle)
+    return {"ms": seen, "lost": count - len(seen)}
+
+
+def latency(subject: Subject, size: Size) -> Figures:
+    """From a child's write to the watcher's hands, a line every 50 ms, in ms."""
+    return _latencies(subject, size.lines, 0.05)
+
+
+def quiet_latency(subject: Subject, size: Size) -> Figures:
+    """The same, a line every two seconds."""
+    return _latencies(subject, size.quiet_lines, 2.0)
+
+
+def _flood(subject: Subject, total: int, piece: int, rate: float, wait: bool = False) -> Figures:
+    got = 0
+    last = 0.0
+
+    def handle(_: str, data: bytes) -> None:
+        nonlocal got, last
+        last = time.perf_counter()
+        got += len(data)
+
+    with tempfile.NamedTemporaryFile("r") as told:
+        command = [sys.executable, f"{_CHILDREN}/flood.py", str(total), str(piece), str(rate), told.name]
+        begin = time.perf_counter()
+        subject.make("flood", command, wait)
+        subject.read("flood", handle)
+        taken = float(told.read())
+    return {
+        "MB/s": got / 1e6 / max(last - begin, 1e-9),
+        "taken MB/s": taken,
+        "lost %": 100 * (total - got) / total,
+    }
+
+
+def throughput(subject: Subject, size: Size) -> Figures:
+    """64 KiB pieces, as fast as they are taken."""
+    return _flood(subject, size.flood, 65536, 0)
+
+
+def steady(subject: Subject, size: Size) -> Figures:
+    """64 KiB pieces at 20 MB/s."""
+    return _flood(subject, size.flood // 4, 65536, 20e6)
+
+
+def block(subject: Subject, size: Size) -> Figures:
+    """64 KiB pieces, as fast as they are taken, and the child waits where the buffer is full."""
+    return _flood(subject, size.flood // 4, 65536, 0, wait=True)
+
+
+def small_lines(subject: Subject, size: Size) -> Figures:
+    """Lines of 100 bytes, each a write of its own."""
+    return _flood(subject, size.small_lines * 100, 100, 0)
+
+
+def _status(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _switches(pid: int) -> int:
+    return sum(
+        int(line.split()[1])
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for line in (task / "status").read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+def idle(subject: Subject, size: Size) -> Figures:
+    """Many processes that do nothing: what each costs, and whether the last is made as fast as the first."""
+    memory, descriptors = _status(subject.daemon, "VmRSS"), len(os.listdir(f"/proc/{subject.daemon}/fd"))
+    times = []
+    for n in range(size.idle):
+        begin = time.perf_counter()
+        subject.make(f"idle.{n}", ["/bin/sleep", "3600"])
+        times.append((time.perf_counter() - begin) * 1000)
+    tenth = max(size.idle // 10, 1)
+    begin = time.perf_counter()
+    for n in range(20):
+        subject.list_one(f"idle.{n % size.idle}")
+    listing = (time.perf_counter() - begin) / 20 * 1000
+    switches = _switches(subject.daemon)
+    time.sleep(2)
+    return {
+        "KiB each": (_status(subject.daemon, "VmRSS") - memory) / size.idle,
+        "descriptors each": (len(os.listdir(f"/proc/{subject.daemon}/fd")) - descriptors) / size.idle,
+        "threads": _status(subject.daemon, "Threads"),
+        "first ms": sorted(times[:tenth])[tenth // 2],
+        "last ms": sorted(times[-tenth:])[tenth // 2],
+        "list one ms": listing,
+        "wake-ups in 2 s": _switches(subject.daemon) - switches,
+    }
+
+
+def one(subject: Subject, size: Size) -> Figures:
+    """The one process there is, listed."""
+    del size
+    subject.make("one", ["/bin/sleep", "3600"])
+    begin = time.perf_counter()
+    for _ in range(200):
+        subject.list_one("one")
+    return {"list one ms": (time.perf_counter() - begin) / 200 * 1000}
+
+
+def busy(subject: Subject, size: Size) -> Figures:
+    """Many processes that print ten lines a second each, one watcher."""
+    count = size.lines // 4
+    seen: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="papa-bench-") as folder:
+        go = Path(folder) / "go"
+        for n in range(size.busy):
+            subject.make(f"busy.{n}", [sys.executable, f"{_CHILDREN}/clock.py", str(count), "0.1", str(go)])
+        time.sleep(size.busy / 40)  # until all of them have started
+        before, begin = _cpu(subject.daemon), time.perf_counter()
+        go.touch()
+
+        def handle(_: str, piece: bytes) -> None:
+            now = time.monotonic_ns()
+            seen.extend((now - int(line)) / 1e6 for line in piece.split())
+
+        subject.read("busy.*", handle)
+        spent = time.perf_counter() - begin
+    return {
+        "ms": seen,
+        "lost": size.busy * count - len(seen),
+        "CPU %": 100 * (_cpu(subject.daemon) - before) / spent,
+    }
+
+
+def values(subject: Subject, size: Size) -> Figures:
+    """A value set and asked for, one round trip after the other."""
+    begin = time.perf_counter()
+    for n in range(size.values):
+        subject.set_and_get(f"v{n % 50}", str(n))
+    return {"µs": (time.perf_counter() - begin) / size.values / 2 * 1e6}
+
+
+_CLIENT = """
+import sys, time
+from benchmarks.subjects import SUBJECTS
+subject = SUBJECTS[sys.argv[1]].client_of(sys.argv[2])
+sys.stdin.readline()
+for n in range(int(sys.argv[3])):
+    subject.set_and_get(f"v{n % 50}", str(n))
+subject.leave()
+"""
+
+
+def _name_of(subject: Subject) -> str:
+    return next(name for name, kind in SUBJECTS.items() if type(subject) is kind)
+
+
+def many_clients(subject: Subject, size: Size) -> Figures:
+    """Eight clients that set and ask for values at once."""
+    count = size.values // 2
+    command = [sys.executable, "-W", "ignore", "-c", _CLIENT, _name_of(subject), str(subject.where), str(count)]
+    clients = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(8)]
+    time.sleep(1.5)
+    before, begin = _cpu(subject.daemon), time.perf_counter()
+    for client in clients:
+        client.communicate(b"go\n")
+    spent = time.perf_counter() - begin
+    return {"per second": 8 * count * 2 / spent, "CPU %": 100 * (_cpu(subject.daemon) - before) / spent}
+
+
+def cold_start(subject: Subject, size: Size) -> Figures:
+    """From exec to the first answer, and the memory then; the bare thing: importing asyncio and dbus_next."""
+    del size
+    took = getattr(subject, "started_in", None)
+    if took is None:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import asyncio, dbus_next"], check=True)
+        took = time.perf_counter() - begin
+    return {"ms": took * 1000, "MiB": _status(subject.daemon, "VmRSS") / 1024}
+
+
+def backlog(subject: Subject, size: Size) -> Figures:
+    """What was printed while nobody read: 2 MiB, in 4 KiB pieces."""
+    del size
+    total = 2 * 1024 * 1024 - 65536
+    subject.make("flood", [sys.executable, f"{_CHILDREN}/flood.py", str(total), "4096", "0", os.devnull])
+    time.sleep(1.5)
+    got = bytearray()
+    begin = time.perf_counter()
+    subject.read("flood", lambda _, data: got.extend(data))
+    return {"MB/s": len(got) / 1e6 / (time.perf_counter() - begin), "lost %": 100 * (total - len(got)) / total}
+
+
+WORKLOADS: dict[str, Callable[[Subject, Size], Figures]] = {
+    "make": make,
+    "latency": latency,
+    "quiet latency": quiet_latency,
+    "throughput": throughput,
+    "steady": steady,
+    "block": block,
+    "one": one,
+    "many clients": many_clients,
+    "cold start": cold_start,
+    "small lines": small_lines,
+    "idle": idle,
+    "busy": busy,
+    "values": values,
+    "backlog": backlog,
+}

@@ -1,0 +1,293 @@
+"""The asyncio client of org.papa.Kernel, what new code uses.
+
+    async with aio.connect() as kernel:
+        await kernel.make_process("web", ["/usr/bin/python3", "-m", "http.server"])
+        async for event in kernel.watch("web"):
+            print(event)
+
+Each call is bounded in time, waits for a kernel that is being restarted, and raises the class of papa_dbus.errors that
+the kernel raised. Watches go on over a restart of the kernel and of the bus.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant
+from papa_dbus.client.link import Link, find_bus
+from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket
+from papa_dbus.client.subscription import Subscription
+from papa_dbus.errors import InvalidArgs, NotFound, Unreachable
+from papa_dbus.names import BUS_NAME
+
+__all__ = ["Dropped", "Event", "Exited", "Kernel", "KernelInfo", "Process", "Record", "Socket", "Watch", "connect"]
+
+#: The D-Bus types of the options, org.papa.Kernel.xml.
+_SOCKET_OPTIONS = {
+    "family": "s", "type": "s", "host": "s", "port": "q", "path": "s", "umask": "u", "backlog": "u", "interface": "s",
+    "reuseport": "b",
+}  # fmt: skip
+_PROCESS_OPTIONS = {
+    "env": "a{ss}", "working_dir": "s", "rlimits": "a{st}", "umask": "u", "stdout": "s", "stderr": "s", "bufsize": "t",
+    "overflow": "s", "sockets": "as",
+}  # fmt: skip
+
+
+def connect(bus: str | None = None, *, timeout: float = 30.0) -> "Kernel":
+    """The kernel on ``bus``: ``system``, ``session`` or an address; to be used with ``async with`` or ``await``.
+
+    Without ``bus``: PAPA_BUS_ADDRESS where that is set; else the system bus where org.papa.Kernel is owned or can be
+    started; else the session bus. ``timeout`` bounds each call, in seconds. Raises Unreachable.
+    """
+    return Kernel(bus, timeout)
+
+
+class Kernel:
+    """A connection to the kernel. Made by connect()."""
+
+    def __init__(self, bus: str | None, timeout: float) -> None:
+        self._address = bus
+        self._timeout = timeout
+        self._link: Link | None = None
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        link = Link(await find_bus(self._address), self._timeout)
+        try:
+            await link.start()
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the bus; watches end, and what they have not acknowledged is there for the next."""
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    @property
+    def link(self) -> Link:
+        """The connection. Raises Unreachable where there is none."""
+        if self._link is None:
+            raise Unreachable("not connected: use 'async with aio.connect() as kernel'")
+        return self._link
+
+    async def _call(self, member: str, signature: str = "", *body: Any, again: bool = True) -> Message:
+        return await self.link.call(member, signature, *body, again=again)
+
+    async def _list(self, member: str, patterns: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = (await self._call(member, "as", list(patterns))).body[0]
+        return found
+
+    async def _remove(self, member: str, patterns: Sequence[str]) -> list[str]:
+        # Not made twice: what the first call has removed, the second would not find.
+        removed: list[str] = (await self._call(member, "as", list(patterns), again=False)).body[0]
+        return removed
+
+    # ----------------------------------------------------------------- sockets
+
+    async def make_socket(
+        self,
+        name: str,
+        *,
+        family: Literal["inet", "inet6", "unix"] | None = None,
+        type: Literal["stream", "dgram", "seqpacket", "raw", "rdm"] | None = None,  # noqa: A002 (the contract's word)
+        host: str | None = None,
+        port: int | None = None,
+        path: str | None = None,
+        umask: int | None = None,
+        backlog: int | None = None,
+        interface: str | None = None,
+        reuseport: bool | None = None,
+    ) -> Socket:
+        """Host a socket, or give the one that is there. Raises Exists (other options), Bind, Limit, InvalidArgs."""
+        given = {
+            "family": family, "type": type, "host": host, "port": port, "path": path, "umask": umask,
+            "backlog": backlog, "interface": interface, "reuseport": reuseport,
+        }  # fmt: skip
+        reply = await self._call("MakeSocket", "sa{sv}", name, _variants(_SOCKET_OPTIONS, given))
+        return Socket.of(reply.body[0])
+
+    async def list_sockets(self, *patterns: str) -> dict[str, Socket]:
+        """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
+        return {name: Socket.of(result) for name, result in (await self._list("ListSockets", patterns)).items()}
+
+    async def remove_sockets(self, *patterns: str) -> list[str]:
+        """Close sockets; their names. Raises NotFound."""
+        return await self._remove("RemoveSockets", patterns)
+
+    async def open_socket(self, name: str) -> socket.socket:
+        """A duplicate of a hosted socket, for the caller to close. Raises NotFound."""
+        reply = await self._call("OpenSocket", "s", name)
+        return socket.socket(fileno=reply.unix_fds[0])
+
+    # ------------------------------------------------------------------ values
+
+    async def set_value(self, name: str, value: str) -> None:
+        """Keep a value. Raises InvalidArgs, Limit."""
+        await self._call("SetValue", "ss", name, value)
+
+    async def get_value(self, name: str) -> str:
+        """A value. Raises NotFound."""
+        value: str = (await self._call("GetValue", "s", name)).body[0]
+        return value
+
+    async def list_values(self, *patterns: str) -> dict[str, str]:
+        """The values that match; all without a pattern."""
+        return await self._list("ListValues", patterns)
+
+    async def remove_values(self, *patterns: str) -> list[str]:
+        """Forget values; their names. Raises NotFound."""
+        return await self._remove("RemoveValues", patterns)
+
+    # --------------------------------------------------------------- processes
+
+    async def make_process(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
+        uid: str | int | None = None,
+        gid: str | int | None = None,
+        rlimits: Mapping[str, int] | None = None,
+        umask: int | None = None,
+        stdout: Literal["pipe", "null"] | None = None,
+        stderr: Literal["pipe", "null", "stdout"] | None = None,
+        bufsize: int | None = None,
+        overflow: Literal["drop", "block"] | None = None,
+        sockets: Sequence[str] | None = None,
+    ) -> Process:
+        """Start a process, or give the one that runs with the same command and options.
+
+        ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
+        (sd_listen_fds(3)). Raises Exists, Spawn, Limit, NotFound, InvalidArgs.
+        """
+        given = {
+            "env": dict(env) if env is not None else None, "working_dir": working_dir,
+            "rlimits": dict(rlimits) if rlimits is not None else None, "umask": umask, "stdout": stdout,
+            "stderr": stderr, "bufsize": bufsize, "overflow": overflow,
+            "sockets": list(sockets) if sockets is not None else None,
+        }  # fmt: skip
+        options = _variants(_PROCESS_OPTIONS, given)
+        for key, who in (("uid", uid), ("gid", gid)):
+            if who is not None:
+                options[key] = _variant(key, "u" if isinstance(who, int) else "s", who)
+        reply = await self._call("MakeProcess", "sasa{sv}", name, list(command), options)
+        return Process.of(reply.body[0])
+
+    async def list_processes(self, *patterns: str) -> dict[str, Process]:
+        """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
+        return {name: Process.of(result) for name, result in (await self._list("ListProcesses", patterns)).items()}
+
+    async def remove_processes(self, *patterns: str) -> list[str]:
+        """Forget processes' output; their names. A process that runs goes on. Raises NotFound."""
+        return await self._remove("RemoveProcesses", patterns)
+
+    async def open_process(self, name: str) -> int:
+        """A pidfd (pidfd_open(2)) of a process that runs, for the caller to close. Raises NotFound."""
+        return int((await self._call("OpenProcess", "s", name)).unix_fds[0])
+
+    async def wait(self, name: str) -> int | None:
+        """Wait for a process's end, and take none of its output; its exit code, None where nobody saw it.
+
+        Raises NotFound where it is not there.
+        """
+        async with self.watch(name, observe=True) as events:
+            async for event in events:
+                if isinstance(event, Exited):
+                    return event.exit_code
+        raise NotFound(f"process '{name}' was removed while it was waited for")
+
+    def watch(self, *patterns: str, observe: bool = False, follow: bool = False, window: int | None = None) -> "Watch":
+        """What matching processes have written and write, as an asynchronous iterator of events.
+
+        Without ``observe`` this consumes: an event that the loop body is done with is acknowledged, and leaves the
+        kernel. ``follow`` (with ``observe``): processes made later, too. ``window``: bytes sent ahead of an
+        acknowledgement.
+        """
+        return Watch(Subscription(self.link, patterns, observe=observe, follow=follow, window=window))
+
+    # ------------------------------------------------------------------ kernel
+
+    async def info(self) -> KernelInfo:
+        """The kernel's properties."""
+        reply = await self.link.call("GetAll", "s", BUS_NAME, interface="org.freedesktop.DBus.Properties")
+        of = {name: variant.value for name, variant in reply.body[0].items()}
+        return KernelInfo(
+            of["Version"], of["Started"], of["SocketCount"], of["ValueCount"], of["ProcessCount"], of["BufferedBytes"]
+        )
+
+    async def exit_if_idle(self) -> bool:
+        """Ask the kernel to exit where it holds nothing; whether it does."""
+        exiting: bool = (await self._call("ExitIfIdle", again=False)).body[0]
+        return exiting
+
+
+class Watch:
+    """The events of a watch, in order: ``async for event in watch``.
+
+    What the loop body is done with is acknowledged, many at a time. Inside of ``async with watch`` that holds for a
+    body that breaks out, too; a body that raises is not done with its event, which comes again for the next watch.
+    """
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._in_hand: Event | None = None
+        self.names: list[str] | None = None  # of the watched processes, once it has begun
+
+    async def open(self) -> None:
+        """Begin, where the iteration has not. Raises NotFound where a process is not there."""
+        if self.names is None:
+            self.names = await self._subscription.open()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        await self._subscription.close()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        await self.open()
+        try:
+            while events := await self._subscription.take():
+                for event in events:
+                    self._in_hand = event
+                    yield event
+                    self._finish()
+        except GeneratorExit:
+            # Left without async with: nothing says whether the body was done with its event, so it comes again.
+            self._in_hand = None
+            raise
+        finally:
+            await self._subscription.close()
+
+    def _finish(self) -> None:
+        event, self._in_hand = self._in_hand, None
+        if event is not None:
+            self._subscription.acknowledge((event,))
+
+
+def _variants(types: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Variant]:
+    return {name: _variant(name, types[name], value) for name, value in given.items() if value is not None}
+
+
+def _variant(name: str, signature: str, value: Any) -> Variant:
+    try:
+        return Variant(signature, value)
+    except SignatureBodyMismatchError as error:
+        raise InvalidArgs(f"option '{name}': {value!r} cannot be sent: {error}") from None

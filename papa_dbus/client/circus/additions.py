@@ -1,0 +1,31 @@
+"""Puts the subclasses where Circus looks its own classes up."""
+
+from typing import Any
+
+import circus.arbiter
+import circus.circusd
+from circus.sockets import CircusSocket
+
+from papa_dbus.client.circus.arbiter import PapaArbiter
+from papa_dbus.client.circus.sockets import PapaSocket
+from papa_dbus.client.circus.watcher import PapaWatcher
+
+
+class _Sockets(CircusSocket):  # type: ignore[misc]  # Circus has no types
+    """Circus's sockets, and Papa's where a section says so."""
+
+    @classmethod
+    def load_from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the socket that a section describes."""
+        if PapaSocket.is_meant(config):
+            return PapaSocket.load_from_config(config)
+        sock = CircusSocket.load_from_config(config)
+        sock.use_papa = False  # Circus 0.18 and up do not say it
+        return sock
+
+
+def install() -> None:
+    """Have Circus use Papa where it is told to."""
+    circus.arbiter.Watcher = PapaWatcher
+    circus.arbiter.CircusSocket = _Sockets
+    circus.arbiter.Arbiter = circus.circusd.Arbiter = PapaArbiter

@@ -1,0 +1,191 @@
+"""One process of a watcher with ``use_papa``: Papa runs it and keeps its output, Circus decides about it."""
+
+import os
+import re
+import select
+import signal
+import time
+from typing import Any
+
+import psutil
+from circus import logger
+from circus.process import RUNNING, UNEXISTING, Process
+
+from papa_dbus.client import papa
+from papa_dbus.client.circus.output import Output
+from papa_dbus.client.circus.sockets import PREFIX
+from papa_dbus.names import UNKNOWN_EXIT
+
+#: Seconds for the last output of a process that has ended, or was killed, to arrive.
+LAST_WORDS = 2.0
+_SOCKET = re.compile(r"\$\(circus\.sockets\.([^)]+)\)|\(\(circus\.sockets\.([^)]+)\)\)", re.IGNORECASE)
+
+
+class _Worker(psutil.Process):  # type: ignore[misc]  # no types
+    """What Circus asks for memory, CPU and children."""
+
+    stdout = stderr = None
+
+    def __init__(self, pid: int) -> None:
+        self._init(pid, _ignore_nsp=True)  # as psutil.Popen does: it may have ended already
+
+
+class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
+    """Started in Papa, or found there."""
+
+    cmd: str
+    args: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.exit_code: int | None = None
+        self._pidfd: int | None = None
+        self._closed = False
+        super().__init__(*args, **options)
+        # Circus is not to read pipes: what Papa keeps has its own way to the streams.
+        self.pipe_stdout = self.pipe_stderr = False
+
+    # ---------------------------------------------------------------- spawning
+
+    def spawn(self) -> None:
+        """Start it, or take over the one of that number. Raises OSError, which Circus reports and tries again."""
+        self.papa_name = self.watcher.papa_name(self.wid)
+        try:
+            found = self._kernel.list_processes(self.papa_name).get(self.papa_name)
+            made = found or self._make()
+            self.started = made["started"]
+            self._worker = _Worker(made["pid"])
+            self._open_pidfd()
+            self.output = Output(self, self._kernel.watch_events(self.papa_name))
+        except papa.Error as error:
+            self._close_pidfd()
+            raise OSError(f"papa: {error}") from error
+        if found:
+            logger.info("%s: process %s was found in papa (PID %d)", self.name, self.wid, self.pid)
+
+    @property
+    def _kernel(self) -> papa.Papa:
+        kernel: papa.Papa = self.watcher.papa
+        return kernel
+
+    def _make(self) -> dict[str, Any]:
+        if self._get_stdin_socket_fd() is not None:
+            raise OSError("papa: stdin_socket cannot be had together with use_papa")
+        mine = {name.lower() for name in self.watcher._get_sockets_fds()}
+        self.cmd = self._with_sockets(self.cmd, mine)
+        if isinstance(self.args, str):
+            self.args = self._with_sockets(self.args, mine)
+        elif self.args:
+            self.args = [self._with_sockets(argument, mine) for argument in self.args]
+        command = self.format_args()
+        if self.shell:
+            command = ["/bin/sh", "-c", *command]
+        elif self.executable:
+            command = [self.executable, *command[1:]]
+        made: dict[str, Any] = self._kernel.make_process(
+            self.papa_name,
+            args=command,
+            env=self.env,
+            working_dir=self.working_dir,
+            uid=self.uid,
+            gid=self.gid,
+            rlimits=self.rlimits,
+            stdout=papa.DEVNULL if self.close_child_stdout else papa.PIPE,
+            stderr=papa.DEVNULL if self.close_child_stderr else papa.PIPE,
+        )
+        return made
+
+    def _with_sockets(self, text: str, mine: set[str]) -> str:
+        def say(match: re.Match[str]) -> str:
+            name = (match[1] or match[2]).lower()
+            if name not in mine:
+                logger.warning(
+                    'Process "%s" refers to socket "%s", and they do not have the same "use_papa"', self.name, name
+                )
+            return f"$(socket.{PREFIX}{name}.fileno)"
+
+        return _SOCKET.sub(say, text)
+
+    def _open_pidfd(self) -> None:
+        """Get hold of the process itself, where it still runs: its PID may be another's later (pidfd_open(2))."""
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        still = self._kernel.list_processes(self.papa_name).get(self.papa_name, {})
+        if not (still.get("running") and still["pid"] == self.pid):
+            self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    # ------------------------------------------------------------------ ending
+
+    @property
+    def _runs(self) -> bool:
+        return self._pidfd is not None and not select.select([self._pidfd], [], [], 0)[0]
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs or while its last words are still to come."""
+        if self.exit_code is None and not self._runs:
+            self._read_last_words()
+            if self.output.closed and self.exit_code is None:
+                self.ended(None)
+        return self.exit_code
+
+    def returncode(self) -> int | None:
+        """Its exit code."""
+        return self.exit_code
+
+    def _read_last_words(self) -> None:
+        end = time.monotonic() + LAST_WORDS
+        while self.exit_code is None and not self._closed and self.output.wait(end - time.monotonic()):
+            self.output.pump()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end."""
+        if self._pidfd is not None:
+            select.select([self._pidfd], [], [], timeout)
+        if self.poll() is None and timeout is not None:
+            raise psutil.TimeoutExpired(timeout, self.pid)
+        return self.exit_code
+
+    def send_signal(self, sig: int) -> None:
+        """Signal it, and never another that has its PID."""
+        if self._pidfd is None:
+            raise psutil.NoSuchProcess(self.pid)
+        try:
+            signal.pidfd_send_signal(self._pidfd, sig)
+        except ProcessLookupError:
+            raise psutil.NoSuchProcess(self.pid) from None
+
+    @property
+    def status(self) -> int:
+        """Circus throws away what it finds ended, so it is told only once that has been reaped."""
+        return int(UNEXISTING if self._closed else RUNNING)
+
+    def ended(self, exit_code: int | None) -> None:
+        """All its output has been passed on; None where nobody saw its exit code."""
+        self.exit_code = UNKNOWN_EXIT if exit_code is None else exit_code
+        self.watcher.papa_process_ended(self)
+
+    def close_output_channels(self) -> None:
+        """Pass on its last words, and have done with it: its name is free then."""
+        if self._closed:
+            return
+        self._read_last_words()
+        if self.exit_code is None:
+            logger.warning("%s: process %d does not end; papa forgets it and its output", self.name, self.pid)
+            try:
+                self._kernel.remove_processes(self.papa_name)
+            except papa.Error as error:
+                logger.warning("%s: %s", self.name, error)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Watch it no more. What was not passed on is there when circusd comes back."""
+        if not self._closed:
+            self._closed = True
+            self.output.close()
+            self._close_pidfd()

@@ -1,0 +1,142 @@
+"""A watcher that may have its processes in Papa."""
+
+from typing import Any
+
+from circus import logger
+from circus.exc import ConflictError
+from circus.stream import Redirector
+from circus.util import to_bool
+from circus.watcher import Watcher
+from tornado import gen
+
+from papa_dbus.client import papa
+from papa_dbus.client.circus.process import PapaProcess
+from papa_dbus.client.circus.sockets import PREFIX
+
+_RETRY = 0.1  # seconds, where another of Circus's commands runs
+
+
+class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
+    """Circus's watcher, and with ``use_papa`` one whose processes go on without circusd."""
+
+    optnames: tuple[str, ...]
+    numprocesses: int
+    stream_redirector: Redirector | None
+
+    def __init__(self, name: str, cmd: str, *args: Any, use_papa: Any = False, **options: Any) -> None:
+        super().__init__(name, cmd, *args, **options)
+        self.use_papa = to_bool(use_papa)
+        self.leaving = False  # circusd goes, and its processes stay
+        if "use_papa" not in self.optnames:
+            self.optnames = (*self.optnames, "use_papa")
+        if self.use_papa:
+            self.papa = papa.Papa()
+            self._configured = self.numprocesses
+            self.numprocesses = self._remembered()
+            self._found_wids = self._find_wids()
+
+    def papa_name(self, wid: int) -> str:
+        """What a process is called in Papa."""
+        return f"{PREFIX}{self.name.lower()}.{wid}"
+
+    def _find_wids(self) -> list[int]:
+        """The numbers of the processes that are there already. Those of a watcher ``a.b`` are not ``a``'s."""
+        prefix = self.papa_name(0)[:-1]
+        rests = (name.removeprefix(prefix) for name in self.papa.list_processes(f"{prefix}*"))
+        return sorted(int(rest) for rest in rests if rest.isdigit())
+
+    @property
+    def _process_class(self) -> Any:
+        return PapaProcess if self.use_papa else super()._process_class
+
+    @property
+    def _redirector_class(self) -> Any:
+        return Redirector
+
+    def _get_sockets_fds(self) -> dict[str, int]:
+        sockets = self.sockets or {}
+        return {name: sock.fileno() for name, sock in sockets.items() if sock.use_papa == self.use_papa}
+
+    # ------------------------------------------------------------------ ending
+
+    def papa_process_ended(self, process: PapaProcess) -> None:
+        """Papa says that a process has ended: reap it, and do at once what Circus does about it."""
+        del process
+        if not self.leaving:
+            self.loop.add_callback(self._manage)
+
+    def _manage(self) -> None:
+        if self.arbiter is None or self.is_stopped():
+            return
+        try:
+            self.loop.add_future(self.arbiter.manage_watchers(), lambda done: done.result())
+        except ConflictError:
+            self.loop.call_later(_RETRY, self._manage)
+
+    def reap_process(self, pid: int, status: int | None = None) -> None:
+        """Reap a process that has ended; one that runs, or that Circus is about to kill, is left alone."""
+        process = self.processes.get(pid)
+        if isinstance(process, PapaProcess) and (process.stopping or process.is_alive()):
+            return
+        super().reap_process(pid, status)
+
+    def manage_processes(self) -> Any:
+        """As Circus does, but for ends: those are reaped, with their code, before it looks."""
+        if self.use_papa and not self.is_stopped():
+            self.reap_processes()
+        return super().manage_processes()
+
+    def _stop(self, close_output_streams: bool = False, for_shutdown: bool = False) -> Any:
+        if not self.use_papa or not (for_shutdown or self.leaving) or self.is_stopped():
+            return super()._stop(close_output_streams)
+        self._leave()
+        return gen.maybe_future(None)
+
+    def _leave(self) -> None:
+        """Let go of the processes. They do not stop, so no hook and no event says that they do."""
+        self.leaving = True
+        for process in self.processes.values():
+            process.let_go()
+        self.processes.clear()
+        if self.stream_redirector:
+            self.stream_redirector.stop()
+            self.stream_redirector = None
+        for stream in (self.stdout_stream, self.stderr_stream):
+            if hasattr(stream, "close"):
+                stream.close()
+        self._status = "stopped"
+        logger.info("%s left running in papa", self.name)
+
+    # ----------------------------------------------------- incr, decr and set
+
+    @property
+    def _value(self) -> str:
+        return f"{PREFIX}{self.name.lower()}.numprocesses"
+
+    def _remembered(self) -> int:
+        """How many processes were wanted last, unless the file says another number than it did then."""
+        wanted, _, configured = (self.papa.get(self._value) or "").partition(" of ")
+        if wanted.isdigit() and configured == str(self._configured):
+            return int(wanted)
+        return self._configured
+
+    def _remember(self) -> None:
+        changed = self.numprocesses != self._configured
+        try:
+            self.papa.set(self._value, f"{self.numprocesses} of {self._configured}" if changed else None)
+        except papa.Error as error:
+            logger.warning("%s: papa does not remember the number of processes: %s", self.name, error)
+
+    def set_numprocesses(self, np: int) -> Any:
+        """As Circus does, and remembered in Papa."""
+        done = super().set_numprocesses(np)
+        if self.use_papa:
+            self._remember()
+        return done
+
+    def set_opt(self, key: str, val: Any) -> Any:
+        """As Circus does, and the number of processes is remembered in Papa."""
+        action = super().set_opt(key, val)
+        if self.use_papa and key == "numprocesses":
+            self._remember()
+        return action

@@ -1,0 +1,156 @@
+"""A connection of the line protocol, as a client has it. Knows lines, answers and the prompt, and no command."""
+
+import contextlib
+import os
+import select
+import socket
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from papa_dbus.errors import NoReply, PapaError, Unreachable
+
+_PROMPT = b"\n> "
+_WELCOME = b"Papa is home"
+_ERROR = b"Error: "
+#: Bytes of one answer or piece of output: more is no papad's.
+MOST = 64 * 1024 * 1024
+
+Where = int | str  # a port on this machine, or the path of a Unix socket
+
+
+class Connection:
+    """One connection. Its reads and writes raise OSError and EOFError; ``telling`` says it in a person's words."""
+
+    def __init__(self, where: Where, patience: float) -> None:
+        address: str | tuple[str, int] = where if isinstance(where, str) else ("127.0.0.1", where)
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET, socket.SOCK_STREAM)
+        self.name = _name(where)
+        self._data = bytearray()
+        self.socket.settimeout(patience)
+        try:
+            self.socket.connect(address)
+            self._greet()
+        except BaseException:
+            self.socket.close()
+            raise
+        _connections.add(self)
+
+    def _greet(self) -> None:
+        greeting = self.until(_end_of_greeting)
+        if greeting.startswith(_ERROR):
+            raise PapaError(greeting[len(_ERROR) :].decode(errors="replace").strip())
+        if not greeting.startswith(_WELCOME):
+            raise Unreachable(f"what listens at {self.name} is not Papa")
+
+    @classmethod
+    def open(cls, where: Where, timeout: float, patience: float) -> Self:
+        """Connect within ``patience`` seconds; after that ``timeout`` bounds each answer.
+
+        Raises Unreachable where nobody listens, or it is not Papa who does, and NoReply where nobody answers.
+        """
+        try:
+            connection = cls(where, patience)
+        except TimeoutError:
+            raise NoReply(f"papad at {_name(where)} did not answer in {patience:g} s") from None
+        except (OSError, EOFError) as error:
+            raise Unreachable(f"no papad at {_name(where)}: {_reason(error)}") from None
+        connection.socket.settimeout(timeout)
+        return connection
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say what goes wrong with the connection, or with what came over it, as NoReply."""
+        try:
+            yield
+        except TimeoutError:
+            raise NoReply(f"papad at {self.name} did not answer in {self.socket.gettimeout():g} s") from None
+        except ValueError as error:
+            raise NoReply(f"papad at {self.name} answered what is not understood: {error}") from None
+        except (OSError, EOFError) as error:
+            raise NoReply(f"the connection to papad at {self.name} broke: {_reason(error)}") from None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is there and nothing came unasked, as its end would."""
+        return self.socket.fileno() >= 0 and not readable(self.socket.fileno())
+
+    def command(self, words: Sequence[str]) -> str:
+        """Send a command of words that are quoted already, and give the answer. Raises PapaError for an error."""
+        self.write(words)
+        return self.answer()
+
+    def write(self, words: Sequence[str]) -> None:
+        """Send a line."""
+        self.socket.sendall(" ".join(words).encode() + b"\n")
+
+    def answer(self) -> str:
+        """An answer, up to the prompt. Raises PapaError for an error."""
+        return _text(self.until(_end_of_answer).removesuffix(_PROMPT))
+
+    def line(self) -> str:
+        """A line, and nothing of what follows: that stays where select() sees it. Raises PapaError for an error."""
+        return _text(self.until(end_of_line, at_once=1)[:-1])
+
+    def until(self, end: Callable[[bytearray], int], at_once: int = 65536) -> bytes:
+        """What comes up to where ``end`` says that it is complete; -1 says that it is not."""
+        while (size := end(self._data)) < 0:
+            if len(self._data) > MOST:
+                raise ValueError(f"more than {MOST} bytes")
+            piece = self.socket.recv(at_once)
+            if not piece:
+                raise EOFError("it was closed at the other end")
+            self._data += piece
+        data = bytes(self._data[:size])
+        del self._data[:size]
+        return data
+
+
+#: Those of this process.
+_connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: what it said there would be mixed with its parent's, whose end papad would not see."""
+    for connection in list(_connections):
+        connection.socket.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _name(where: Where) -> str:
+    return where if isinstance(where, str) else f"127.0.0.1:{where}"
+
+
+def _reason(error: OSError | EOFError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def readable(fd: int) -> bool:
+    poll = select.poll()  # not select(), which knows no descriptor above 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _text(answer: bytes) -> str:
+    """An answer's text. Raises PapaError for an error."""
+    if answer.startswith(_ERROR):
+        raise PapaError(answer[len(_ERROR) :].decode(errors="replace"))
+    return answer.decode(errors="replace")
+
+
+def _end_of_greeting(data: bytearray) -> int:
+    """Where it is complete: with the prompt, with an error's line, or where it cannot become one of them."""
+    if data.startswith(_ERROR):
+        return end_of_line(data)
+    like_papa = any(data[: len(start)] == start[: len(data)] for start in (_WELCOME, _ERROR))
+    return len(data) if not like_papa or data.endswith(_PROMPT) else -1
+
+
+def end_of_line(data: bytearray) -> int:
+    return data.find(b"\n") + 1 or -1
+
+
+def _end_of_answer(data: bytearray) -> int:
+    return len(data) if data.endswith(_PROMPT) else -1

@@ -1,0 +1,235 @@
+"""A client's way to the kernel: finds its bus, makes calls that outlast a restart, and passes on what watches get.
+
+Knows who serves the kernel's name at the moment: only what comes from there is believed.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from papa_dbus.bus import Bus, Message, MessageType, address_of
+from papa_dbus.errors import NoReply, PapaError, Unreachable
+from papa_dbus.names import BUS_NAME, OBJECT_PATH
+
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+#: Seconds between two tries of a call, where nothing tells that the kernel is back.
+_PAUSE = 0.25
+
+WatchKey = tuple[str, int]  # the kernel's unique name on the bus, and the watch's number there
+
+
+class Watcher(Protocol):
+    """What gets a watch's signals."""
+
+    def hear(self, member: str, body: list[Any]) -> None:
+        """Take one signal of the watch, without the watch's number."""
+
+    def lose(self) -> None:
+        """The kernel, or the way to it, has gone, and the watch with it."""
+
+
+async def find_bus(address: str | None = None) -> Bus:
+    """Connect to the kernel's bus: ``address``, else PAPA_BUS_ADDRESS; else the system bus where org.papa.Kernel is
+    owned or can be started; else the session bus.
+
+    An address may be ``system`` or ``session``. Raises Unreachable, saying what was tried.
+    """
+    address = address or os.environ.get("PAPA_BUS_ADDRESS")
+    if address:
+        bus = Bus(address_of(address))
+        await bus.start()
+        return bus
+    tried = []
+    for name in ("system", "session"):
+        try:
+            bus = Bus(address_of(name))
+            await bus.start()
+        except Unreachable as error:
+            tried.append(str(error))
+            continue
+        offered = False
+        try:
+            if offered := await offers_kernel(bus):
+                return bus
+            tried.append(f"{BUS_NAME} is neither on the {name} bus nor can it be started there")
+        except PapaError as error:
+            tried.append(str(error))
+        finally:
+            if not offered:
+                await bus.close()
+    raise Unreachable("; ".join(tried))
+
+
+async def offers_kernel(bus: Bus) -> bool:
+    """Whether org.papa.Kernel is owned on the bus, or can be started there."""
+    if (await bus.call(*_BUS, "NameHasOwner", "s", [BUS_NAME])).body[0]:
+        return True
+    return BUS_NAME in (await bus.call(*_BUS, "ListActivatableNames")).body[0]
+
+
+class Link:
+    """One client's connection to the kernel. ``timeout`` bounds each call, in seconds, restarts included."""
+
+    def __init__(self, bus: Bus, timeout: float) -> None:
+        self.timeout = timeout
+        self._bus = bus
+        self._owner: str | None = None
+        self._changed = asyncio.Event()
+        self._watchers: dict[WatchKey, Watcher] = {}
+        self._opening = 0
+        self._early: dict[WatchKey, list[Message]] = {}  # signals of watches whose number is not known yet
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Begin to follow who serves the kernel's name."""
+        self._bus.on_connected.append(self._find_owner)
+        self._bus.on_signal.append(self._hear)
+        self._bus.on_lost = lambda: self._set_owner(None)
+        await self._find_owner()
+
+    async def close(self) -> None:
+        """Leave the bus; the kernel ends this client's watches then."""
+        self._closed = True
+        self._set_owner(None)
+        for task in self._tasks:
+            task.cancel()
+        await self._bus.close()
+
+    def fileno(self) -> int:
+        """The connection's descriptor. Raises Unreachable while there is none."""
+        return self._bus.fileno()
+
+    # -------------------------------------------------------------- the kernel
+
+    async def _find_owner(self) -> None:
+        rule = f"type='signal',sender='{_BUS[0]}',member='NameOwnerChanged',arg0='{BUS_NAME}'"
+        await self._bus.call(*_BUS, "AddMatch", "s", [rule])
+        try:
+            owner = (await self._bus.call(*_BUS, "GetNameOwner", "s", [BUS_NAME])).body[0]
+        except Unreachable:
+            owner = None
+        self._set_owner(owner)
+
+    def _set_owner(self, owner: str | None) -> None:
+        if owner == self._owner:
+            return
+        self._owner = owner
+        self._early.clear()
+        lost, self._watchers = self._watchers, {}
+        for watcher in lost.values():
+            watcher.lose()
+        self._changed.set()
+
+    @property
+    def present(self) -> bool:
+        """Whether the kernel is on the bus now."""
+        return self._owner is not None
+
+    async def wait_for_kernel(self) -> None:
+        """Wait until the kernel is on the bus; it is not started for that."""
+        while not self.present:
+            self._changed.clear()
+            await self._changed.wait()
+
+    # ------------------------------------------------------------------- calls
+
+    async def call(
+        self,
+        member: str,
+        signature: str = "",
+        *body: Any,
+        interface: str = BUS_NAME,
+        path: str = OBJECT_PATH,
+        again: bool = True,
+        auto_start: bool = True,
+    ) -> Message:
+        """Call the kernel; while it is away the call is made again, for ``timeout`` seconds in all.
+
+        Raises the kernel's error, Unreachable where the kernel did not come back, and NoReply where the kernel went
+        away during a call that must not be made twice (not ``again``) or took too long.
+        """
+        end = asyncio.get_running_loop().time() + self.timeout
+        while True:
+            left = end - asyncio.get_running_loop().time()
+            try:
+                return await self._bus.call(
+                    BUS_NAME, path, interface, member, signature, body, max(left, 0.001), auto_start
+                )
+            except NoReply:
+                if self._closed or not again or left <= _PAUSE:
+                    raise
+            except Unreachable:
+                if self._closed or left <= _PAUSE:
+                    raise
+            await self._pause()
+
+    async def ping(self) -> None:
+        """See once whether the kernel answers; the bus starts it where it can. Raises Unreachable, NoReply."""
+        await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
+
+    async def _pause(self) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PAUSE):
+                await self._changed.wait()
+
+    # ----------------------------------------------------------------- watches
+
+    async def open_watch(
+        self, watcher: Watcher, patterns: Sequence[str], options: dict[str, Any], auto_start: bool
+    ) -> tuple[WatchKey, list[str]]:
+        """Begin a watch; ``watcher`` hears its signals from the first one on."""
+        self._opening += 1
+        try:
+            while True:
+                reply = await self.call("Watch", "asa{sv}", list(patterns), options, auto_start=auto_start)
+                if reply.sender == self._owner:  # else it has gone again already
+                    break
+            key = (reply.sender, reply.body[0])
+            self._watchers[key] = watcher
+            for signal in self._early.pop(key, []):
+                watcher.hear(signal.member, signal.body[1:])
+            return key, reply.body[1]
+        finally:
+            self._opening -= 1
+            if not self._opening:
+                left, self._early = self._early, {}
+                for nobodys in left:
+                    self.abandon_watch(nobodys)
+
+    async def call_watch(self, key: WatchKey, member: str, signature: str, *body: Any) -> None:
+        """Call the kernel that has the watch, and no other: once, without starting or waiting for one."""
+        arguments = (key[1], *body)
+        await self._bus.call(key[0], OBJECT_PATH, BUS_NAME, member, signature, arguments, self.timeout)
+
+    async def close_watch(self, key: WatchKey) -> None:
+        """End a watch, and pass on no more of it."""
+        self._watchers.pop(key, None)
+        with contextlib.suppress(PapaError):  # it has ended, or the kernel has
+            await self.call_watch(key, "Unwatch", "t")
+
+    def _hear(self, signal: Message) -> None:
+        if signal.message_type is not MessageType.SIGNAL:
+            return
+        if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and signal.body[0] == BUS_NAME:
+            self._set_owner(signal.body[2] or None)
+        elif signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
+            self._pass_on(signal)
+
+    def _pass_on(self, signal: Message) -> None:
+        key = (signal.sender, signal.body[0])
+        if (watcher := self._watchers.get(key)) is not None:
+            watcher.hear(signal.member, signal.body[1:])
+        elif self._opening:
+            self._early.setdefault(key, []).append(signal)
+        else:
+            self.abandon_watch(key)
+
+    def abandon_watch(self, key: WatchKey) -> None:
+        """End a watch whose opener did not wait for the answer: it would hold everything back."""
+        task = asyncio.ensure_future(self.close_watch(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,97 @@
+"""What a client gets from the kernel, as Python has it: items with attributes, and the three events of a watch."""
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
+
+
+class Record(NamedTuple):
+    """One piece of a process's output: ``timestamp`` in µs of CLOCK_REALTIME, ``stream`` is 'out' or 'err'."""
+
+    process: str
+    seq: int
+    timestamp: int
+    stream: str
+    data: bytes
+
+
+class Dropped(NamedTuple):
+    """These records fell out of a full buffer before they could be read; ``bytes`` is how much they held.
+
+    After a restart of the kernel that may be an observer's overestimate: it may have read the first of them.
+    """
+
+    process: str
+    first_seq: int
+    last_seq: int
+    bytes: int
+
+
+class Exited(NamedTuple):
+    """A process's end, after all of its output. ``exit_code`` is negative for a signal, None where nobody saw it."""
+
+    process: str
+    seq: int
+    timestamp: int
+    exit_code: int | None
+
+
+Event = Record | Dropped | Exited
+
+
+class _Item:
+    """Made of a result of the kernel's; what a newer kernel says over and above is left out."""
+
+    @classmethod
+    def of(cls, result: dict[str, Any]) -> Self:
+        """The item that a result describes."""
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: variant.value for key, variant in result.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Socket(_Item):
+    """A hosted socket. ``fileno`` is its number in the kernel."""
+
+    name: str
+    family: str
+    type: str
+    backlog: int
+    fileno: int
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    umask: int | None = None
+    interface: str | None = None
+    reuseport: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Process(_Item):
+    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes."""
+
+    name: str
+    pid: int
+    running: bool
+    started: int
+    args: list[str]
+    uid: int
+    gid: int
+    working_dir: str
+    bufsize: int
+    buffered: int
+    dropped: int
+    last_seq: int
+    exit_code: int | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInfo:
+    """The kernel's own properties: ``started`` in µs of CLOCK_REALTIME."""
+
+    version: str
+    started: int
+    sockets: int
+    values: int
+    processes: int
+    buffered_bytes: int

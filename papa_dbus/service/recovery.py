@@ -1,0 +1,178 @@
+"""What an earlier papad left behind, made into hosted items again; and what becomes of that which cannot be.
+
+Nothing is killed over it. A pipe is never just closed: whoever still writes into it would get SIGPIPE.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from papa_dbus.service import sockets
+from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
+from papa_dbus.service.output import Stream, discard
+from papa_dbus.service.processes import Held, Hooks, HostedProcess
+from papa_dbus.service.sockets import HostedSocket
+from papa_dbus.service.store import Store, StoredProcess
+
+log = logging.getLogger(__name__)
+
+#: What a process's descriptors are called in /proc/self/fd.
+_ROLES = {f"memfd:{OUTPUT_NAME}": "output", f"memfd:{INDEX_NAME}": "index", "pidfd": "pidfd"}
+
+
+class Recovery:
+    """One recovery: rows from the store, and ``descriptors`` that were kept, by name.
+
+    To be asked for sockets, then for processes, then to ``finish()``. ``faults`` says in words for the journal what
+    did not come back, where anything did: else papad was stopped, and the keeper gave everything up.
+    """
+
+    def __init__(self, store: Store, descriptors: Mapping[str, Sequence[int]], hooks: Hooks) -> None:
+        self.faults: list[str] = []
+        self._store = store
+        self._hooks = hooks
+        self._left = {name: list(fds) for name, fds in descriptors.items()}
+        self._nothing_came = not self._left
+        self._given_up: list[str] = []
+
+    def sockets(self) -> Iterator[HostedSocket]:
+        """The sockets that are hosted again."""
+        for stored in self._store.sockets():
+            fds = self._left.pop(f"s{stored.key}", [])
+            if fds:
+                yield sockets.recover_socket(stored, fds)
+            else:
+                self._lack(f"socket '{stored.spec.name}'", "its descriptor did not come back")
+                self._store.remove_socket(stored.key)
+
+    def processes(self) -> Iterator[tuple[StoredProcess, HostedProcess]]:
+        """The processes that are hosted again, oldest first."""
+        for stored in self._store.processes():
+            found = _by_role(stored, self._left.get(f"p{stored.key}", []))
+            if "pidfd" in found:
+                del self._left[f"p{stored.key}"]
+                yield stored, self._host(stored, found)
+            else:
+                self._lack(_title(stored), "its pidfd did not come back; if it still runs, it goes on without papad")
+                self._store.forget_process(stored.key)
+
+    def _lack(self, item: str, what: str) -> None:
+        if self._nothing_came:
+            self._given_up.append(item)
+        else:
+            self.faults.append(f"{item}: {what}")
+
+    def _host(self, stored: StoredProcess, found: dict[str, int]) -> HostedProcess:
+        os.set_inheritable(found["pidfd"], False)
+        pipes: dict[Stream, int] = {stream: found[stream] for stream in ("out", "err") if stream in found}
+        try:
+            files = _log_files(found)
+            return HostedProcess(stored, Held(found["pidfd"], pipes, files), self._hooks, recovered=True)
+        except ValueError as error:
+            self.faults.append(f"{_title(stored)}: its unread output is lost, and its numbers begin anew: {error}")
+        for role in {"output", "index"} & set(found):
+            os.close(found[role])
+        files = LogFiles.create()
+        self._store.keep_again(stored.key, [*pipes.values(), found["pidfd"], files.output, files.index])
+        return HostedProcess(stored, Held(found["pidfd"], pipes, files), self._hooks)
+
+    def finish(self) -> None:
+        """Let go of descriptors that belong to nothing; of a pipe only when its last writer has gone."""
+        if self._given_up:
+            log.warning("no descriptor came back, as after a stop: %d items are no longer held", len(self._given_up))
+        for item in self._given_up:
+            log.info("no longer held: %s", item)
+        for name, fds in self._left.items():
+            pids = [pid for pid in map(_pid_of, fds) if pid > 0]
+            if pids:
+                self.faults.append(
+                    f"descriptors kept as '{name}', of PID {pids[0]}, belong to nothing that is stored: the process"
+                    " goes on without papad, and what it prints is thrown away"
+                )
+            else:
+                log.info("descriptors kept as '%s' belong to nothing that is stored; they are given up", name)
+            pipes = [fd for fd in fds if _link(fd).startswith("pipe:")]
+            for fd in set(fds) - set(pipes):
+                os.close(fd)
+            if pipes:
+                _Drain(self._store, name, pipes)
+            else:
+                self._store.drop_descriptors(name)
+
+
+def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProcess]) -> list[str]:
+    """What is lost where papad ends and its descriptors are not kept, in words for the journal."""
+    lost = [f"socket '{hosted.spec.name}' is closed" for hosted in held_sockets]
+    for process in processes:
+        title = f"process '{process.spec.name}' (PID {process.pid})"
+        unread = f"{process.log.held} bytes of its output that nobody has acknowledged are lost"
+        if process.running:
+            lost.append(f"{title} goes on without papad, and gets SIGPIPE for what it prints from now on; {unread}")
+        elif not process.dispensable:
+            code = "an unknown code" if process.exit_code is None else process.exit_code
+            lost.append(f"{title} has ended with {code}, which is forgotten; {unread}")
+    return lost
+
+
+def _title(stored: StoredProcess) -> str:
+    return f"process '{stored.spec.name}' (PID {stored.facts.pid})"
+
+
+class _Drain:
+    """Reads pipes of something unknown until nobody writes into them any more. They stay kept that long, too."""
+
+    def __init__(self, store: Store, name: str, pipes: Sequence[int]) -> None:
+        self._store = store
+        self._name = name
+        self._open = set(pipes)
+        self._loop = asyncio.get_running_loop()
+        for fd in pipes:
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._read, fd)
+
+    def _read(self, fd: int) -> None:
+        if discard(fd) != 0:
+            return
+        self._loop.remove_reader(fd)
+        os.close(fd)
+        self._open.remove(fd)
+        if not self._open:
+            self._store.drop_descriptors(self._name)
+
+
+def _by_role(stored: StoredProcess, fds: list[int]) -> dict[str, int]:
+    """Tell a process's descriptors apart. Closes those that came twice: stored again around a kill."""
+    found: dict[str, int] = {}
+    streams = {f"pipe:[{inode}]": stream for stream, inode in stored.pipes.items()}
+    for fd in list(fds):
+        link = _link(fd)
+        role = next((role for mark, role in _ROLES.items() if mark in link), streams.get(link, ""))
+        if not role or role in found:
+            fds.remove(fd)
+            os.close(fd)
+        else:
+            found[role] = fd
+    return found
+
+
+def _log_files(found: Mapping[str, int]) -> LogFiles:
+    missing = {"output", "index"} - set(found)
+    if missing:
+        raise ValueError(f"the log's {' and '.join(sorted(missing))} did not come back")
+    return LogFiles(found["output"], found["index"])
+
+
+def _link(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def _pid_of(fd: int) -> int:
+    """The process of a pidfd (pidfd_open(2)); -1 where it has ended, 0 where the descriptor is none."""
+    with suppress(OSError):
+        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,64 @@
+"""Machines with Circus and Papa: one booted bed for all, and a container of its own for each that has no systemd."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.circus.environments import VERSIONS, build_wheel, install
+from tests.circus.machine import Bare, Booted, Machine
+from tests.systemd.bed import Bed
+from tests.systemd.conftest import make_bed, readme_command
+
+#: Each Circus with the project's command, and the one that knows Papa by itself without it, too.
+COMBINATIONS = [("0.17.2", "plain"), *((version, "papa-circusd") for version in VERSIONS)]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project, to be installed."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@contextmanager
+def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[Bare]:
+    """A machine without systemd."""
+    bed = Bed.of_this_machine()
+    try:
+        install(bed, version, wheel)
+        bed.start_without_systemd()
+        machine = Bare(bed, version, how, *papad)
+        yield machine
+        machine.stop()
+        for word in ("Traceback", "internal"):
+            assert word not in machine.words("papad"), machine.words("papad")
+    finally:
+        bed.stop()
+
+
+@pytest.fixture(scope="session")
+def booted_bed(wheel: Path) -> Iterator[Bed]:
+    """A booted bed with Papa installed, and each Circus."""
+    bed = make_bed("dbus-daemon")
+    try:
+        brings_make = readme_command("make run").removesuffix("make run")
+        bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
+        for version in VERSIONS:
+            install(bed, version, wheel)
+        bed.boot()
+        yield bed
+    finally:
+        bed.stop()
+
+
+@pytest.fixture(params=["booted", "bare"])
+def machine(request: pytest.FixtureRequest, combination: tuple[str, str], wheel: Path) -> Iterator[Machine]:
+    """A machine of either kind, with the example in /srv/web."""
+    if request.param == "bare":
+        with bare_machine(wheel, *combination) as bare:
+            yield bare
+    else:
+        bed: Bed = request.getfixturevalue("booted_bed")
+        yield Booted(bed, *combination)
+        bed.run("systemctl stop circus papa.service papa.slice")

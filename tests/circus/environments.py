@@ -1,0 +1,44 @@
+"""Circus from PyPI, a virtual environment for each version, kept for the next run as the Debian trees are."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.debian import TREES
+
+# 0.17.2 is the last that knows Papa by itself. pyzmq, tornado and psutil are not pinned: each Circus works with the
+# newest ones on Python 3.11, which is what `pip install circus` brings.
+VERSIONS = ("0.17.2", "0.18.0", "0.19.0")
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the project's wheel."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, f"--wheel-dir={folder}", str(PROJECT)], check=True, timeout=300)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def install(bed: Bed, version: str, wheel: Path) -> None:
+    """Install Circus of a version and the project into /opt/circus-VERSION of a bed that is not booted."""
+    target = f"/opt/circus-{version}"
+    kept = TREES / f"circus-{version}-python{sys.version_info.major}.{sys.version_info.minor}"
+    bed.copy_in(wheel, f"/opt/{wheel.name}")
+    pip = f"{target}/bin/pip install --quiet --disable-pip-version-check --root-user-action=ignore"
+    if kept.exists():
+        bed.copy_in(kept, target)
+    else:
+        bed.run_unbooted(f"/usr/bin/python3 -m venv {target} && {pip} circus=={version} /opt/{wheel.name}")
+        _keep(bed.root / target.lstrip("/"), kept)
+    # What it needs may have changed since, and it itself has, with no new version number.
+    bed.run_unbooted(f"{pip} /opt/{wheel.name} && {pip} --no-deps --force-reinstall /opt/{wheel.name}")
+
+
+def _keep(made: Path, kept: Path) -> None:
+    TREES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=TREES) as folder:
+        shutil.copytree(made, Path(folder) / "whole", symlinks=True)
+        (Path(folder) / "whole").rename(kept)  # whole or not at all

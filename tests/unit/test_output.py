@@ -375,8 +375,10 @@ def file_size_limit(size: int) -> Iterator[None]:
     """As on a machine that has no more room for memory files."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_output_that_no_file_has_room_for_is_lost_and_reported(

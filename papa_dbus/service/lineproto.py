@@ -143,6 +143,7 @@ class LineReader:
     def close(self) -> None:
         """Throw away what is there and what comes."""
         self._closed = True
+        self._interrupted = False
         self._input.clear()
         self._line.clear()
         self._at = 0

@@ -42,8 +42,13 @@ _Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
 _SENSELESS = (ValueError, TypeError, AttributeError)
 
 
-#: What SQLite says of a file that is none of its own, or no longer.
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: What SQLite says where there is no room, say. Whatever else it says of a file, the file is not as papad left it.
+_NO_DAMAGE = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+)
+_TABLES = ("key, name, spec, port FROM sockets", 'name, value FROM "values"', "last FROM keys",
+           "key, name, spec, facts, pipes, state FROM processes")  # fmt: skip
 
 
 class TooNew(PapaError):
@@ -289,8 +294,7 @@ def _open(path: Path | None) -> _Database:
     try:
         return _open_file(path)
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
-            # No room, say: the file is not to be given up for that.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
             raise PapaError(f"{path} cannot be opened: {error}") from None
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
@@ -314,6 +318,8 @@ def _open_file(path: Path) -> _Database:
             return _create(db)
         if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(fault)
+        for table in _TABLES:
+            db.execute(f"SELECT {table} LIMIT 1").fetchall()
         return db
     except BaseException:
         db.close()

@@ -24,6 +24,8 @@ _TYPES = {
     "raw": socket.SOCK_RAW,
     "rdm": socket.SOCK_RDM,
 }
+#: Of a socket's file where nothing else was asked for: systemd's own for services.
+DEFAULT_UMASK = 0o022
 _LISTENING = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 
 _Address = str | tuple[str, int] | tuple[str, int, int, int]
@@ -201,10 +203,8 @@ def _clear_leftover(path: str, kind: socket.SocketKind) -> None:
 
 @contextmanager
 def _umask(mask: int | None) -> Iterator[None]:
-    if mask is None:
-        yield
-        return
-    before = os.umask(mask)
+    """For a socket's file. papad's own mask lets nobody else at its files."""
+    before = os.umask(DEFAULT_UMASK if mask is None else mask)
     try:
         yield
     finally:

@@ -219,8 +219,15 @@ class Store:
                 self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
-        """All that were stored."""
-        return dict(self._db.execute('SELECT name, value FROM "values" ORDER BY rowid').fetchall())
+        """All that were stored. A row that makes no sense is reported and forgotten."""
+        found = {}
+        for row, name, value in self._db.execute('SELECT rowid, name, value FROM "values" ORDER BY rowid').fetchall():
+            if _is_text(name) and _is_text(value):
+                found[name] = value
+            else:
+                log.error("not recovered: value %r: its row is damaged", name)
+                self._forget('"values"', row)
+        return found
 
     # --------------------------------------------------------------- processes
 
@@ -263,7 +270,7 @@ class Store:
     def _forget(self, table: str, key: int) -> None:
         """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
         try:
-            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 (one of ours)
+            self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
         except PapaError as error:
             log.error("a row of what has gone stays among the %s: %s", table, error)
 
@@ -307,6 +314,7 @@ def _open(path: Path | None) -> _Database:
 
 def _open_file(path: Path) -> _Database:
     db = sqlite3.connect(path, isolation_level=None, factory=_Database)
+    db.text_factory = _text
     try:
         # It outlives papad, not the machine: nothing has to reach a disk.
         db.execute("PRAGMA synchronous = OFF")
@@ -316,7 +324,7 @@ def _open_file(path: Path) -> _Database:
             raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
         if version == 0:
             return _create(db)
-        if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(fault)
         for table in _TABLES:
             db.execute(f"SELECT {table} LIMIT 1").fetchall()
@@ -324,6 +332,19 @@ def _open_file(path: Path) -> _Database:
     except BaseException:
         db.close()
         raise
+
+
+def _text(stored: bytes) -> str:
+    """Of what is no UTF-8 any more a row can still be reported."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def _is_text(value: object) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(value, str)
 
 
 def _create(db: _Database) -> _Database:

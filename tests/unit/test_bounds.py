@@ -1,0 +1,26 @@
+"""docs/bounds.md says what the code does: each number, and no bound left out."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.service import limits
+
+ROWS = re.findall(
+    r"^\| .+? \| ([\d,]+) \| `([\w.]+)` \|", (Path(__file__).parents[2] / "docs/bounds.md").read_text(), re.M
+)
+OUTSIDE_SERVICE = ("names", "bus", "bus_reader")
+
+
+@pytest.mark.parametrize(("number", "constant"), ROWS, ids=[constant for _, constant in ROWS])
+def test_each_number_is_the_codes(number: str, constant: str) -> None:
+    module, name = constant.split(".")
+    package = "papa_dbus" if module in OUTSIDE_SERVICE else "papa_dbus.service"
+    assert getattr(importlib.import_module(f"{package}.{module}"), name) == int(number.replace(",", ""))
+
+
+def test_every_limit_is_told() -> None:
+    told = {constant.partition(".")[2] for _, constant in ROWS} | {"DEFAULT_BACKLOG"}
+    assert {name for name in vars(limits) if name.isupper()} <= told

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SLICE = "papa.slice"
 _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNIT_EXISTS = "already loaded or has a fragment file"
 _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
@@ -183,14 +184,20 @@ class Scopes:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._manager = ""  # systemd's unique name
         self._available = bool(daemon.booted())
         bus.on_connected.append(self._subscribe)
         bus.on_signal.append(self._hear)
 
     async def _subscribe(self) -> None:
-        rule = f"type='signal',sender='{_MANAGER[0]}',interface='{_MANAGER[2]}',member='JobRemoved'"
-        bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-        await self._bus.call(*bus, "AddMatch", "s", [rule])
+        jobs = f"type='signal',sender='{_MANAGER[0]}',interface='{_MANAGER[2]}',member='JobRemoved'"
+        owner = f"type='signal',sender='{_BUS[0]}',member='NameOwnerChanged',arg0='{_MANAGER[0]}'"
+        for rule in (jobs, owner):
+            await self._bus.call(*_BUS, "AddMatch", "s", [rule])
+        try:
+            self._manager = (await self._bus.call(*_BUS, "GetNameOwner", "s", [_MANAGER[0]])).body[0]
+        except PapaError:
+            self._manager = ""  # no systemd on this bus
 
     async def place(self, pid: int, name: str) -> str | None:
         """Put a process in its scope and return the scope's name, None where there are no scopes to be had."""
@@ -238,7 +245,10 @@ class Scopes:
             raise PapaError(f"systemd could not start {unit}: {result}")
 
     def _hear(self, signal: Message) -> None:
-        if signal.member == "JobRemoved" and signal.interface == _MANAGER[2]:
+        if signal.member == "NameOwnerChanged" and signal.sender == _BUS[0] and signal.body[0] == _MANAGER[0]:
+            self._manager = signal.body[2]
+        # Anybody whom the bus lets can send papad a signal of that name.
+        if signal.member == "JobRemoved" and signal.sender == self._manager:
             _, _, unit, result = signal.body
             done = self._jobs.get(unit)
             if done is not None and not done.done():

@@ -9,7 +9,7 @@ import pytest
 from papa_dbus.service import limits
 
 ROWS = re.findall(
-    r"^\| .+? \| ([\d,]+) \| `([\w.]+)` \|", (Path(__file__).parents[2] / "docs/bounds.md").read_text(), re.M
+    r"^\| .+? \| ([\d,]+) \| `([\w.]+)` \|", (Path(__file__).parents[2] / "docs/bounds.md").read_text(), re.MULTILINE
 )
 OUTSIDE_SERVICE = ("names", "bus", "bus_reader")
 

@@ -1,11 +1,11 @@
 """What the units promise: when the kernel is started again and when not, and what a hosted program does not inherit."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.test_starting import CALL, CONNECT, is_active
 
 UNITS = "/usr/local/lib/systemd"
@@ -73,6 +73,19 @@ def test_a_hosted_program_inherits_nothing_of_the_service(machine: Bed) -> None:
     assert group == "0::/papa.slice/papa-report.scope"
     assert descriptors.split() == ["0", "1", "2"]
     assert set(environment.split()) <= {"HOME", "LANG", "PATH", "PWD", "USER", "LOGNAME", "SHELL", "_"}
+
+
+def test_the_documented_exposure_is_the_units(beds: Callable[[str], Bed]) -> None:
+    """Debian 12's systemd-analyze, whose figure docs/threat-model.md has."""
+    bed = beds("bookworm")
+    said = bed.run("systemd-analyze security --no-pager papa.service").stdout
+    figure = re.search(r"exposure level for papa\.service: ([\d.]+)", said)
+    assert figure is not None
+    text = (PROJECT / "docs/threat-model.md").read_text()
+    assert f"`systemd-analyze security papa` (systemd 252) says **{figure[1]}**" in text
+    # Whatever it asks for is gone through there.
+    asked = {name for line in said.splitlines() if line[0] == "✗" for name in re.findall(r"\b[A-Z]\w+=", line)}
+    assert {name for name in asked if name not in text} <= {"RootImage="}
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from papa_dbus.service.kernel import Kernel
@@ -100,6 +102,17 @@ def descriptors() -> dict[str, str]:
         except OSError:
             continue  # the listing's own
     return found
+
+
+@contextmanager
+def no_room(size: int = 1) -> Iterator[None]:
+    """No file may become longer than so many bytes, as on a file system that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 #: What was there before the test: containers that other tests have booted are children, too.

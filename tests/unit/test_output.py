@@ -1,9 +1,7 @@
 """The output log and its watches, with real pipes and real memory files; no process and no loop."""
 
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +12,7 @@ from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import OutputLog, Record
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
+from tests.support import no_room
 
 
 class Source:
@@ -370,22 +369,11 @@ def test_nothing_is_lost_repeated_or_reordered_without_being_said(steps: list[tu
     source.close()
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """As on a machine that has no more room for memory files."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_output_that_no_file_has_room_for_is_lost_and_reported(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(source)
-    with file_size_limit(4096):
+    with no_room(4096):
         source.say(b"a" * 4000)
         for _ in range(50):
             source.say(b"b" * 3000)

@@ -1,8 +1,5 @@
 """What is stored where there is no room for it, and what becomes of a store that cannot be opened."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,17 +8,7 @@ from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import SocketSpec
 from papa_dbus.service.store import Store
-
-
-@contextmanager
-def no_room(size: int = 1) -> Iterator[None]:
-    """No file may become longer than that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.support import no_room
 
 
 @pytest.fixture

@@ -197,6 +197,11 @@ class Bare(Machine):
         assert self._circusd.wait(PATIENCE) == status, self.words()
         self._forget()
 
+    def terminate(self) -> None:
+        """End circusd as a service manager does."""
+        self._signal("circusd", "TERM")
+        self.wait_gone()
+
     def kill_and_begin(self) -> None:
         assert self._circusd is not None
         self._signal("circusd", "KILL")

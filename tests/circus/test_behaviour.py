@@ -147,6 +147,21 @@ def test_the_flapping_plugin_acts(circus: Bare) -> None:
     assert set(log(circus, "fails").splitlines()) == {"trying"}
 
 
+@ours
+def test_commands_get_through_while_something_fails(circus: Bare) -> None:
+    """A process that fails at once, again and again, and no plugin that stops it."""
+    circus.ctl("start", "fails_on")
+    wait(lambda: len(reaped(circus, "fails_on")) >= 5, lambda: reaped(circus, "fails_on"))
+    for _ in range(5):
+        circus.ctl("restart", "a", "--waiting")
+    circus.ctl("reload", "a", "--waiting")
+    before = circus.pids("a")
+    circus.terminate()
+    circus.begin(INI)
+    assert circus.pids("a") == before
+    circus.ctl("stop", "fails_on", "--waiting")
+
+
 @every
 def test_killed_and_there_again(circus: Bare) -> None:
     kill_often(circus, 3)

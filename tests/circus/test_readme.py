@@ -28,18 +28,20 @@ def fresh() -> Iterator[Bed]:
         bed.stop()
 
 
+def listed(bed: Bed, command: str) -> str:
+    """What `circusctl list` prints, once circusd has something to list."""
+    return wait(lambda: bed.run(command, check=False).stdout.strip(), lambda: bed.journal("--unit=circus"))
+
+
 def test_from_nothing_to_circus_on_papa(fresh: Bed) -> None:
     *install, run, first, restart, second, tail = readme_lines()
     fresh.run_unbooted("cd /root/papa\n" + "\n".join(install))  # only there it has a network
     fresh.boot()
     fresh.run(run)
 
-    def listed(command: str) -> str:
-        return wait(lambda: fresh.run(command, check=False).stdout.strip(), lambda: fresh.journal("--unit=circus"))
-
-    pid = listed(first)
+    pid = listed(fresh, first)
     fresh.run(restart)
-    assert listed(second) == pid
+    assert listed(fresh, second) == pid
     fresh.run(f"timeout 20 {tail.replace('tail', 'tail --follow --lines=1')} | head -n 2")
     seconds = [line for line in fresh.run(tail).stdout.splitlines() if line]
     assert len(seconds) == len(set(seconds)) > 1

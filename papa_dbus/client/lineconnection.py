@@ -70,6 +70,12 @@ class Connection:
         except (OSError, EOFError) as error:
             raise NoReply(f"the connection to papad at {self.name} broke: {_reason(error)}") from None
 
+    def close(self) -> None:
+        """Close it, and wake a thread that waits for something to read."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
     @property
     def idle(self) -> bool:
         """Whether it is there and nothing came unasked, as its end would."""

@@ -46,7 +46,7 @@ class LineBackend:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.socket.close()
+            connection.close()
 
     def _open(self) -> Connection:
         return Connection.open(self._where, self._timeout, self._timeout)
@@ -123,7 +123,7 @@ class LineWatch:
                 connection.write(["w", "p", *map(_word, patterns)])
                 connection.line()  # "Watching 1"
         except BaseException:
-            connection.socket.close()
+            connection.close()
             raise
         connection.socket.settimeout(None)  # output comes when it comes
 
@@ -193,7 +193,7 @@ class LineWatch:
                     connection.write(["q"])
                     connection.answer()
         finally:
-            connection.socket.close()
+            connection.close()
 
 
 _SOCKET_NUMBERS = {"backlog": int, "port": int, "fileno": int}

@@ -50,10 +50,10 @@ class Background:
         """
         try:
             self.check()
-        except PapaError:
-            work.close()
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except BaseException:
+            work.close()  # else it would be said that nobody awaited it
             raise
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result()
         except BaseException:

@@ -52,7 +52,7 @@ class Connection:
         try:
             connection = cls(where, patience)
         except TimeoutError:
-            raise NoReply(f"papad at {_name(where)} did not answer in {patience:g} s") from None
+            raise NoReply(f"papad at {_name(where)} did not answer in {patience:.3g} s") from None
         except (OSError, EOFError) as error:
             raise Unreachable(f"no papad at {_name(where)}: {_reason(error)}") from None
         connection.socket.settimeout(timeout)
@@ -87,7 +87,12 @@ class Connection:
         return self.answer()
 
     def write(self, words: Sequence[str]) -> None:
-        """Send a line."""
+        """Send a line. Raises PapaError for words that cannot be told apart in it."""
+        if not all(words):
+            raise PapaError("an empty name is not possible")
+        for word in words[:-1]:
+            if word.endswith("\\"):
+                raise PapaError(f"{word[:60]!r} ends with a backslash, which the line protocol would take for a space")
         self.socket.sendall(" ".join(words).encode() + b"\n")
 
     def answer(self) -> str:

@@ -145,20 +145,6 @@ def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) 
         assert [record[3] for record in records] == [f"output-of-{n}\n"]
 
 
-def test_a_damaged_store_is_kept_aside_and_papad_starts(papa: Bed) -> None:
-    call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    cursor = papa.journal_cursor()
-    papa.run("systemctl kill --signal=STOP --kill-who=main papa")
-    papa.run("cd /run/papa && rm -f state.sqlite-wal state.sqlite-shm && echo rubbish > state.sqlite")
-    papa.run("systemctl kill --signal=KILL --kill-who=main papa")
-    papa.wait_for_journal("is ready", cursor)
-    said = papa.journal(f"--after-cursor={cursor}", "--unit=papa.service")
-    assert "state.sqlite is damaged" in said
-    assert "it is kept as /run/papa/state.sqlite.damaged-" in said
-    assert call(papa, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
-    assert papa.run("systemctl is-active papa-p.scope").stdout == "active\n"  # nothing is killed over it
-
-
 def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None:
     call(papa, "SetValue", "ss", "v", "1")
     papa.run("systemctl kill --signal=STOP --kill-who=main papa")

@@ -27,8 +27,8 @@ from papa_dbus.service.specs import RLIM_INFINITY, RLIMITS, ProcessSpec
 #: The PATH that systemd gives to services, systemd.exec(5).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
-#: The limits papad was started with. It raises its own; its children get these: select(2), for one, ends at 1024.
-_GIVEN_BACK = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
+#: The soft limit of descriptors that a program can count on, as systemd's services have it: select(2) ends there.
+_SOFT_NOFILE = 1024
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
@@ -219,8 +219,7 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
             os._exit(127)
         doing = "set limits"
         _reset_oom_score()
-        for number, pair in _GIVEN_BACK.items():
-            resource.setrlimit(number, pair)
+        _give_limits_back()
         for limit, value in launch.rlimits.items():
             doing = f"set rlimits {limit} to {value}"
             _set_limit(limit, value)
@@ -276,6 +275,13 @@ def _reset_oom_score() -> None:
         os.close(fd)
     except OSError:
         pass  # lowering it below an inherited one needs CAP_SYS_RESOURCE: then the inherited one stays
+
+
+def _give_limits_back() -> None:
+    """What papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
+    soft, hard = limits.GIVEN[resource.RLIMIT_NOFILE]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits.GIVEN[resource.RLIMIT_FSIZE])
 
 
 def _set_limit(limit: str, value: int) -> None:

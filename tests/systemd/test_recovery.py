@@ -43,11 +43,23 @@ def as_before(bed: Bed) -> None:
     as_after_boot(bed)
 
 
-@pytest.fixture(params=["bookworm", "trixie"])
-def full(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
-    """Give a kernel for which systemd keeps nine descriptors: 254 and up say so, older ones have to be asked."""
-    yield papad_with(beds(request.param), "FileDescriptorStoreMax=9")
-    as_before(beds(request.param))
+KEEPS_NINE = "systemd keeps 9 descriptors for papad at most (FileDescriptorStoreMax=)"
+STARTS_WITH_NINE = "papad may be started with 9 kept descriptors at most (LimitNOFILE=)"
+
+
+@pytest.fixture(
+    params=[
+        ("bookworm", "FileDescriptorStoreMax=9", KEEPS_NINE),  # which has to be asked for it
+        ("trixie", "FileDescriptorStoreMax=9", KEEPS_NINE),
+        ("trixie", "LimitNOFILE=73:10000", STARTS_WITH_NINE),
+    ],
+    ids=lambda param: f"{param[0]} {param[1]}",
+)
+def full(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, str]]:
+    """Give a kernel that can have nine descriptors kept, and what it says beyond."""
+    kind, setting, says = request.param
+    yield papad_with(beds(kind), setting), says
+    as_before(beds(kind))
 
 
 @pytest.fixture
@@ -70,22 +82,23 @@ def restart(bed: Bed) -> str:
 
 
 @pytest.mark.parametrize("sockets", [0, 1], ids=["the pidfd does not fit", "the pipes do not fit"])
-def test_beyond_what_systemd_keeps_nothing_is_begun(full: Bed, sockets: int) -> None:
-    call(full, "MakeProcess", "sasa{sv}", "first", "2", "sleep", "600", "0")
+def test_beyond_what_systemd_keeps_nothing_is_begun(full: tuple[Bed, str], sockets: int) -> None:
+    bed, says = full
+    call(bed, "MakeProcess", "sasa{sv}", "first", "2", "sleep", "600", "0")
     for n in range(sockets):
-        call(full, "MakeSocket", "sa{sv}", f"s{n}", "0")
-    said = full.run([PYTHON, "-c", MAKE, "second"]).stdout
-    assert said == "limit systemd keeps 9 descriptors for papad at most (FileDescriptorStoreMax=)\n"
-    assert full.run("ls /run/second", check=False).returncode != 0
-    full.run(f"for i in $(seq 100); do [ $({count_command()}) = {5 + sockets} ] && exit; sleep 0.1; done; exit 1")
-    scopes = full.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
+        call(bed, "MakeSocket", "sa{sv}", f"s{n}", "0")
+    said = bed.run([PYTHON, "-c", MAKE, "second"]).stdout
+    assert said == f"limit {says}\n"
+    assert bed.run("ls /run/second", check=False).returncode != 0
+    bed.run(f"for i in $(seq 100); do [ $({count_command()}) = {5 + sockets} ] && exit; sleep 0.1; done; exit 1")
+    scopes = bed.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
     assert [line.split()[0] for line in scopes.splitlines()] == ["papa-first.scope"]
     for n in range(sockets, 4):
-        call(full, "MakeSocket", "sa{sv}", f"s{n}", "0")  # to the last one
+        call(bed, "MakeSocket", "sa{sv}", f"s{n}", "0")  # to the last one
     one_more = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel", "MakeSocket", "sa{sv}"]
-    refused = full.run([*one_more, "more", "0"], check=False)
-    assert "systemd keeps 9 descriptors for papad at most" in refused.stderr + refused.stdout
-    said = restart(full)
+    refused = bed.run([*one_more, "more", "0"], check=False)
+    assert says in refused.stderr + refused.stdout
+    said = restart(bed)
     assert "recovered: 4 sockets, 0 values, 1 process" in said
     assert "not recovered" not in said
 
@@ -94,21 +107,19 @@ def count_command() -> str:
     return "systemctl show --property=NFileDescriptorStore --value papa"
 
 
-def key_of(bed: Bed, table: str, name: str) -> int:
-    """By which number a thing is stored."""
-    script = (
-        "import sqlite3, sys; db = sqlite3.connect('/run/papa/state.sqlite'); "
-        f"print(db.execute('SELECT key FROM {table} WHERE name = ?', sys.argv[1:]).fetchone()[0])"
-    )
-    return int(bed.run(["python3", "-c", script, name]).stdout)
+NAMES = """
+import sqlite3, sys
+query = ("SELECT 'p' || key FROM processes WHERE name = ?1 UNION ALL SELECT 's' || key FROM sockets WHERE name = ?1")
+print(*(row[0] for row in sqlite3.connect("/run/papa/state.sqlite").execute(query, sys.argv[1:])))
+"""
 
 
 def test_what_systemd_does_not_give_back_is_named_and_the_rest_is_there(papa: Bed) -> None:
     for name in ("lost", "kept"):
         call(papa, "MakeProcess", "sasa{sv}", name, "2", "sleep", "600", "0")
         call(papa, "MakeSocket", "sa{sv}", name, "0")
-    papa.run(["python3", "/root/storekeeper.py", "drop", f"p{key_of(papa, 'processes', 'lost')}"])
-    papa.run(["python3", "/root/storekeeper.py", "drop", f"s{key_of(papa, 'sockets', 'lost')}"])
+    for kept_as in papa.run(["python3", "-c", NAMES, "lost"]).stdout.split():
+        papa.run(["python3", "/root/storekeeper.py", "drop", kept_as])
     assert count(papa) == 6
     said = restart(papa)
     assert "not recovered: socket 'lost': its descriptor did not come back" in said

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.test_serving import PYTHON, call, watch
 
 HERE = Path(__file__).parent
@@ -156,3 +156,12 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     papa.run(["python3", "-c", script.replace("999", "1")])
     papa.run("systemctl restart papa")
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
+
+
+def test_more_descriptors_than_a_program_may_usually_open(papa: Bed) -> None:
+    """250 processes have 1,250 kept descriptors, and systemd must be able to start papad with them."""
+    papa.copy_in(PROJECT / "benchmarks/restart.py", "/root/restart.py")
+    table = papa.run([PYTHON, "/root/restart.py", "--rounds", "1", "10", "250"], timeout=120).stdout.splitlines()
+    assert table[0].split()[:4] == ["processes", "restart", "reload", "kill"]
+    assert [line.split()[0] for line in table[1:]] == ["10", "250"]
+    nothing_is_left(papa)

@@ -6,15 +6,16 @@ VENV    ?= .venv
 PORT    ?= 20202
 PREFIX  ?= /usr/local
 DESTDIR ?=
+POLKIT  ?=
 
 # systemd-python is built from source: hence the compiler and the headers.
 PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates \
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
-                 nginx uwsgi-core uwsgi-plugin-python3
+                 polkitd chromium nginx uwsgi-core uwsgi-plugin-python3
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
-SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' tools/system
+SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
 .PHONY: help run test check format bench install uninstall clean packages-run packages-test
 

@@ -4,7 +4,7 @@ dbus-next's own writer takes a full socket for the death of the connection (its 
 long as one peer sends, and a call on a lost connection never returns. Here writing waits, what is queued is bounded by
 not reading on, calls are bounded in time, and a lost connection is made again.
 
-The one module that imports dbus-next: whoever needs its types takes them from here.
+With bus_reader.py the only module that imports dbus-next: whoever needs its types takes them from here.
 """
 
 import array
@@ -21,10 +21,12 @@ from typing import Any
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 from dbus_next.aio import MessageBus
 
+from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = [
     "Bus", "BusLost", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant", "address_of",
+    "read_body",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -152,7 +154,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._on_call = on_message
         self._on_drained = on_drained
         self._reading = True
-        self._unmarshaller: Any = self._create_unmarshaller()
+        self._unmarshaller = self._create_unmarshaller()
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         _connections.add(self)
 
@@ -181,13 +183,31 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                     self._reading = False
                     self._loop.remove_reader(self._fd)
                     return
-                if not self._unmarshaller.unmarshall():
+                message = self._read_message()
+                if message is None:
                     return
-                message = self._unmarshaller.message
-                self._unmarshaller = self._create_unmarshaller()
                 self._on_message(message)
         except Exception as error:  # noqa: BLE001 (whatever it is, the stream cannot be trusted any more)
             self._finalize(error)
+
+    def _read_message(self) -> Message | None:
+        """The next message that makes sense, None until more has come."""
+        while True:
+            reader = self._unmarshaller
+            try:
+                message: Message | None = reader.read_message()
+            except Senseless as error:
+                log.warning("a message on the bus makes no sense and is left out: %s", error)
+                for fd in reader.unix_fds:
+                    os.close(fd)
+                self._unmarshaller = self._create_unmarshaller()
+                continue
+            if message is not None:
+                self._unmarshaller = self._create_unmarshaller()
+            return message
+
+    def _create_unmarshaller(self) -> MessageReader:
+        return MessageReader(self._stream, self._sock)
 
     def drained(self) -> None:
         """The queue has room again."""

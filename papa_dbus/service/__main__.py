@@ -19,10 +19,11 @@ from papa_dbus import __version__, names
 from papa_dbus.bus import Bus, address_of
 from papa_dbus.errors import PapaError
 from papa_dbus.service import limits, systemd
-from papa_dbus.service.access import Access
+from papa_dbus.service.access import GROUP, Access
 from papa_dbus.service.dbus import DBusDoor
 from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.polkit import Polkit
 from papa_dbus.service.store import Store
 from papa_dbus.service.telnet import TelnetDoor
 from papa_dbus.service.telnet_handover import Connection, pack, unpack
@@ -160,8 +161,10 @@ class Papad:
         if self._own is None:
             kernel.place = scopes.place
         self._recover()
-        line = TelnetDoor(kernel, Access())
-        door = DBusDoor(kernel, bus)
+        # The group and polkit are the system's: what serves another bus is its own user's alone.
+        access = Access(GROUP, Polkit(bus)) if self._options.bus == "system" else Access()
+        line = TelnetDoor(kernel, access)
+        door = DBusDoor(kernel, bus, access)
         try:
             connections = self._line_connections()
             await line.start(self._line_sockets(line))

@@ -1,161 +1,100 @@
-"""Who may talk to the kernel over a socket: root, papad's own user, and the members of one group.
+"""Who may talk to the kernel: one set of rules, which every door asks.
 
-Owns the question to Linux whose the other end of a connection is. Knows no protocol; the kernel knows nothing of it.
-The user and group databases are asked afresh each time, so that a change of membership counts at once.
+Root and papad's own user may. On the system's bus and port so may the members of the group ``papa``, and whom polkit
+authorizes where polkit is there. Knows no protocol; the kernel knows nothing of it. Nobody is let in for good: a door
+asks again at each command, so that who leaves the group is out at once.
 """
 
-import errno
-import grp
+import enum
+import logging
 import os
-import pwd
-import socket
-import struct
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
+import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from papa_dbus.errors import AccessDenied
+from papa_dbus.errors import AccessDenied, PapaError
+from papa_dbus.service import peers, users
+from papa_dbus.service.audit import Caller
 
-Address = IPv4Address | IPv6Address
-End = tuple[Address, int]
+log = logging.getLogger(__name__)
 
-_NETLINK_SOCK_DIAG = 4  # linux/netlink.h
-_SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
-_NLM_F_REQUEST, _NLMSG_ERROR = 1, 2
-_TCP_LISTEN = 10  # net/tcp_states.h
-_NO_COOKIE = b"\xff" * 8
-_LOOPBACK_INDEX = 1  # of the interface lo: so a socket that is bound to it is found, too
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_REQUEST = struct.Struct("=BBBxI")  # struct inet_diag_req_v2, up to the addresses
-_SOCKID = struct.Struct("!HH16s16s")  # struct inet_diag_sockid, up to the interface
-_ANSWER = struct.Struct("=BBBB48xIIIII")  # struct inet_diag_msg; the 48 bytes are the inet_diag_sockid
-_CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
-_TIMEOUT: Final = 2.0
+#: The group whose members are served where papad is the system's.
+GROUP: Final = "papa"
+#: Seconds in which only the first refusal of a user is logged: a flood of them must not push the audit trail out.
+_QUIET: Final = 60.0
+_MAX_NOTED = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is at the other end."""
+class Right(enum.Enum):
+    """What a call needs; polkit's actions are named so. Who is served without polkit has both."""
 
-    uid: int
+    MANAGE = "org.papa.kernel.manage"
+    INSPECT = "org.papa.kernel.inspect"
+
+
+#: Asks polkit: bus name, right, and whether the person may be asked for a password meanwhile.
+AskPolkit = Callable[[str, Right, bool], Awaitable[bool]]
 
 
 class Access:
-    """Lets callers in, or raises AccessDenied with a text that says who may."""
+    """Lets callers in, or raises AccessDenied with a text that says who may.
 
-    def __init__(self, group: str = "papa") -> None:
-        self.group = group
-
-    def check_tcp(self, sock: socket.socket) -> Caller:
-        """The caller at the other end of a loopback connection."""
-        peer, here = _end(sock.getpeername()), _end(sock.getsockname())
-        if not peer[0].is_loopback:
-            raise AccessDenied(f"papad serves this machine only, and you are at {peer[0]}")
-        uid = owner(peer, here)
-        if uid is None:
-            raise AccessDenied("Linux does not say whose this connection is")
-        return self._admit(uid)
-
-    def check_unix(self, sock: socket.socket) -> Caller:
-        """The caller at the other end of a connection over a Unix socket."""
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return self._admit(_CREDENTIALS.unpack(credentials)[1])
-
-    def _admit(self, uid: int) -> Caller:
-        if uid in (0, os.geteuid()) or self._is_member(uid):
-            return Caller(uid)
-        own = f", user {_user(os.geteuid())}" if os.geteuid() else ""
-        raise AccessDenied(f"papad serves root{own} and the group {self.group}; you are user {_user(uid)}")
-
-    def _is_member(self, uid: int) -> bool:
-        try:
-            gid = grp.getgrnam(self.group).gr_gid
-            user = pwd.getpwuid(uid)
-        except KeyError:
-            return False
-        return user.pw_gid == gid or gid in os.getgrouplist(user.pw_name, user.pw_gid)
-
-
-def _user(uid: int) -> str:
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
-    except KeyError:
-        return str(uid)
-
-
-def _end(name: tuple[str, int]) -> End:
-    """An address and port as Linux keeps them: an IPv4 connection to an IPv6 socket is one of IPv4."""
-    address = ip_address(name[0].partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address, name[1]
-
-
-def owner(local: End, remote: End) -> int | None:
-    """The user of the TCP socket with these two ends on this machine, or None where there is no such socket in use.
-
-    Where its owner has closed a socket, Linux still lists it, as root's and without an inode: a caller who sends its
-    commands and closes at once must not be taken for root. So a socket without an inode counts as none.
+    ``group`` None: nobody but root and papad's own user, as on a user's own bus.
     """
-    uid = _ask_diag(local, remote)
-    if uid is None and _ask_diag(remote, local) is None:  # not even our own end: there is no sock_diag for TCP here
-        uid = _search_proc(local, remote)
-        if uid is not None and _search_proc(local, remote) != uid:  # it is not known in what order a line is written
-            uid = None
-    return uid
+
+    def __init__(self, group: str | None = None, polkit: AskPolkit | None = None) -> None:
+        self.group = group
+        self._members = users.Members(group) if group is not None else None
+        self._polkit = polkit
+        self._authorized: dict[tuple[str, Right], float] = {}
+        self._refusals: dict[int, tuple[float, int]] = {}
+
+    caller_of = staticmethod(peers.caller_of)
+
+    def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
+        """Whether the caller is known to be admitted now; where not, check() finds out."""
+        if caller.uid in (0, os.geteuid()):
+            return True
+        if self._members is not None and self._members.known(caller.uid):
+            return True
+        return self._authorized.get((caller.at, right), 0.0) > time.monotonic()
+
+    async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
+        """Raise AccessDenied unless the caller may do that now."""
+        if self.admits(caller, right):
+            return
+        if self._members is not None and await self._members.has(caller.uid):
+            return
+        if await self._is_authorized(caller, right, interactive):
+            return
+        who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
+        raise AccessDenied(f"papad serves {who}; you are user {caller.uid}")
+
+    async def _is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
+        if (
+            self._polkit is None
+            or not caller.at.startswith(":")
+            or not await self._polkit(caller.at, right, interactive)
+        ):
+            return False
+        if len(self._authorized) >= _MAX_NOTED:
+            self._authorized.clear()
+        self._authorized[caller.at, right] = time.monotonic() + users.FRESH
+        return True
+
+    def note_refusal(self, caller: Caller, error: PapaError) -> None:
+        """Log a refusal, unless there was one of the same user just before."""
+        last, count = self._refusals.get(caller.uid, (0.0, 0))
+        now = time.monotonic()
+        if last and now - last < _QUIET:
+            self._refusals[caller.uid] = (last, count + 1)
+            return
+        more = f" ({count} more of this user since the last time this was logged)" if count else ""
+        log.warning("%s was refused: %s%s", caller, error, more, extra={"PAPA_CALLER_UID": str(caller.uid)})
+        if len(self._refusals) >= _MAX_NOTED:
+            self._refusals.clear()
+        self._refusals[caller.uid] = (now, 0)
 
 
-def _ask_diag(local: End, remote: End) -> int | None:
-    """Ask sock_diag(7) for one connection: one message each way, whatever the number of connections."""
-    family = socket.AF_INET if local[0].version == 4 else socket.AF_INET6
-    ends = _SOCKID.pack(local[1], remote[1], local[0].packed, remote[0].packed)
-    ends += struct.pack("=I", _LOOPBACK_INDEX) + _NO_COOKIE
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF) + ends
-    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
-            diag.settimeout(_TIMEOUT)
-            diag.sendto(header + request, (0, 0))
-            return _read_answer(diag.recv(8192), local, remote)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            raise AccessDenied("papad has no descriptor or memory left to see whose this connection is") from None
-        return None
-
-
-def _read_answer(answer: bytes, local: End, remote: End) -> int | None:
-    kind = _HEADER.unpack_from(answer)[1]
-    if kind == _NLMSG_ERROR or len(answer) < _HEADER.size + _ANSWER.size:
-        return None
-    family, state, _, _, _, _, _, uid, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-    sport, dport, source, destination = _SOCKID.unpack_from(answer, _HEADER.size + 4)
-    size = 4 if family == socket.AF_INET else 16
-    found = (_end((str(ip_address(source[:size])), sport)), _end((str(ip_address(destination[:size])), dport)))
-    # A port's listener is the answer where the connection itself is gone.
-    if found != (local, remote) or state == _TCP_LISTEN or not inode:
-        return None
-    return int(uid)
-
-
-def _search_proc(local: End, remote: End) -> int | None:
-    """Search /proc/net (proc_net_tcp, proc(5)), for a Linux without sock_diag."""
-    for name in ("tcp", "tcp6"):
-        try:
-            with Path("/proc/net", name).open(encoding="ascii") as table:
-                next(table)
-                for line in table:
-                    fields = line.split()
-                    if _proc_end(fields[1]) == local and _proc_end(fields[2]) == remote and fields[9] != "0":
-                        return int(fields[7])
-        except OSError:
-            continue
-    return None
-
-
-def _proc_end(text: str) -> End:
-    """An end such as 0100007F:4EEA: 32-bit words in the machine's byte order."""
-    address, port = text.split(":")
-    words = struct.unpack(f"!{len(address) // 8}I", bytes.fromhex(address))
-    packed = struct.pack(f"={len(words)}I", *words)
-    return _end((str(ip_address(packed)), int(port, 16)))
+def _own_user() -> str:
+    return f", user {os.geteuid()}" if os.geteuid() else ""

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__, errors, names
-from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus import Bus, Message, MessageFlag, read_body
 from papa_dbus.errors import PapaError
-from papa_dbus.service import objects, wire
+from papa_dbus.service import limits, objects, wire
+from papa_dbus.service.access import Access, Right
+from papa_dbus.service.admission import Admission
 from papa_dbus.service.announce import Announcer
+from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
@@ -27,8 +30,12 @@ log = logging.getLogger(__name__)
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-_MAX_PENDING = 1024
 _ERROR = "org.freedesktop.DBus.Error."
+#: Calls that change nothing. What a watch of one's own needs is as harmless as the watch itself.
+_INSPECTING = frozenset(
+    {"ListSockets", "ListValues", "GetValue", "ListProcesses", "Acknowledge", "Unwatch", "Get", "GetAll"}
+    | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
+)
 
 Result = tuple[Any, ...]
 Handler = Callable[[Message], "Result | Awaitable[Result]"]
@@ -45,7 +52,7 @@ class Refused(Exception):
 class DBusDoor:
     """The kernel's front door on one message bus."""
 
-    def __init__(self, kernel: Kernel, bus: Bus) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, access: Access) -> None:
         self._kernel = kernel
         self._bus = bus
         self._started = now()
@@ -59,7 +66,10 @@ class DBusDoor:
             self._item_properties,
             self._kernel_properties,
         )
-        self._subscriptions = Subscriptions(kernel, bus)
+        self._admission = Admission(bus, access, self._dispatch, self._reply_error)
+        self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear)
+        self._admission.expel = self._subscriptions.close_of
+        self._admission.resume = self._subscriptions.pump_all
         self._announcer = Announcer(kernel, bus, self._tree)
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, dict[str, Handler]] = {
@@ -86,9 +96,9 @@ class DBusDoor:
                 "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
             },
         }
-        bus.on_call = self._dispatch
+        bus.on_call = lambda call: self._admission.take(call, _right(call))
         bus.on_connected.append(self._take_name)
-        bus.on_lost = self._subscriptions.close_all
+        bus.on_lost = self._forget_clients
         bus.on_drained = self._subscriptions.pump_all
         kernel.listeners.append(self._announcer.hear)
 
@@ -98,6 +108,10 @@ class DBusDoor:
             owner = await self._bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
             raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
         self._announcer.reset()
+
+    def _forget_clients(self) -> None:
+        self._subscriptions.close_all()
+        self._admission.forget()
 
     # ------------------------------------------------------------- the kernel
 
@@ -181,18 +195,23 @@ class DBusDoor:
 
     # ---------------------------------------------------------------- dispatch
 
-    def _dispatch(self, call: Message) -> None:
+    def _dispatch(self, call: Message, caller: Caller) -> None:
+        with acting(caller):
+            self._call(call)
+
+    def _call(self, call: Message) -> None:
+        if len(self._tasks) >= limits.MAX_PENDING_CALLS:
+            self._reply_error(call, errors.Limit(f"{limits.MAX_PENDING_CALLS} calls wait already; try again later"))
+            return
         try:
             method, handler = self._find(call)
+            read_body(call)
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
             return
         if isinstance(result, tuple):
             self._reply(call, method, result)
-            return
-        if len(self._tasks) >= _MAX_PENDING:
-            self._reply_error(call, errors.Limit(f"{_MAX_PENDING} calls wait already; try again later"))
             return
         task = asyncio.ensure_future(self._finish(call, method, result))
         self._tasks.add(task)
@@ -248,10 +267,19 @@ class DBusDoor:
 
     async def close(self) -> None:
         """Answer what is under way as far as it is done, and leave the bus."""
-        self._subscriptions.close_all()
+        self._forget_clients()
         await self._bus.close()
         for task in self._tasks:
             task.cancel()
+
+
+def _right(call: Message) -> Right:
+    """What a call takes; all but reading takes everything."""
+    if call.member in _INSPECTING:
+        return Right.INSPECT
+    if call.member == "Watch" and call.signature == "asa{sv}" and call.body and "mode" in call.body[1]:
+        return Right.INSPECT if call.body[1]["mode"].value == "observe" else Right.MANAGE
+    return Right.MANAGE
 
 
 def _close(fds: list[int]) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from papa_dbus import names
-from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound
-from papa_dbus.service import limits, processes, sockets
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
+from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
@@ -55,6 +55,7 @@ class Kernel:
         self._by_pid: dict[int, str] = {}
         self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
         self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
+        self._starting = asyncio.Lock()
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
@@ -81,10 +82,14 @@ class Kernel:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
         with self._taking_turn("socket", spec.name):
             hosted = await sockets.open_socket(spec)
-            hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+            try:
+                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+            except BaseException:
+                hosted.close()
+                raise
             reach("socket stored")
             self._sockets[spec.name] = hosted
-        log.info("socket '%s' made", spec.name, extra={"PAPA_SOCKET": spec.name})
+        audit.record("made", "socket", spec.name)
         self._tell("socket", "added", spec.name)
         return hosted.info()
 
@@ -96,12 +101,12 @@ class Kernel:
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
         """Close sockets. Raises NotFound where a name is not there, and then closes none."""
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
+        self._store.remove_sockets([self._sockets[name].key for name in found])
         for name in found:
             hosted = self._sockets.pop(name)
-            self._store.remove_socket(hosted.key)
             reach("socket removed")
             hosted.close()
-            log.info("socket '%s' removed", name, extra={"PAPA_SOCKET": name})
+            audit.record("removed", "socket", name)
             self._tell("socket", "removed", name)
         return found
 
@@ -121,8 +126,11 @@ class Kernel:
     def set_value(self, name: str, value: str) -> None:
         """Keep a value."""
         new = name not in self._values.items
-        self._values.set(name, value)
+        self._values.check(name, value)
         self._store.set_value(name, value)
+        self._values.set(name, value)
+        if new:  # a new text for it is none that is made or removed: managers write some every second
+            audit.record("made", "value", name)
         self._tell("value", "added" if new else "changed", name)
 
     def get_value(self, name: str) -> str:
@@ -144,6 +152,7 @@ class Kernel:
         self._store.remove_values(found)
         for name in found:
             self._values.remove(name)
+            audit.record("removed", "value", name)
             self._tell("value", "removed", name)
         return found
 
@@ -163,12 +172,15 @@ class Kernel:
         elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
             raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
         with self._taking_turn("process", spec.name):
+            async with self._starting:  # a fork takes its time, and others have their turn between two
+                await asyncio.sleep(0)
             process = await processes.start(spec, self._sockets, self.place, self._hooks, self._store)
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
             self._by_pid[process.pid] = spec.name
-        log.info("process '%s' made, PID %d", spec.name, process.pid, extra={"PAPA_PROCESS": spec.name})
+        detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
+        audit.record("made", "process", spec.name, detail)
         for watch, patterns in self._followers.items():
             if names.matches_any(patterns, spec.name):
                 watch.attach(spec.name, process.log)
@@ -179,8 +191,8 @@ class Kernel:
         if process.spec != spec:
             raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
         if process.removed:
+            self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
-            self._store.update_process(process.key, process.facts, "running")
         return process.info()
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
@@ -191,12 +203,13 @@ class Kernel:
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
         found = self._found(*self._select_processes(_some(patterns, "process")), "process")
+        with self._store.all_or_nothing():
+            for process in [self._processes[name] for name in found]:
+                self._store.update_process(process.key, replace(process.facts, removed=True), "running")
+        reach("process removed")
         for name in found:
-            log.info("process '%s' removed", name, extra={"PAPA_PROCESS": name})
-            process = self._processes[name]
-            self._store.update_process(process.key, replace(process.facts, removed=True), "running")
-            reach("process removed")
-            process.forget_output()
+            audit.record("removed", "process", name)
+            self._processes[name].forget_output()
         return found
 
     def open_process(self, name: str) -> int:
@@ -236,12 +249,19 @@ class Kernel:
         del self._by_pid[process.pid]
         self._retired.add(process)
         if process.log.readers:
-            self._store.update_process(process.key, process.facts, "retired")
+            self._note_retired(process)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
+
+    def _note_retired(self, process: HostedProcess) -> None:
+        """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
+        try:
+            self._store.update_process(process.key, process.facts, "retired")
+        except PapaError as error:
+            log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
     # ----------------------------------------------------------------- watches
 
@@ -258,6 +278,8 @@ class Kernel:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
+        if len(self._watches) >= limits.MAX_WATCHES:
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
         watch = self._new_watch(spec, on_ready, on_done)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
@@ -346,6 +368,7 @@ class Kernel:
         """Begin to exit where nothing is held. Returns whether it does."""
         if self._sockets or self._values.items or self._processes or self._pending or self._retired:
             return False
+        audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
         self.on_exit()
         return True
 

@@ -23,8 +23,9 @@ MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
 #: Earlier processes of one name whose output is kept because a reader went away in the middle of it.
 MAX_ORPHANS: Final = 4
-#: Watches that one client may have at a time.
+#: Watches that one client may have at a time, and all clients together.
 MAX_WATCHES_PER_CLIENT: Final = 1024
+MAX_WATCHES: Final = 16_384
 #: Names or patterns in one request: each prefix is held against every item.
 MAX_PATTERNS: Final = 1024
 #: Bytes of one value, and of all values together.
@@ -32,6 +33,16 @@ MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_VALUES_BYTES: Final = 64 * 1024 * 1024
 #: Bytes of one process's arguments and environment together: what Linux itself takes with an 8 MiB stack (execve(2)).
 MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
+
+#: Calls on the bus, and their bytes, that wait until it is known who sends them: of one sender, and of all.
+MAX_UNADMITTED_OF_SENDER: Final = 4096
+MAX_UNADMITTED: Final = 16_384
+MAX_UNADMITTED_BYTES_OF_SENDER: Final = 8 * 1024 * 1024
+MAX_UNADMITTED_BYTES: Final = 64 * 1024 * 1024
+#: Senders on the bus whose user is remembered; an older one is asked for again.
+MAX_KNOWN_SENDERS: Final = 4096
+#: Calls on the bus that are under way at a time: processes that start, host names that are looked up.
+MAX_PENDING_CALLS: Final = 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0

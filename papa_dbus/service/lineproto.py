@@ -127,6 +127,11 @@ class LineReader:
         """Bytes that were received and not used up."""
         return len(self._input) - self._at
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory: those, and the line that has no end yet."""
+        return len(self._input) + len(self._line)
+
     def receive(self, data: bytes) -> None:
         """Take what came. After Foreign it is thrown away."""
         if self._closed:

@@ -5,6 +5,7 @@ A record's place in it is its offset in the process's whole output. Two arrays i
 the offset of its end; logfiles.py keeps the same in a file, from which recover() makes the log anew.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -85,6 +86,7 @@ class OutputLog:
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
         self._on_room = on_room
+        self._starved = False  # of memory: what comes is lost
         self._times = array("Q")
         self._ends = array("Q")  # offset of the record's end, times four, plus its kind
         self._base = 1  # the sequence number of the arrays' first place
@@ -99,7 +101,8 @@ class OutputLog:
         Raises ValueError where the files are damaged.
         """
         log_ = cls(capacity, on_room, files)
-        header, size = files.read_header(), files.size()
+        header = files.read_header()
+        size = max(files.size(), header.first_offset)  # less, where the file could not even be made longer
         log_.dropped = header.dropped
         log_.acknowledged, log_.acknowledged_offset = header.acknowledged, header.acknowledged_offset
         log_._base = header.first_seq
@@ -182,12 +185,15 @@ class OutputLog:
             return self._fill_without_memory(pipe, stream, error)
         if size:
             reach("record spliced")
+            self._starved = False
             self._append(stream, size, timestamp)
         return size
 
     def _fill_without_memory(self, pipe: int, stream: Stream, error: OSError) -> int | None:
         """Let the child go on where there is no memory for its output: lose it, and say so."""
-        log.error("no room for output, what is written now is lost: %s", error.strerror)
+        if not self._starved:  # once, not for each piece
+            log.error("no room for output, what is written now is lost: %s", error.strerror)
+        self._starved = True
         size = discard(pipe)
         if size:
             self.files.skip(size)
@@ -206,7 +212,8 @@ class OutputLog:
 
     def end(self, code: int | None, timestamp: int) -> None:
         """Note the process's end, after its last output."""
-        self.files.write_entry(self.last_seq + 1, timestamp, self._end, _EXIT)
+        with contextlib.suppress(OSError):  # no room: the pidfd tells the next papad
+            self.files.write_entry(self.last_seq + 1, timestamp, self._end, _EXIT)
         self._times.append(timestamp)
         self._ends.append(self._end << 2 | _EXIT)
         self.exit = Exit(self.last_seq, timestamp, code, self._end)

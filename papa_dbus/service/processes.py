@@ -309,7 +309,10 @@ async def start(
         key = store.begin_process(spec, pipes, [files.output, files.index])
         undo.callback(store.remove_process, key)
         reach("process stored")
-        child = Child(launch)
+        try:
+            child = Child(launch)
+        except (Spawn, Limit) as error:
+            raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
         try:
             unit = await place(child.pid, spec.name)

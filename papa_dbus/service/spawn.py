@@ -146,7 +146,8 @@ class Child:
         except OSError as error:
             os.close(self._gate)
             os.close(self._status)
-            raise Limit(f"cannot fork: {error.strerror}") from None
+            name = errno.errorcode.get(error.errno or 0, "")
+            raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
         finally:
             os.close(gate)
             os.close(status)

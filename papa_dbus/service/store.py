@@ -11,12 +11,13 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from papa_dbus.errors import PapaError
+from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service.faults import reach
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
@@ -43,10 +44,41 @@ _Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
 _SENSELESS = (ValueError, TypeError, AttributeError)
 
 
+#: What SQLite says of a file that is none of its own, or no longer.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 class TooNew(PapaError):
     """The state was stored by a newer papad."""
 
     code = "too-new"
+
+
+class _Database(sqlite3.Connection):
+    """Once it is in use, what cannot be stored is an error of the kernel's own."""
+
+    in_use = False
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """As sqlite3's. Raises Limit where the folder's file system is full."""
+        with self._explained():
+            return super().execute(*arguments)
+
+    def one(self, statement: str) -> Any:
+        """Execute it to its end, and give the one value that it gives."""
+        with self._explained():  # a statement that also gives rows may fail at its last
+            [[value]] = super().execute(statement).fetchall()
+            return value
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if not self.in_use:
+                raise
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            raise (Limit if full else PapaError)(f"papad cannot store this: {error}") from None
 
 
 class Keeper(Protocol):
@@ -98,11 +130,23 @@ class Store:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
         self._keeper = keeper
         self._db = _open(path)
+        self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
 
     def _next_key(self) -> int:
-        row = self._db.execute("UPDATE keys SET last = last + 1 RETURNING last").fetchone()
-        return int(row[0])
+        return int(self._db.one("UPDATE keys SET last = last + 1 RETURNING last"))
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is stored meanwhile is stored as one, or, after an error, not at all."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _keep(self, name: str, fds: Sequence[int]) -> None:
         if self._keeper is not None and fds:
@@ -128,14 +172,25 @@ class Store:
         key = self._next_key()
         self._keep(f"s{key}", [fd])
         reach("socket kept")
-        self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+        try:
+            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+        except PapaError:
+            self._drop(f"s{key}")
+            raise
         return key
 
     def remove_socket(self, key: int) -> None:
         """Forget a socket."""
-        self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+        self.remove_sockets([key])
+
+    def remove_sockets(self, keys: Sequence[int]) -> None:
+        """Forget sockets, all of them or none."""
+        with self.all_or_nothing():
+            for key in keys:
+                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
-        self._drop(f"s{key}")
+        for key in keys:
+            self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
@@ -145,7 +200,7 @@ class Store:
                 found.append(StoredSocket(key, _load(SocketSpec, spec)))
             except _SENSELESS as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
-                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+                self._forget("sockets", key)
         return found
 
     # ------------------------------------------------------------------ values
@@ -156,9 +211,9 @@ class Store:
 
     def remove_values(self, names: Iterable[str]) -> None:
         """Forget values, all of them or none."""
-        self._db.execute("BEGIN")
-        self._db.executemany('DELETE FROM "values" WHERE name = ?', [(name,) for name in names])
-        self._db.execute("COMMIT")
+        with self.all_or_nothing():
+            for name in names:
+                self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
         """All that were stored."""
@@ -200,7 +255,14 @@ class Store:
 
     def forget_process(self, key: int) -> None:
         """Forget a process, but not its descriptors."""
-        self._db.execute("DELETE FROM processes WHERE key = ?", (key,))
+        self._forget("processes", key)
+
+    def _forget(self, table: str, key: int) -> None:
+        """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
+        try:
+            self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 (one of ours)
+        except PapaError as error:
+            log.error("a row of what has gone stays among the %s: %s", table, error)
 
     def processes(self) -> list[StoredProcess]:
         """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
@@ -223,12 +285,15 @@ class Store:
         return found
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None) -> _Database:
     if path is None:
-        return _create(sqlite3.connect(":memory:", isolation_level=None))
+        return _create(sqlite3.connect(":memory:", isolation_level=None, factory=_Database))
     try:
         return _open_file(path)
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
+            # No room, say: the file is not to be given up for that.
+            raise PapaError(f"{path} cannot be opened: {error}") from None
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
         for suffix in ("", "-wal", "-shm"):
@@ -238,8 +303,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         return _open_file(path)
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None)
+def _open_file(path: Path) -> _Database:
+    db = sqlite3.connect(path, isolation_level=None, factory=_Database)
     try:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
@@ -257,7 +322,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
         raise
 
 
-def _create(db: sqlite3.Connection) -> sqlite3.Connection:
+def _create(db: _Database) -> _Database:
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 

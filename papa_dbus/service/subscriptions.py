@@ -5,7 +5,8 @@ takes its watches with it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from papa_dbus import names
@@ -19,6 +20,8 @@ from papa_dbus.service.watches import Dropped, Event, Exited, Watch
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Bytes of payload in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
+#: Watches that are sent something before others have their turn.
+_WATCHES_A_TURN = 32
 
 
 class _Subscription:
@@ -31,14 +34,17 @@ class _Subscription:
 
 
 class Subscriptions:
-    """All watches of one bus, by number and by client."""
+    """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
-    def __init__(self, kernel: Kernel, bus: Bus) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool]) -> None:
+        self._may_hear = may_hear
         self._kernel = kernel
         self._bus = bus
         self._by_number: dict[int, _Subscription] = {}
         self._by_client: dict[str, set[int]] = {}
         self._held_up: dict[_Subscription, None] = {}
+        self._ready: dict[_Subscription, None] = {}  # in the order in which they are served
+        self._turn: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         bus.on_signal.append(self._hear)
 
@@ -81,6 +87,7 @@ class Subscriptions:
         number = subscription.watch.number
         self._by_number.pop(number, None)
         self._held_up.pop(subscription, None)
+        self._ready.pop(subscription, None)
         left = self._by_client.get(subscription.client)
         if left is not None:
             left.discard(number)
@@ -91,18 +98,32 @@ class Subscriptions:
     # ------------------------------------------------------------------ output
 
     def _pump(self, subscription: _Subscription) -> None:
+        """There may be something to send. It goes out with the next turn: what comes until then goes along."""
+        self._ready[subscription] = None
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send_some)
+
+    def _send_some(self) -> None:
+        """Send to a few, so that who has a thousand watches does not hold up everybody else."""
+        self._turn = None
+        for subscription in list(islice(self._ready, _WATCHES_A_TURN)):
+            del self._ready[subscription]
+            self._send_to(subscription)
+        if self._ready and self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send_some)
+
+    def _send_to(self, subscription: _Subscription) -> None:
         watch = subscription.watch
-        if watch is None or not subscription.begun:
+        if watch is None or not subscription.begun or not watch.ready:
             return
-        while watch.ready:
-            if self._bus.congested:
-                self._held_up[subscription] = None
-                return
-            events = watch.take(_SIGNAL_BYTES)
-            if not events:
-                return
-            for event in events:
-                self._bus.send(_signal(subscription.client, watch.number, event))
+        if self._bus.congested or not self._may_hear(subscription.client):
+            self._held_up[subscription] = None
+            return
+        events = watch.take(_SIGNAL_BYTES)
+        for event in events:
+            self._bus.send(_signal(subscription.client, watch.number, event))
+        if events and watch.ready:
+            self._pump(subscription)
 
     def pump_all(self) -> None:
         """The bus takes messages again."""
@@ -131,13 +152,14 @@ class Subscriptions:
         except PapaError:
             return  # the bus has gone, and all its watches with it
         if not reply.body[0]:
-            self._client_left(client)
+            self.close_of(client)
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
-            self._client_left(signal.body[0])
+            self.close_of(signal.body[0])
 
-    def _client_left(self, client: str) -> None:
+    def close_of(self, client: str) -> None:
+        """A client has left the bus, or may hear no more."""
         for number in list(self._by_client.get(client, ())):
             self._close(self._by_number[number])
 

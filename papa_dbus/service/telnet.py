@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import functools
 import grp
 import logging
 import os
@@ -18,11 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from papa_dbus.errors import AccessDenied, Bind, Limit
+from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service.access import Access
+from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.telnet_handover import Connection
-from papa_dbus.service.telnet_session import Session
+from papa_dbus.service.telnet_listener import Listener
+from papa_dbus.service.telnet_session import Session, TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ MAX_CONNECTIONS: Final = 2048
 MAX_CONNECTIONS_OF_USER: Final = 1024
 #: Connections at a time that are being told why they are not let in; one more is closed without a word.
 MAX_REFUSED: Final = 64
+#: Bytes that one user's connections have in papad together: lines without an end, replies that nobody reads.
+MAX_MEMORY_OF_USER: Final = 64 * 1024 * 1024
 #: Listen backlog: a thousand clients may come at once. Linux cuts it to net.core.somaxconn (4096).
 BACKLOG: Final = 4096
 #: Seconds that commands have to end when papad stops.
@@ -46,10 +49,12 @@ class TelnetDoor:
     def __init__(self, kernel: Kernel, access: Access) -> None:
         self._kernel = kernel
         self._access = access
-        self._servers: list[asyncio.Server] = []
-        self._sessions: dict[Session, int] = {}  # the user of each
+        self.bulk = asyncio.Lock()
+        self._listeners: list[Listener] = []
+        self._sessions: dict[Session, Caller] = {}
         self._refused: set[Session] = set()
         self._users: Counter[int] = Counter()
+        self._memory: Counter[int] = Counter()  # bytes that a user's connections have in papad, by user
         self._removals: list[Callable[[], None]] = []
 
     @property
@@ -82,7 +87,8 @@ class TelnetDoor:
             _remove_leftover(path)
             sock = _bind_unix(path)
         with contextlib.suppress(KeyError, OSError):  # no such group, or not root: then papad's own user may
-            os.chown(path, -1, grp.getgrnam(self._access.group).gr_gid)
+            if self._access.group is not None:
+                os.chown(path, -1, grp.getgrnam(self._access.group).gr_gid)
         made = Path(path).lstat()
         self._removals.append(lambda: _remove_own(path, made))
         return sock
@@ -91,10 +97,9 @@ class TelnetDoor:
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound; they are the door's from now on."""
-        loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self._session, sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+            sock.listen(BACKLOG)
+            self._listeners.append(Listener(sock, self._session))
 
     async def adopt(self, connections: Sequence[Connection]) -> None:
         """Go on with the connections of the papad before this one."""
@@ -102,17 +107,15 @@ class TelnetDoor:
         for connection in connections:
             sock = socket.socket(fileno=connection.fd)
             sock.setblocking(False)
-            admit = functools.partial(self._readmit, connection)
-            with contextlib.suppress(OSError):  # it has gone
-                await loop.connect_accepted_socket(
-                    functools.partial(Session, self._kernel, admit, self._leave, connection.left), sock
-                )
-
-    def _readmit(self, connection: Connection, session: Session, _: socket.socket) -> str | None:
-        if connection.left is None:
-            return self._refuse(session, "papad has another version now; please connect again")
-        self._let_in(session, connection.uid)
-        return None
+            session = Session(self._kernel, self, connection.left)
+            if connection.left is None:
+                session.end("papad has another version now; please connect again")
+            try:
+                self._let_in(session, self._access.caller_of(sock, connection.uid))
+                await loop.connect_accepted_socket(functools.partial(_given, session), sock)
+            except OSError:  # it has gone
+                sock.close()
+                self.leave(session)
 
     async def hand_over(self) -> tuple[list[int], list[Connection]]:
         """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
@@ -120,20 +123,23 @@ class TelnetDoor:
         A command that runs has ``STOP_TIMEOUT`` to end; after it only stop() is left to be called.
         """
         self._removals.clear()
-        listening = [os.dup(sock.fileno()) for server in self._servers for sock in server.sockets]
-        for server in self._servers:
-            server.close()
-        users = dict(self._sessions)
-        for session in users:
+        listening = [os.dup(listener.sock.fileno()) for listener in self._listeners]
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        callers = dict(self._sessions)
+        for session in callers:
             session.leave()
-        if tasks := [session.task for session in users if session.task is not None]:
+        if tasks := [session.task for session in callers if session.task is not None]:
             await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
-        return listening, [Connection(of.left[0], uid, of.left[1]) for of, uid in users.items() if of.left is not None]
+        left = [(session.left, caller.uid) for session, caller in callers.items() if session.left is not None]
+        return listening, [Connection(fd, uid, where) for (fd, where), uid in left]
 
     async def stop(self) -> None:
         """Close the sockets, and the connections with a line that says why, once their commands have ended."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         for remove in self._removals:
             remove()
         self._removals.clear()
@@ -152,37 +158,47 @@ class TelnetDoor:
     # ---------------------------------------------------------------- connections
 
     def _session(self) -> Session:
-        return Session(self._kernel, self._admit, self._leave)
+        return Session(self._kernel, self)
 
-    def _admit(self, session: Session, sock: socket.socket) -> str | None:
-        """Let a connection in, or say why not."""
+    async def admit(self, session: Session, sock: socket.socket) -> Caller:
+        """Let a connection in, and say whose it is. Raises AccessDenied or Limit."""
+        caller: Caller | None = None
         try:
-            uid = self._uid_of(sock)
-            self._check_limits(uid)
-        except (AccessDenied, Limit) as error:
-            log.warning("a connection was refused: %s", error)
-            return self._refuse(session, str(error))
-        except OSError:
-            return self._refuse(session, "the connection is gone")
-        self._let_in(session, uid)
-        return None
+            caller = self._sessions.get(session)  # of one that was handed over it is known
+            if caller is None:
+                # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
+                # half.
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+                caller = self._access.caller_of(sock)
+                self._check_limits(caller.uid)
+                self._let_in(session, caller)
+            await self._access.check(caller)
+        except PapaError as error:
+            if caller is not None:
+                self._access.note_refusal(caller, error)
+            self._refuse(session, str(error))
+            raise
+        return caller
 
-    def _let_in(self, session: Session, uid: int) -> None:
-        self._sessions[session] = uid
-        self._users[uid] += 1
+    def _let_in(self, session: Session, caller: Caller) -> None:
+        self._sessions[session] = caller
+        self._users[caller.uid] += 1
 
-    def _refuse(self, session: Session, why: str) -> str:
+    async def check(self, session: Session) -> None:
+        """Ask again whether a connection that was let in may go on. Raises AccessDenied."""
+        caller = self._sessions[session]
+        try:
+            await self._access.check(caller)
+        except PapaError as error:
+            self._access.note_refusal(caller, error)
+            raise
+
+    def _refuse(self, session: Session, why: str) -> None:
+        self.leave(session)
         if len(self._refused) >= MAX_REFUSED:
             session.end(why)  # at once, without waiting for it to be read
         self._refused.add(session)
-        return why
-
-    def _uid_of(self, sock: socket.socket) -> int:
-        if sock.family == socket.AF_UNIX:
-            return self._access.check_unix(sock).uid
-        # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would become that half.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        return self._access.check_tcp(sock).uid
 
     def _check_limits(self, uid: int) -> None:
         if len(self._sessions) >= MAX_CONNECTIONS:
@@ -190,13 +206,35 @@ class TelnetDoor:
         if self._users[uid] >= MAX_CONNECTIONS_OF_USER:
             raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of one user, and you have as many")
 
-    def _leave(self, session: Session) -> None:
+    def charge(self, session: Session, more: int) -> None:
+        """Note that a connection has so many more bytes in papad's memory, or fewer. Raises TooMuch, and notes nothing.
+
+        What a connection holds alone is bounded elsewhere; so the first is always possible.
+        """
+        caller = self._sessions.get(session)
+        if caller is None:
+            return
+        held = self._memory[caller.uid]
+        if more > 0 and held and held + more > MAX_MEMORY_OF_USER:
+            raise TooMuch(
+                f"what your connections have sent and not ended, or not read, would have more than {MAX_MEMORY_OF_USER}"
+                " bytes; output that was not acknowledged stays in its log"
+            )
+        self._memory[caller.uid] += more
+
+    def leave(self, session: Session) -> None:
+        """A connection has ended."""
         self._refused.discard(session)
-        uid = self._sessions.pop(session, None)
-        if uid is not None:
-            self._users[uid] -= 1
-            if not self._users[uid]:
-                del self._users[uid]
+        self.charge(session, -session.charged)
+        caller = self._sessions.pop(session, None)
+        if caller is not None:
+            self._users[caller.uid] -= 1
+            if not self._users[caller.uid]:
+                del self._users[caller.uid], self._memory[caller.uid]
+
+
+def _given(session: Session) -> Session:
+    return session
 
 
 def _bind_tcp(family: int, host: str, port: int) -> socket.socket | None:

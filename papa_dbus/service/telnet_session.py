@@ -1,6 +1,7 @@
 """One connection of the line protocol: reads lines, calls the kernel once for each, writes the reply.
 
-Owns the order of things on the connection, and how much of it is kept in memory. Knows nothing of who may connect.
+Owns the order of things on the connection, and how much of it is kept in memory. Who may connect, and whether who has
+may still go on, the door says.
 
 Commands run strictly one after the other. Everything that may happen meanwhile (input, the end of the connection, room
 to write, output to pass on, papad's own end) sets one event, on which the session sleeps; so nothing here polls.
@@ -10,11 +11,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import Final, Protocol, cast
 
-from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
 from papa_dbus.service import linecommands, linereply
+from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
@@ -41,26 +43,44 @@ LINGER: Final = 2.0
 _Input = Line | TooLong | Interrupt | Foreign
 
 
+class TooMuch(Limit):
+    """The connections of one user hold too much memory."""
+
+
 class _StuckError(Exception):
     """The client made no room for a reply in time. There is no telling it: that is what it does not read."""
 
 
+class Door(Protocol):
+    """What a connection asks of the door through which it came."""
+
+    #: Held while an answer is made that may be large: one of all connections' at each turn of the loop.
+    bulk: asyncio.Lock
+
+    async def admit(self, session: "Session", sock: socket.socket) -> Caller:
+        """Let it in, and say whose it is. Raises AccessDenied or Limit."""
+
+    async def check(self, session: "Session") -> None:
+        """Raise AccessDenied where its user may not go on."""
+
+    def charge(self, session: "Session", more: int) -> None:
+        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much."""
+
+    def leave(self, session: "Session") -> None:
+        """It has ended."""
+
+
 class Session(asyncio.Protocol):
-    """A connection. ``admit`` says why it is not let in, or None; ``on_end`` is called when it has ended.
+    """A connection. ``charged``: the bytes that its door has noted for it.
 
     ``resumed`` is where it stood in the papad before this one, of which the client is to notice nothing.
     """
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        admit: Callable[["Session", socket.socket], str | None],
-        on_end: Callable[["Session"], None],
-        resumed: Left | None = None,
-    ) -> None:
+    def __init__(self, kernel: Kernel, door: Door, resumed: Left | None = None) -> None:
         self._kernel = kernel
-        self._admit = admit
-        self._on_end = on_end
+        self._door = door
+        self._admitted = False
+        self.charged = 0
         self._resumed = resumed
         self._reader = LineReader() if resumed is None else LineReader.resume(resumed.reader)
         self._stirred = asyncio.Event()
@@ -82,15 +102,25 @@ class Session(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)  # _send() is to return when all is with Linux
-        refusal = self._admit(self, transport.get_extra_info("socket"))
-        self.task = asyncio.get_running_loop().create_task(self._live(refusal))
+        self.task = asyncio.get_running_loop().create_task(self._live(transport.get_extra_info("socket")))
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, and no more of it than is worked on soon."""
         self._reader.receive(data)
         if self._reader.waiting > MAX_READ_AHEAD:
             self._transport.pause_reading()
+        try:
+            self._account()
+        except TooMuch as error:
+            self.end(str(error))
         self._stirred.set()
+
+    def _account(self, more: int = 0) -> None:
+        """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
+        held = self._reader.held + self._transport.get_write_buffer_size() + len(self._unsent) + more
+        if self._admitted and held != self.charged:
+            self._door.charge(self, held - self.charged)
+            self.charged = held
 
     def eof_received(self) -> bool:
         """Go on with what has come: the replies are still wanted."""
@@ -135,15 +165,9 @@ class Session(asyncio.Protocol):
 
     # ------------------------------------------------------------- one connection
 
-    async def _live(self, refusal: str | None) -> None:
+    async def _live(self, sock: socket.socket) -> None:
         try:
-            if refusal is not None:
-                last_words: bytes | None = linereply.error(refusal)
-            elif self._resumed is None:
-                await self._send(linereply.WELCOME)
-                last_words = await self._run()
-            else:
-                last_words = await self._resume(self._resumed)
+            last_words = await self._enter(sock)
             if last_words is None:
                 self._leave_behind()
             elif self._writable:  # else it does not read
@@ -151,11 +175,32 @@ class Session(asyncio.Protocol):
                 await self._linger()
         except _StuckError:
             log.info("a client that read no reply for %d seconds was disconnected", WRITE_TIMEOUT)
+        except TooMuch as error:
+            log.info("a client could not be told: %s", error)
         except Exception:
             log.exception("a connection of the line protocol failed")
         finally:
             self._transport.abort()
-            self._on_end(self)
+            self._door.leave(self)
+
+    async def _enter(self, sock: socket.socket) -> bytes | None:
+        """Work for who is let in; returns the last words, None where the next papad goes on."""
+        try:
+            caller = await self._door.admit(self, sock)
+        except PapaError as error:
+            return linereply.error(str(error))
+        except OSError:
+            return linereply.error("the connection is gone")
+        self._admitted = True
+        with acting(caller):
+            try:
+                if self._resumed is not None:
+                    return await self._resume(self._resumed)
+                if self._goodbye is None:
+                    await self._send(linereply.WELCOME)
+                return await self._run()
+            except (AccessDenied, TooMuch) as error:
+                return linereply.error(str(error))
 
     async def _resume(self, left: Left) -> bytes | None:
         """Go on where the papad before this one was."""
@@ -229,6 +274,7 @@ class Session(asyncio.Protocol):
         """
         if self._lost:
             return
+        self._account(len(data))
         self._unsent = self._still_unsent() + data
         self._transport.write(data)
         try:
@@ -238,6 +284,7 @@ class Session(asyncio.Protocol):
         except TimeoutError:
             raise _StuckError from None
         self._unsent = self._still_unsent()
+        self._account()
         self._stirred.set()  # what else has happened meanwhile is still to be looked at
 
     def _still_unsent(self) -> bytes:
@@ -269,7 +316,11 @@ class Session(asyncio.Protocol):
     # ------------------------------------------------------------------ commands
 
     async def _do(self, line: bytes) -> bytes | None:
-        """Do what a line says and reply; returns the last words where the connection ends with it."""
+        """Do what a line says and reply; returns the last words where the connection ends with it.
+
+        Raises AccessDenied where its user may do nothing any more, TooMuch where its connections hold too much.
+        """
+        await self._door.check(self)
         try:
             command = linecommands.parse(line)
             self._unknown = 0 if command is not None else self._unknown
@@ -283,10 +334,10 @@ class Session(asyncio.Protocol):
             if self._unknown >= MAX_UNKNOWN:
                 return linereply.error(f"{error}; that is enough: this is Papa, and these are no commands")
             reply = linereply.error(str(error))
+        except (_StuckError, AccessDenied, TooMuch):
+            raise
         except PapaError as error:
             reply = linereply.error(str(error))
-        except _StuckError:
-            raise
         except Exception:
             log.exception("a command of the line protocol failed")
             reply = linereply.error("internal error")
@@ -302,7 +353,9 @@ class Session(asyncio.Protocol):
             case linecommands.MakeProcess():
                 return await self._make_process(command)
             case linecommands.List():
-                return self._list(command)
+                async with self._door.bulk:
+                    await asyncio.sleep(0)
+                    return self._list(command)
             case linecommands.Remove():
                 self._remove(command)
             case linecommands.WatchProcesses():
@@ -396,6 +449,7 @@ class Session(asyncio.Protocol):
             elif not sent and loop.time() >= begin and (batch or (batch := watch.take(MAX_BATCH))):
                 sent = True
                 data, batch = linereply.batch(batch), []
+                await self._door.check(self)
                 # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
                 await self._send(data, patiently=True)
             else:

@@ -12,20 +12,25 @@ class Values:
         self.items: dict[str, str] = {}
         self._size = 0
 
-    def set(self, name: str, value: str) -> None:
-        """Keep a value. Raises InvalidArgs or Limit, and then changes nothing."""
+    def check(self, name: str, value: str) -> None:
+        """Raise InvalidArgs or Limit where a value cannot be kept."""
         check_name("value", name)
         size = _size(name, value)
         if "\0" in value:  # the message bus would end the connection over it (D-Bus Specification, strings)
             raise InvalidArgs(f"value '{name}': a NUL byte is not possible there")
         if size > limits.MAX_VALUE_BYTES:
             raise Limit(f"value '{name}': a value may have {limits.MAX_VALUE_BYTES} bytes at most")
-        before = _size(name, self.items[name]) if name in self.items else 0
-        if self._size - before + size > limits.MAX_VALUES_BYTES:
+        if self._size - self._size_of(name) + size > limits.MAX_VALUES_BYTES:
             raise Limit(f"value '{name}': all values together may have {limits.MAX_VALUES_BYTES} bytes at most")
         if name not in self.items and len(self.items) >= limits.MAX_VALUES:
             raise Limit(f"value '{name}': there may be {limits.MAX_VALUES} values at most")
-        self._size += size - before
+
+    def _size_of(self, name: str) -> int:
+        return _size(name, self.items[name]) if name in self.items else 0
+
+    def set(self, name: str, value: str) -> None:
+        """Keep a value, which has been checked."""
+        self._size += _size(name, value) - self._size_of(name)
         self.items[name] = value
 
     def get(self, name: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,15 @@ class Papad:
         return self.log.read_text()
 
 
-def start_papad(address: str, path: Path, *arguments: str) -> Papad:
-    """Start papad and wait until it says that it is ready, as systemd does (sd_notify(3))."""
+def start_papad(address: str, path: Path, *arguments: str, prefix: Sequence[str] = ()) -> Papad:
+    """Start papad, by a command of its own if need be, and wait until it says that it is ready (sd_notify(3))."""
     log, notify = path.with_suffix(".log"), path.with_suffix(".notify")
     command = [sys.executable, "-m", "papa_dbus.service", "--bus", address, "--port", "0", "--socket", str(path)]
     with log.open("wb") as stderr, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(notify))
         ready.settimeout(0.1)
         process = subprocess.Popen(
-            [*command, *arguments],
+            [*prefix, *command, *arguments],
             stderr=stderr,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONDEVMODE": "1", "NOTIFY_SOCKET": str(notify)},

@@ -22,7 +22,8 @@ import pytest
 
 from papa_dbus.errors import AccessDenied, Bind
 from papa_dbus.service import telnet, telnet_session
-from papa_dbus.service.access import Access, Caller
+from papa_dbus.service.access import Access, Right
+from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE
 from papa_dbus.service.telnet import TelnetDoor
@@ -631,7 +632,7 @@ def test_defect_01_another_user_is_told_who_may(papad: Papad, client: LineClient
         check=True,
         text=True,
     ).stdout
-    assert told == ("Error: papad serves root and the group papa; you are user nobody (65534)\n> ")
+    assert told == "Error: papad serves root; you are user 65534\n> "
     assert client.ask("list values") == ""
 
 
@@ -642,11 +643,14 @@ class Doorkeeper(Access):
         super().__init__()
         self.uid: int | None = 1
 
-    def check_tcp(self, sock: socket.socket) -> Caller:
+    def caller_of(self, sock: socket.socket, uid: int | None = None) -> Caller:
         """The one whom the test has set."""
+        return Caller(self.uid or 0, None, "test")
+
+    async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
+        """As the test has set it."""
         if self.uid is None:
             raise AccessDenied("papad serves root and nobody else")
-        return Caller(self.uid)
 
 
 class Visitor:

@@ -1,236 +1,119 @@
-"""Whose the other end of a connection is, and who is let in: real sockets, real users."""
+"""Who is let in: the rules, with this machine's real users and groups."""
 
+import asyncio
 import os
 import pwd
-import socket
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import threading
 
 import pytest
 
-from papa_dbus.errors import AccessDenied
-from papa_dbus.service import access
-from papa_dbus.service.access import Access, Caller
+from papa_dbus.errors import AccessDenied, Limit
+from papa_dbus.service import access, users
+from papa_dbus.service.access import Access, Right
+from papa_dbus.service.audit import Caller
+from tests.support import PATIENCE
 
-NOBODY = 65534
 #: A system user of every Debian, whose own group has its name.
 DAEMON = pwd.getpwnam("daemon")
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
-
-
-class Way(NamedTuple):
-    """One way over which IPv4 and IPv6 may meet: the listener's address and the caller's."""
-
-    listens: str
-    calls: str
+NOBODY = 65534
 
 
-WAYS = [
-    Way("127.0.0.1", "127.0.0.1"),
-    Way("::1", "::1"),
-    Way("::", "127.0.0.1"),
-    Way("127.0.0.1", "::ffff:127.0.0.1"),
-    Way("::", "::ffff:127.0.0.1"),
-]
+def caller(uid: int, at: str = ":1.7") -> Caller:
+    return Caller(uid, 42, at)
 
 
-class Listener:
-    """A listening socket, and how to connect to it."""
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self._sock = socket.socket(self._family(way.listens))
-        if self._sock.family == socket.AF_INET6:
-            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._sock.settimeout(10)
-        self._sock.bind((way.listens, 0))
-        self._sock.listen()
-
-    @staticmethod
-    def _family(address: str) -> int:
-        return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-    def connect(self) -> socket.socket:
-        """A caller."""
-        client = socket.socket(self._family(self._way.calls))
-        client.connect((self._way.calls, self._sock.getsockname()[1]))
-        return client
-
-    def accept(self) -> socket.socket:
-        """The caller's other end."""
-        return self._sock.accept()[0]
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._sock.close()
+async def test_root_and_its_own_user_are_always_served() -> None:
+    for entry in (Access(), Access("papa-no-such-group")):
+        for uid in (0, os.geteuid()):
+            assert entry.admits(caller(uid))
+            await entry.check(caller(uid))
 
 
-@pytest.fixture(params=WAYS, ids=str)
-def listener(request: pytest.FixtureRequest) -> Iterator[Listener]:
-    """One for each way."""
-    listener = Listener(request.param)
-    yield listener
-    listener.close()
+async def test_the_group_is_served_where_there_is_one() -> None:
+    await Access(DAEMON.pw_name).check(caller(DAEMON.pw_uid))
+    for entry in (Access(), Access("nogroup"), Access("papa-no-such-group")):
+        with pytest.raises(AccessDenied, match=f"serves root.*; you are user {DAEMON.pw_uid}"):
+            await entry.check(caller(DAEMON.pw_uid))
+    with pytest.raises(AccessDenied, match="root and the group nogroup"):
+        await Access("nogroup").check(caller(DAEMON.pw_uid))
 
 
-class Other:
-    """A process of another user that does one thing and then waits to be told to end."""
-
-    def __init__(self, uid: int, gid: int, what: Callable[[], object]) -> None:
-        done_read, done_write = os.pipe()
-        end_read, self._end = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                os.setgroups([])
-                os.setresgid(gid, gid, gid)
-                os.setresuid(uid, uid, uid)
-                kept = what()
-                os.write(done_write, b"!")
-                os.close(self._end)
-                os.read(end_read, 1)
-                del kept
-            finally:
-                os._exit(0)
-        os.close(done_write)
-        os.close(end_read)
-        assert os.read(done_read, 1) == b"!"
-        os.close(done_read)
-
-    def end(self) -> None:
-        """Let it end, and see that it has."""
-        os.close(self._end)
-        os.waitpid(self._pid, 0)
+async def test_a_user_without_a_name_is_no_member() -> None:
+    with pytest.raises(AccessDenied):
+        await Access("root").check(caller(4_000_000_000))
 
 
-def test_own_user(listener: Listener) -> None:
-    with listener.connect(), listener.accept() as conn:
-        assert Access().check_tcp(conn) == Caller(os.geteuid())
-
-
-@as_root
-@pytest.mark.parametrize("half_closed", [False, True])
-def test_another_user(
-    listener: Listener,
-    half_closed: bool,
-) -> None:
-
-    def connect_and_stay() -> socket.socket:
-        client = listener.connect()
-        if half_closed:
-            client.shutdown(socket.SHUT_WR)
-        return client
-
-    other = Other(NOBODY, NOBODY, connect_and_stay)
-    with listener.accept() as conn:
-        peer, here = access._end(conn.getpeername()), access._end(conn.getsockname())
-        assert access._ask_diag(peer, here) == NOBODY
-        assert access._search_proc(peer, here) == NOBODY
-        with pytest.raises(AccessDenied, match=r"serves root and the group papa; you are user nobody \(65534\)"):
-            Access().check_tcp(conn)
-        other.end()
-
-
-@as_root
-def test_defect_01_who_closes_at_once_is_not_taken_for_root(
-    listener: Listener,
-) -> None:
-    """Linux shows a socket that its owner has closed as one of root's."""
-
-    def connect_send_and_close() -> None:
-        with listener.connect() as client:
-            client.sendall(b"make process evil /bin/id\n")
-
-    Other(NOBODY, NOBODY, connect_send_and_close).end()
-    with listener.accept() as conn:
-        assert conn.recv(4) == b"make"
-        peer, here = access._end(conn.getpeername()), access._end(conn.getsockname())
-        assert access._ask_diag(peer, here) is None
-        assert access._search_proc(peer, here) is None
-        with pytest.raises(AccessDenied, match="does not say whose"):
-            Access().check_tcp(conn)
-
-
-@as_root
-def test_a_member_of_the_group_is_let_in() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-        other = Other(DAEMON.pw_uid, DAEMON.pw_gid, lambda: socket.create_connection(("127.0.0.1", port)))
-        with sock.accept()[0] as conn:
-            assert Access(group=DAEMON.pw_name).check_tcp(conn) == Caller(DAEMON.pw_uid)
-            for group in ("papa-no-such-group", "nogroup"):
-                with pytest.raises(AccessDenied, match=f"the group {group}; you are user daemon"):
-                    Access(group=group).check_tcp(conn)
-            other.end()
-
-
-@as_root
-def test_a_supplementary_group_counts_and_is_looked_up_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = [DAEMON.pw_gid]
+async def test_an_answer_is_used_until_the_database_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [DAEMON.pw_gid, 65534]
     monkeypatch.setattr(os, "getgrouplist", lambda name, gid: list(groups))
-    entry = Access(group="nogroup")
-    assert not entry._is_member(DAEMON.pw_uid)
-    groups.append(65534)
-    assert entry._is_member(DAEMON.pw_uid)
+    monkeypatch.setattr(users, "FRESH", 1000.0)
+    entry = Access("nogroup")
+    assert not entry.admits(caller(DAEMON.pw_uid))  # not known yet
+    await entry.check(caller(DAEMON.pw_uid))
+    assert entry.admits(caller(DAEMON.pw_uid))
+    groups.pop()
+    await entry.check(caller(DAEMON.pw_uid))  # no file has changed
+    monkeypatch.setattr(users, "_stamp", lambda: ((1, 2, 3),))
+    assert not entry.admits(caller(DAEMON.pw_uid))
+    with pytest.raises(AccessDenied):
+        await entry.check(caller(DAEMON.pw_uid))
 
 
-def test_a_user_without_a_name_is_no_member() -> None:
-    assert not Access(group="root")._is_member(4_000_000_000)
+async def test_a_database_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hang(group: str, uid: int) -> bool:
+        release.wait(PATIENCE)
+        return True
+
+    monkeypatch.setattr(users, "is_member", hang)
+    monkeypatch.setattr(users, "TIMEOUT", 0.2)
+    entry = Access("daemon")
+    asked = [asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + users.MAX_ASKED)]
+    await asyncio.sleep(0)
+    await entry.check(caller(0))  # root is known without it
+    with pytest.raises(AccessDenied, match="8 questions wait already"):
+        await entry.check(caller(5000))
+    again = asyncio.ensure_future(entry.check(caller(1001)))
+    for error in await asyncio.gather(*asked, again, return_exceptions=True):
+        assert isinstance(error, AccessDenied)
+        assert "did not say in 0 s" in str(error)
+    release.set()
+    monkeypatch.setattr(users, "TIMEOUT", PATIENCE)
+    await entry.check(caller(1001))  # the same question, answered by now
 
 
-@as_root
-def test_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("open") / "sock"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(path))
-        sock.listen()
-        path.chmod(0o777)
-        for folder in path.parents[:3]:
-            folder.chmod(0o755)
+async def test_polkit_is_asked_last_and_only_for_callers_on_the_bus() -> None:
+    asked = []
 
-        def connect() -> socket.socket:
-            client = socket.socket(socket.AF_UNIX)
-            client.connect(str(path))
-            return client
+    async def polkit(name: str, right: Right, interactive: bool) -> bool:
+        asked.append((name, right, interactive))
+        return right is Right.INSPECT
 
-        with connect(), sock.accept()[0] as conn:
-            assert Access().check_unix(conn) == Caller(0)
-        other = Other(NOBODY, NOBODY, connect)
-        with sock.accept()[0] as conn, pytest.raises(AccessDenied, match="you are user nobody"):
-            Access().check_unix(conn)
-        other.end()
-
-
-def test_a_listener_on_the_callers_port_is_not_the_caller() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as decoy:
-        here = access._end(decoy.getsockname())
-        nowhere = access._end(("127.0.0.1", 1))
-        assert access.owner(here, nowhere) is None
+    entry = Access("nogroup", polkit)
+    await entry.check(caller(0))
+    assert asked == []
+    await entry.check(caller(DAEMON.pw_uid), Right.INSPECT)
+    assert entry.admits(caller(DAEMON.pw_uid), Right.INSPECT)
+    assert not entry.admits(caller(DAEMON.pw_uid), Right.MANAGE)
+    assert not entry.admits(caller(DAEMON.pw_uid, ":1.8"), Right.INSPECT)
+    with pytest.raises(AccessDenied):
+        await entry.check(caller(DAEMON.pw_uid), Right.MANAGE, interactive=True)
+    assert asked == [(":1.7", Right.INSPECT, False), (":1.7", Right.MANAGE, True)]
+    with pytest.raises(AccessDenied):
+        await entry.check(caller(DAEMON.pw_uid, "127.0.0.1:4711"), Right.INSPECT)
+    assert len(asked) == 2
 
 
-def test_without_sock_diag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_ask_diag", lambda local, remote: None)
-    listener = Listener(WAYS[0])
-    with listener.connect(), listener.accept() as conn:
-        assert Access().check_tcp(conn) == Caller(os.geteuid())
-    listener.close()
-
-
-def own_address() -> str | None:
-    """An address of this machine that is not its loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
-
-
-@pytest.mark.skipif(own_address() is None, reason="this machine has no network")
-def test_only_this_machine() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as sock:
-        address = (own_address(), sock.getsockname()[1])
-        client = socket.create_connection(address)
-        with client, sock.accept()[0] as conn, pytest.raises(AccessDenied, match="this machine only"):
-            Access().check_tcp(conn)
+def test_a_flood_of_refusals_is_one_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Access()
+    for _ in range(1000):
+        entry.note_refusal(caller(NOBODY), Limit("too many"))
+    entry.note_refusal(caller(1000), Limit("too many"))
+    assert [record.message for record in caplog.records] == [
+        "uid 65534 (PID 42, :1.7) was refused: too many",
+        "uid 1000 (PID 42, :1.7) was refused: too many",
+    ]
+    monkeypatch.setattr(access, "_QUIET", 0.0)
+    entry.note_refusal(caller(NOBODY), Limit("too many"))
+    assert "999 more of this user" in caplog.text

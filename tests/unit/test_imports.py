@@ -21,8 +21,10 @@ DOMAIN = {
     "specs",
     "options",
     "limits",
+    "audit",
 }
-BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce"}
+ACCESS = {"access", "peers", "users"}  # asked by both doors
+BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "polkit"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -44,14 +46,14 @@ def line_door() -> set[str]:
     return {
         file.stem
         for file in (PACKAGE / "service").glob("*.py")
-        if file.stem.startswith(("line", "telnet")) or file.stem in ("help", "access")
+        if file.stem.startswith(("line", "telnet")) or file.stem == "help"
     }
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_one_door_for_each_dependency(file: Path) -> None:
     roots = {name.split(".")[0] for name in imports(file)}
-    assert "dbus_next" not in roots or name_of(file) == "papa_dbus.bus"
+    assert "dbus_next" not in roots or name_of(file) in ("papa_dbus.bus", "papa_dbus.bus_reader")
     assert "systemd" not in roots or name_of(file) == "papa_dbus.service.systemd"
 
 
@@ -63,7 +65,7 @@ def test_service_and_client_do_not_know_each_other(file: Path) -> None:
 
 @pytest.mark.parametrize("module", sorted(DOMAIN))
 def test_the_domain_knows_no_door(module: str) -> None:
-    above = BUS_DOOR | line_door() | {"systemd", "ownbus", "__main__"}
+    above = BUS_DOOR | line_door() | ACCESS | {"systemd", "ownbus", "__main__"}
     for name in imports(PACKAGE / "service" / f"{module}.py"):
         assert not name.startswith("papa_dbus.bus"), name
         assert name.removeprefix("papa_dbus.service.").split(".")[0] not in above, name
@@ -77,6 +79,14 @@ def test_the_front_doors_do_not_know_each_other() -> None:
     for module in line_door():
         for name in imports(PACKAGE / "service" / f"{module}.py"):
             assert name.removeprefix("papa_dbus.service.").split(".")[0] not in BUS_DOOR, name
+
+
+@pytest.mark.parametrize("module", sorted(ACCESS))
+def test_access_knows_neither_door_nor_kernel(module: str) -> None:
+    known = ACCESS | {"audit"}
+    for name in imports(PACKAGE / "service" / f"{module}.py"):
+        if name.startswith("papa_dbus.service."):
+            assert name.split(".")[2] in known, name
 
 
 def test_names_and_errors_import_nothing_of_ours() -> None:

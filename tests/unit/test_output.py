@@ -1,7 +1,9 @@
 """The output log and its watches, with real pipes and real memory files; no process and no loop."""
 
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -366,3 +368,34 @@ def test_nothing_is_lost_repeated_or_reordered_without_being_said(steps: list[tu
             unacknowledged.clear()
         assert source.log.held <= 1000
     source.close()
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """As on a machine that has no more room for memory files."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_output_that_no_file_has_room_for_is_lost_and_reported(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(source)
+    with file_size_limit(4096):
+        source.say(b"a" * 4000)
+        for _ in range(50):
+            source.say(b"b" * 3000)
+        assert caplog.text.count("no room for output") == 1
+        source.log.end(3, 7)
+    events = client.take()
+    kept = sum(len(r.data) for e in events if isinstance(e, Output) for r in e.records)
+    assert kept + sum(e.bytes for e in events if isinstance(e, Dropped)) == 4000 + 50 * 3000
+    assert [e.exit_code for e in events if isinstance(e, Exited)] == [3]
+    # The next papad reads what there is, and goes on.
+    again = OutputLog.recover(1000, lambda: None, source.log.files)
+    assert (again.held, again.dropped, again.exit and again.exit.code) == (0, source.log.dropped, 3)
+    os.write(source.write, b"after")
+    assert again.fill(source.read, "out") == 5
+    assert again.read(again.last_seq, 100, at_least_one=True)[0][0].data == b"after"

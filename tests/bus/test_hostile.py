@@ -1,0 +1,246 @@
+"""Hostile clients on both doors: others are served, papad's memory stays bounded, and what is hosted lives."""
+
+import asyncio
+import fcntl
+import json
+import os
+import random
+import socket
+import struct
+import sys
+import termios
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from papa_dbus.errors import Limit, PapaError
+from papa_dbus.service import telnet
+from tests.bus.conftest import Client, Papad, connected, hosted_pids, start_papad
+from tests.bus.hostile import MIB, bystander, cpu_seconds, descriptors, memory
+from tests.support import PATIENCE
+
+#: What a hostile client may cost beyond its user's share: objects of its connections, and what malloc keeps.
+SLACK = 96 * MIB
+ROOT = Path(__file__).parents[2]
+CROWD = 300
+
+
+@pytest.fixture
+async def hosted(client: Client) -> AsyncIterator[int]:
+    """A process that writes all the time; afterwards it must still be there, and all it wrote in order."""
+    made = await client.make_process("worker", "sh", "-c", "i=0; while :; do echo $((i=i+1)); sleep 0.2; done")
+    watch = await client.watch("worker")
+    yield made["pid"]
+    assert (await client.call("ListProcesses", "as", ["worker"]))["worker"]["running"]
+    await client.call("Acknowledge", "ta{st}", watch, {})
+    numbers = [int(line) for line in client.output("worker").split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    os.kill(made["pid"], 9)
+    await client.until("Exited")
+
+
+class Crowd:
+    """Many connections of one user to the line door, none of which plays by the rules."""
+
+    def __init__(self, papad: Papad) -> None:
+        self._papad = papad
+        self._stack = ExitStack()
+
+    def connect(self) -> socket.socket:
+        """One more."""
+        sock = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        sock.settimeout(PATIENCE)
+        sock.connect(str(self._papad.socket))
+        return sock
+
+    def close(self) -> None:
+        """All go."""
+        self._stack.close()
+
+
+@pytest.fixture
+def crowd(papad: Papad) -> Iterator[Crowd]:
+    """A crowd that has left when the test ends."""
+    crowd = Crowd(papad)
+    yield crowd
+    crowd.close()
+
+
+def read_nothing(crowd: Crowd) -> None:
+    """Ask for all there is, and never read."""
+    for _ in range(CROWD):
+        crowd.connect().sendall(b"list values\n" * 20)
+
+
+def end_no_line(crowd: Crowd) -> None:
+    """Send lines that never end."""
+    piece = b"set v " + b"x" * MIB
+    for _ in range(CROWD):
+        sock = crowd.connect()
+        with suppress(OSError):  # it is told, and closed
+            sock.sendall(piece)
+
+
+def send_byte_by_byte(crowd: Crowd) -> None:
+    """Write slowly."""
+    socks = [crowd.connect() for _ in range(CROWD)]
+    for byte in b"make process slow":
+        for sock in socks:
+            sock.sendall(bytes([byte]))
+
+
+def half_close(crowd: Crowd) -> None:
+    """Send half a command, close one half of the connection, and stay."""
+    for _ in range(CROWD):
+        sock = crowd.connect()
+        sock.sendall(b"list values\nmake process half /bin/tr")
+        sock.shutdown(socket.SHUT_WR)
+
+
+def come_and_go(crowd: Crowd) -> None:
+    """Connect and be gone, thousands of times."""
+    for _ in range(10):
+        for _ in range(CROWD):
+            crowd.connect()
+        crowd.close()
+
+
+def come_and_stay(crowd: Crowd) -> None:
+    """Connect until there are more than papad serves."""
+    for _ in range(telnet.MAX_CONNECTIONS_OF_USER + 200):
+        crowd.connect()
+
+
+def talk_rubbish(crowd: Crowd) -> None:
+    """Send random bytes, with telnet's own among them."""
+    chance = random.Random(20202)
+    for _ in range(CROWD):
+        with suppress(OSError):  # it is told, and closed
+            crowd.connect().sendall(bytes(chance.choice((chance.randrange(256), 255, 10)) for _ in range(4000)))
+
+
+def watch_and_sleep(crowd: Crowd) -> None:
+    """Watch a process that prints much, and neither read nor acknowledge."""
+    for _ in range(CROWD // 3):
+        crowd.connect().sendall(b"watch process loud\n")
+
+
+HOSTILE = [
+    read_nothing, end_no_line, send_byte_by_byte, half_close, come_and_go, come_and_stay, talk_rubbish, watch_and_sleep
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", HOSTILE, ids=lambda attack: attack.__name__)
+async def test_on_the_line_door(
+    papad: Papad, client: Client, hosted: int, crowd: Crowd, attack: Callable[[Crowd], None]
+) -> None:
+    for number in range(4):
+        await client.call("SetValue", "ss", f"big{number}", "x" * 1_000_000)
+    loud = await client.make_process("loud", "sh", "-c", "while :; do head -c 65536 /dev/zero; sleep 0.01; done")
+    files, before = descriptors(papad), memory(papad)
+    async with bystander(papad, f"{attack.__doc__} ({CROWD} clients)"):
+        await asyncio.to_thread(attack, crowd)
+    cost = memory(papad) - before
+    print(f"papad's memory grew by {cost / MIB:.0f} MiB")
+    assert cost < telnet.MAX_MEMORY_OF_USER + SLACK
+    await asyncio.to_thread(crowd.close)
+    async with asyncio.timeout(PATIENCE):
+        while descriptors(papad) > files:
+            await asyncio.sleep(0.01)
+    assert set(await client.call("ListProcesses", "as", [])) == {"worker", "loud"}
+    os.kill(loud["pid"], 9)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that papad has not read yet (SIOCOUTQ, unix(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0])
+
+
+async def test_a_slow_reader_is_told_and_its_output_stays(papad: Papad, client: Client, crowd: Crowd) -> None:
+    made = await client.make_process("p", "sh", "-c", "head -c 1000000 /dev/zero; sleep 600")
+    for _ in range(telnet.MAX_MEMORY_OF_USER // MIB - 2):
+        sock = crowd.connect()
+        await asyncio.to_thread(sock.sendall, b"set v " + b"x" * (MIB + 20_000))
+        while unread(sock):
+            await asyncio.sleep(0.001)
+    watcher = crowd.connect()
+    watcher.sendall(b"watch process p\n")
+
+    def rest() -> bytes:
+        return b"".join(iter(lambda: watcher.recv(1 << 20), b""))
+
+    said = await asyncio.to_thread(rest)
+    assert said.endswith(b"output that was not acknowledged stays in its log\n> ")
+    assert (await client.call("ListProcesses", "as", ["p"]))["p"]["buffered"] == 1000000
+    os.kill(made["pid"], 9)
+
+
+async def test_on_the_bus(papad: Papad, client: Client, hosted: int) -> None:
+    """Calls that are wrong, more than can be answered at once, large ones, and watches that nobody acknowledges."""
+    before = memory(papad)
+    async with bystander(papad, "Floods of calls on the bus, and a thousand watches"):
+        enemy = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bus.enemy", papad.address, stdin=PIPE, stdout=PIPE, cwd=ROOT
+        )
+        assert enemy.stdout is not None
+        async with asyncio.timeout(3 * PATIENCE):
+            errors = json.loads(await enemy.stdout.readline())
+    cost = memory(papad) - before
+    print(f"papad's memory grew by {cost / MIB:.0f} MiB")
+    await enemy.communicate(b"\n")
+    assert cost < SLACK
+    assert errors == {"NotFound": 3000, "InvalidArgs": 1000, "Limit": 21 + 1100 - 1024, "Spawn": 50}
+
+
+# ------------------------------------------------------------------- descriptors run out
+
+
+@pytest.fixture
+def scarce(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
+    """A papad with 64 descriptors in all."""
+    papad = start_papad(bus_address, tmp_path / "line", prefix=["prlimit", "--nofile=64:64"])
+    yield papad
+    for pid in hosted_pids(papad.process.pid):
+        os.kill(pid, 9)
+    papad.stop()
+    assert papad.process.returncode == 0
+
+
+async def test_without_descriptors_others_are_served_and_the_door_comes_back(scarce: Papad) -> None:
+    crowd = Crowd(scarce)
+    async for client in connected(scarce.address):
+        made = await client.make_process("kept", "sh", "-c", "while :; do echo here; sleep 0.2; done")
+        await client.call("MakeSocket", "sa{sv}", "kept", {})
+        async with bystander(scarce, "No descriptor is left"):
+            for _ in range(200):
+                crowd.connect()
+            async with asyncio.timeout(PATIENCE):
+                while descriptors(scarce) < 64:
+                    await asyncio.sleep(0.01)
+            calls: list[tuple[Any, ...]] = [
+                ("MakeProcess", "sasa{sv}", "p", ["/bin/true"], {}),
+                ("MakeSocket", "sa{sv}", "s", {}),
+            ]
+            for call in calls:
+                with pytest.raises(Limit, match="Too many open files"):
+                    await client.call(*call)
+            with pytest.raises(PapaError):
+                await client.call("OpenSocket", "s", "kept")
+            used = cpu_seconds(scarce)
+            await asyncio.sleep(2)  # in which a loop that accepts in vain would use two seconds
+            print(f"papad used {cpu_seconds(scarce) - used:.2f} s of 2 s")
+            assert cpu_seconds(scarce) - used < 1.5
+            await asyncio.to_thread(crowd.close)
+            late = crowd.connect()
+            assert (await asyncio.to_thread(late.recv, 100)).startswith(b"Papa is home")
+        assert await client.call("MakeSocket", "sa{sv}", "s", {})
+        await client.watch("kept")
+        await client.until_output(b"here\nhere")
+        assert (await client.call("ListProcesses", "as", []))["kept"]["pid"] == made["pid"]
+    crowd.close()
+    log = scarce.log.read_text()
+    assert log.count("\n") < 100, log

@@ -50,10 +50,10 @@ class Background:
         """
         try:
             self.check()
-        except PapaError:
-            work.close()
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except BaseException:
+            work.close()  # else it would be said that nobody awaited it
             raise
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result()
         except BaseException:
@@ -81,7 +81,7 @@ class Background:
                     raise
                 return kernel
         except TimeoutError:
-            raise NoReply(f"the kernel did not answer in {patience:g} s") from None
+            raise NoReply(f"the kernel did not answer in {patience:.3g} s") from None
 
     async def _share(self, address: str | None, timeout: float) -> Kernel:  # noqa: ASYNC109
         async with self.lock:

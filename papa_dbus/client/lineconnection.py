@@ -52,7 +52,7 @@ class Connection:
         try:
             connection = cls(where, patience)
         except TimeoutError:
-            raise NoReply(f"papad at {_name(where)} did not answer in {patience:g} s") from None
+            raise NoReply(f"papad at {_name(where)} did not answer in {patience:.3g} s") from None
         except (OSError, EOFError) as error:
             raise Unreachable(f"no papad at {_name(where)}: {_reason(error)}") from None
         connection.socket.settimeout(timeout)
@@ -70,6 +70,12 @@ class Connection:
         except (OSError, EOFError) as error:
             raise NoReply(f"the connection to papad at {self.name} broke: {_reason(error)}") from None
 
+    def close(self) -> None:
+        """Close it, and wake a thread that waits for something to read."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
     @property
     def idle(self) -> bool:
         """Whether it is there and nothing came unasked, as its end would."""
@@ -81,7 +87,12 @@ class Connection:
         return self.answer()
 
     def write(self, words: Sequence[str]) -> None:
-        """Send a line."""
+        """Send a line. Raises PapaError for words that cannot be told apart in it."""
+        if not all(words):
+            raise PapaError("an empty name is not possible")
+        for word in words[:-1]:
+            if word.endswith("\\"):
+                raise PapaError(f"{word[:60]!r} ends with a backslash, which the line protocol would take for a space")
         self.socket.sendall(" ".join(words).encode() + b"\n")
 
     def answer(self) -> str:

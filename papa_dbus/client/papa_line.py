@@ -46,7 +46,7 @@ class LineBackend:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.socket.close()
+            connection.close()
 
     def _open(self) -> Connection:
         return Connection.open(self._where, self._timeout, self._timeout)
@@ -80,11 +80,11 @@ class LineBackend:
         self._do("set", _word(name), _word(value))
 
     def get_value(self, name: str) -> str | None:
-        return _plain(self._do("get", _word(name))) or None
+        return self._do("get", _word(name)) or None
 
     def list_values(self, patterns: Sequence[str]) -> dict[str, str]:
         pairs = (line.partition(" ") for line in self._list("v", patterns))
-        return {_plain(name): _plain(value) for name, _, value in pairs}
+        return {_name(name): value for name, _, value in pairs}
 
     def remove_values(self, patterns: Sequence[str]) -> None:
         self._do("r", "v", *map(_word, patterns))
@@ -123,7 +123,7 @@ class LineWatch:
                 connection.write(["w", "p", *map(_word, patterns)])
                 connection.line()  # "Watching 1"
         except BaseException:
-            connection.socket.close()
+            connection.close()
             raise
         connection.socket.settimeout(None)  # output comes when it comes
 
@@ -166,12 +166,16 @@ class LineWatch:
         if head == b"] ":
             self._unacknowledged = True
             return None
+        if head.startswith(b"Error: "):
+            raise PapaError(head[7:].decode(errors="replace"))  # papad is stopping
         if b":" not in head:
             return None  # "Nothing left to watch"
         kind, name, seconds, number = head.decode(errors="replace").split(":")
         if kind == "closed":
             code = int(number)
             return Exited(name, 0, _microseconds(seconds), None if code == UNKNOWN_EXIT else code)
+        if kind not in ("out", "err"):
+            raise ValueError(f"{head[:60]!r}")
         return Record(name, 0, _microseconds(seconds), kind, data[:-1])
 
     def acknowledge(self) -> None:
@@ -193,7 +197,7 @@ class LineWatch:
                     connection.write(["q"])
                     connection.answer()
         finally:
-            connection.socket.close()
+            connection.close()
 
 
 _SOCKET_NUMBERS = {"backlog": int, "port": int, "fileno": int}
@@ -268,9 +272,14 @@ def _pairs(line: str, types: Mapping[str, Callable[[str], Any]]) -> tuple[str, d
         raise NoReply(f"papad answered what is not understood: {line[:200]!r}") from None
     if arguments:
         pairs["args"] = " ".join("" if word == '""' else _plain(word) for word in arguments.split(" "))
-    return _plain(name), pairs
+    return _name(name), pairs
+
+
+def _name(text: str) -> str:
+    """A name at the beginning of a line: one that looks like the prompt is written otherwise, no other."""
+    return ">" if text == "\\x3e" else text
 
 
 def _plain(text: str) -> str:
-    """What the server has escaped."""
+    """A word that the server has escaped; a value it gives as it is, but for what cannot stand in a line."""
     return _ESCAPE.sub(lambda match: _NAMED[match[3]] if match[3] else chr(int(match[1] or match[2], 16)), text)

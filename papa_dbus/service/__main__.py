@@ -18,7 +18,7 @@ from setproctitle import setproctitle
 from papa_dbus import __version__, names
 from papa_dbus.bus import Bus, address_of
 from papa_dbus.errors import PapaError
-from papa_dbus.service import systemd
+from papa_dbus.service import limits, systemd
 from papa_dbus.service.access import GROUP, Access
 from papa_dbus.service.dbus import DBusDoor
 from papa_dbus.service.kernel import Change, Kernel
@@ -115,11 +115,15 @@ def _keep_descriptors_from_children() -> None:
 
 
 def _raise_limits() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # A log's offsets count all that a process has ever written.
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    """Hosted sockets and pipes are many, and a log's offsets count all that a process has ever written."""
+    for limit, (_, hard) in limits.GIVEN.items():
+        resource.setrlimit(limit, (hard, hard))
+
+
+def _give_limits_back() -> None:
+    """Before papad's new version is executed: it is to be started with what this one was started with."""
+    for limit, pair in limits.GIVEN.items():
+        resource.setrlimit(limit, pair)
 
 
 class Papad:
@@ -185,6 +189,7 @@ class Papad:
             kernel.close()
         if self._reload and self._descriptors is not None:
             log.info("papad becomes its new version, with %s", self._status())
+            _give_limits_back()
             self._descriptors.execute_again(handed_over)
         log.info("papad has stopped")
         return 0

@@ -32,6 +32,8 @@ class OwnBus:
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,  # it complains of limits that it can do without
                 pass_fds=(write,),
+                # It would say to systemd that it is ready, in papad's place (sd_notify(3)).
+                env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
                 start_new_session=True,  # Ctrl-C is for papad, which ends the bus last
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 (one thread)
             )

@@ -29,7 +29,6 @@ from papa_dbus.service.spawn import (
     environment,
     identify,
     plan_descriptors,
-    working_directory,
 )
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec
 from papa_dbus.service.store import Facts, Store, StoredProcess
@@ -318,14 +317,17 @@ async def start(
         try:
             unit = await place(child.pid, spec.name)
             identity = launch.identity
-            facts = Facts(child.pid, now(), identity.uid, identity.gid, launch.working_dir, unit)
+            where = identity.home if spec.working_dir is None else spec.working_dir
+            facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
         except BaseException:
             child.cancel()
             raise
         reach("process placed")
         try:
-            await child.execute()
+            if await child.execute():
+                facts = replace(facts, working_dir="/")
+                store.update_process(key, facts, "running")
         except Spawn as error:
             raise Spawn(f"process '{spec.name}': {error}") from None
         undo.pop_all()
@@ -365,7 +367,7 @@ def _prepare(
         argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
         env=environment(spec, identity),
         identity=identity,
-        working_dir=working_directory(spec, identity),
+        working_dir=spec.working_dir,
         umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
         rlimits=spec.rlimits,
         descriptors=plan,

@@ -27,9 +27,13 @@ from papa_dbus.service.specs import RLIM_INFINITY, RLIMITS, ProcessSpec
 #: The PATH that systemd gives to services, systemd.exec(5).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
-#: The limits papad was started with. It raises its own; its children get these: select(2), for one, ends at 1024.
-_GIVEN_BACK = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
+#: The soft limit of descriptors that a program can count on, as systemd's services have it: select(2) ends there.
+_SOFT_NOFILE = 1024
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
+#: What a child says before it executes where its user has no home.
+_NO_HOME = b"\0"
+#: Seconds for a child that was killed to end: in uninterruptible sleep it may take for ever.
+_REAP_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,16 @@ def _gid(gid: str | int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """All that the child needs. ``descriptors``: its number in the child, and papad's descriptor."""
+    """All that the child needs. ``descriptors``: its number in the child, and papad's descriptor.
+
+    ``working_dir`` None: the user's home, or / where there is none. Only the child looks: it may be on a server that
+    does not answer.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     identity: Identity
-    working_dir: str
+    working_dir: str | None
     umask: int
     rlimits: Mapping[str, int]
     descriptors: Mapping[int, int]
@@ -105,13 +113,6 @@ def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
         "LOGNAME": identity.user,
         "LANG": os.environ.get("LANG", "C.UTF-8"),
     }
-
-
-def working_directory(spec: ProcessSpec, identity: Identity) -> str:
-    """What was asked for, or the user's home where there is one."""
-    if spec.working_dir is not None:
-        return spec.working_dir
-    return identity.home if os.path.isdir(identity.home) else "/"
 
 
 @contextlib.contextmanager
@@ -159,34 +160,37 @@ class Child:
     def _give_up(self) -> None:
         os.close(self._gate)
         os.close(self._status)
+        os.kill(self.pid, signal.SIGKILL)  # it may have been stopped, and is waited for
         os.waitpid(self.pid, 0)
 
-    async def execute(self) -> None:
-        """Open the gate. Raises Spawn, with everything cleaned up, where the program cannot be executed."""
+    async def execute(self) -> bool:
+        """Open the gate; returns whether the user's home was not there, so that the program runs in /.
+
+        Raises Spawn, with everything cleaned up, where the program cannot be executed.
+        """
         with contextlib.suppress(BrokenPipeError):  # it was killed at its gate; its status says nothing, its end does
             os.write(self._gate, b"x")
         os.close(self._gate)
         loop = asyncio.get_running_loop()
         said: asyncio.Future[bytes] = loop.create_future()
-        loop.add_reader(self._status, _hear, self._status, said)
+        loop.add_reader(self._status, _hear, self._status, bytearray(), said)
         try:
             async with asyncio.timeout(limits.START_TIMEOUT):
-                failure = await said
+                heard = await said
         except TimeoutError:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            failure = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
+            heard = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
         except BaseException:  # nobody waits for it any more, and it must not run where nobody knows of it
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)  # noqa: ASYNC222 (it has been killed)
-            os.close(self.pidfd)
+            await _reap(self.pidfd)
             raise
         finally:
             loop.remove_reader(self._status)
             os.close(self._status)
-        if failure:
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)  # noqa: ASYNC222 (it has ended, or been killed)
-            os.close(self.pidfd)
+        if failure := heard.removeprefix(_NO_HOME):
+            await _reap(self.pidfd)
             raise Spawn(failure.decode("utf-8", "replace"))
+        return heard == _NO_HOME
 
     def cancel(self) -> None:
         """Close the gate: the child ends without having executed anything."""
@@ -194,10 +198,28 @@ class Child:
         self._give_up()
 
 
-def _hear(status: int, said: "asyncio.Future[bytes]") -> None:
-    """What went wrong, or nothing at all: then exec has closed the pipe."""
-    if not said.done():
-        said.set_result(os.read(status, 4096))
+def _hear(status: int, heard: bytearray, said: "asyncio.Future[bytes]") -> None:
+    """What went wrong, or nothing: then exec has closed the pipe."""
+    data = os.read(status, 4096)
+    heard += data
+    if not said.done() and (not data or heard != _NO_HOME):
+        said.set_result(bytes(heard))
+
+
+async def _reap(pidfd: int) -> None:
+    """Wait for a child that ends or was killed. One that Linux does not let go of in time is reaped when it does."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def bury() -> None:
+        loop.remove_reader(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(pidfd, bury)
+    await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
 
 
 def _fork() -> int:
@@ -220,16 +242,15 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
             os._exit(127)
         doing = "set limits"
         _reset_oom_score()
-        for number, pair in _GIVEN_BACK.items():
-            resource.setrlimit(number, pair)
+        _give_limits_back()
         for limit, value in launch.rlimits.items():
             doing = f"set rlimits {limit} to {value}"
             _set_limit(limit, value)
         doing = f"become user {launch.identity.user}"
         _change_identity(launch.identity)
         os.umask(launch.umask)
-        doing = f"enter working_dir {launch.working_dir}"
-        os.chdir(launch.working_dir)
+        doing = f"enter working_dir {launch.working_dir or launch.identity.home}"
+        _enter(launch, status)
         doing = f"execute {launch.argv[0]}"
         env = dict(launch.env)
         if launch.listen_names:
@@ -240,6 +261,16 @@ def _become(launch: Launch, gate: int, status: int) -> NoReturn:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         os.write(status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
     os._exit(127)
+
+
+def _enter(launch: Launch, status: int) -> None:
+    try:
+        os.chdir(launch.identity.home if launch.working_dir is None else launch.working_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        if launch.working_dir is not None:
+            raise
+        os.chdir("/")
+        os.write(status, _NO_HOME)
 
 
 def _reset_signals() -> None:
@@ -277,6 +308,13 @@ def _reset_oom_score() -> None:
         os.close(fd)
     except OSError:
         pass  # lowering it below an inherited one needs CAP_SYS_RESOURCE: then the inherited one stays
+
+
+def _give_limits_back() -> None:
+    """What papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
+    soft, hard = limits.GIVEN[resource.RLIMIT_NOFILE]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits.GIVEN[resource.RLIMIT_FSIZE])
 
 
 def _set_limit(limit: str, value: int) -> None:

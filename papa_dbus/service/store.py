@@ -23,7 +23,9 @@ from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
 log = logging.getLogger(__name__)
 
-#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's.
+#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of _SCHEMA
+#: takes the next number, a step in _open_file that makes an older layout into it, and a sample in tests/unit/stores.
+#: A new option of an item is no such change: rows are read by the names that are known.
 VERSION = 1
 
 _SCHEMA = """
@@ -316,12 +318,12 @@ def _open_file(path: Path) -> _Database:
     db = sqlite3.connect(path, isolation_level=None, factory=_Database)
     db.text_factory = _text
     try:
-        # It outlives papad, not the machine: nothing has to reach a disk.
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA journal_mode = WAL")
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
             raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
+        # It outlives papad, not the machine: nothing has to reach a disk.
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             return _create(db)
         if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import re
+import resource
 import socket
 import sys
 import time
@@ -20,6 +21,7 @@ from systemd import daemon, journal
 
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.errors import Limit, PapaError
+from papa_dbus.service import limits
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being rest
 _STORED_NAME = re.compile(r"[sp]\d+")
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
+_RESERVE = 64  # descriptors that papad is started with beside the kept ones: a socket unit's, and systemd's own
 _MAX_UNIT_NAME = 255  # UNIT_NAME_MAX, systemd.unit(5)
 
 
@@ -111,6 +114,8 @@ class DescriptorStore:
         self._name_bytes = 0
         self._count = 0
         self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
+        # systemd cannot start papad with more than it may open, and then never could again.
+        self._most_open = limits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
 
     async def learn_limit(self, bus: Bus) -> None:
         """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much."""
@@ -139,6 +144,8 @@ class DescriptorStore:
         """Store descriptors. Raises Limit where no more would come back."""
         if self._count + len(fds) > self._most:
             raise Limit(f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=)")
+        if self._count + len(fds) > self._most_open:
+            raise Limit(f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=)")
         if self._name_bytes + len(fds) * (len(name) + 1) > _MAX_NAMES:
             raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
         # FDPOLL=0: systemd would drop a pipe whose writer has gone, with what is unread in it.

@@ -18,13 +18,11 @@ from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.ownbus import OwnBus
 from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.parrot import Parrot
 from tests.bus.test_bus_restart import Broker, broker
 from tests.support import PATIENCE, descriptors
 
 __all__ = ["broker"]
-
-#: Prints what it is told by lines on a named pipe, so that a test decides when.
-PARROT = "while read -r line; do echo \"$line\"; done < '{fifo}'; exit {code}"
 
 
 @pytest.fixture
@@ -39,26 +37,6 @@ async def second(papad: Papad) -> AsyncIterator[Kernel]:
     """Another client of the same kernel."""
     async with aio.connect(papad.address, timeout=PATIENCE) as kernel:
         yield kernel
-
-
-class Parrot:
-    """A hosted process that prints when it is told to."""
-
-    def __init__(self, folder: Path, name: str = "parrot", code: int = 0) -> None:
-        self.name = name
-        self._fifo = folder / f"{name}.fifo"
-        os.mkfifo(self._fifo)
-        self.command = ["/bin/sh", "-c", PARROT.format(fifo=self._fifo, code=code)]
-        self._pipe = os.open(self._fifo, os.O_RDWR)  # O_RDWR: does not wait for the reader
-
-    def say(self, *lines: str) -> None:
-        """Have it print lines, each in a write of its own."""
-        for line in lines:
-            os.write(self._pipe, f"{line}\n".encode())
-
-    def end(self) -> None:
-        """Have it exit, once all is printed."""
-        os.close(self._pipe)
 
 
 def data(events: list[Event], stream: str = "out") -> bytes:

@@ -18,6 +18,7 @@ from papa_dbus import __version__, errors
 from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.lineclient import LineClient
 
 CONTRACT = Path(__file__).parents[2] / "papa_dbus" / "org.papa.Kernel.xml"
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -457,3 +458,12 @@ async def test_exit_if_idle(papad: Papad, client: Client) -> None:
     await client.call("RemoveValues", "as", ["v"])
     assert await client.call("ExitIfIdle") is True
     assert papad.process.wait(20) == 0
+
+
+async def test_a_line_cannot_throw_papad_off_the_bus(client: Client, papad: Papad) -> None:
+    """A bus ends the connection of whoever sends it a text with a NUL, which the line protocol can carry."""
+    with LineClient(socket.socket(socket.AF_UNIX)) as line:
+        line.sock.connect(str(papad.socket))
+        line.reply()
+        assert "NUL" in line.fault(b"set v a\0b")
+    assert await client.call("ListValues", "as", []) == {}

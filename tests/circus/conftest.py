@@ -1,6 +1,6 @@
 """Machines with Circus and Papa: one booted bed for all, and a container of its own for each that has no systemd."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 

@@ -7,13 +7,14 @@ At the end of stdin it ends.
 import http.client
 import json
 import sys
+from collections import Counter
 from threading import Event, Lock, Thread
 
 THREADS = 4
 TIMEOUT = 20  # seconds, for one request
 PAUSE = 0.01  # seconds after each, so that the machine has time for what is tested
 
-answered = 0
+answered = Counter[str]()
 failures: list[str] = []
 lock = Lock()
 done = Event()
@@ -34,7 +35,6 @@ def ask() -> None:
 
 def keep_asking() -> None:
     """Ask until the end."""
-    global answered
     while not done.wait(PAUSE):
         try:
             ask()
@@ -43,7 +43,7 @@ def keep_asking() -> None:
                 failures.append(repr(error))
             return
         with lock:
-            answered += 1
+            answered["requests"] += 1
 
 
 threads = [Thread(target=keep_asking) for _ in range(THREADS)]
@@ -51,7 +51,7 @@ for thread in threads:
     thread.start()
 for _ in sys.stdin:
     with lock:
-        print(json.dumps([answered, failures]), flush=True)
+        print(json.dumps([answered["requests"], failures]), flush=True)
 done.set()
 for thread in threads:
     thread.join()

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.circus.machine import Machine, wait
 
@@ -56,7 +57,7 @@ def check_complete(found: list[str], kills: int) -> None:
     assert end is not None, last
     numbers = [int(line[3]) for text in lines if (line := _LINE.fullmatch(text))]
     assert len(lines) - len(numbers) <= kills, "a line is torn only where circusd was killed while it wrote it"
-    steps_back = sum(later <= earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
-    gaps = [earlier for earlier, later in zip(numbers, numbers[1:], strict=False) if later > earlier + 1]
+    steps_back = sum(later <= earlier for earlier, later in pairwise(numbers))
+    gaps = [earlier for earlier, later in pairwise(numbers) if later > earlier + 1]
     assert (numbers[0], gaps, numbers[-1]) == (1, [], int(end[1]))
     assert steps_back <= kills

@@ -111,7 +111,7 @@ def test_a_signal(circus: Bare) -> None:
     assert circus.pids("signalled") == [pid]
 
 
-@every
+@ours
 def test_an_exit_code_is_reaped(circus: Bare) -> None:
     """A process that ends by itself: an event with its exit code, and another one."""
     [pid] = circus.pids("signalled")
@@ -123,7 +123,7 @@ def test_an_exit_code_is_reaped(circus: Bare) -> None:
     assert other != pid
 
 
-@every
+@ours
 def test_hooks(circus: Bare) -> None:
     [pid] = circus.pids("signalled")
     assert pid in [said["pid"] for said in noted(circus, "after_spawn")]
@@ -135,7 +135,7 @@ def test_hooks(circus: Bare) -> None:
     assert other in [said["pid"] for said in noted(circus, "after_spawn")]
 
 
-@every
+@ours
 def test_the_flapping_plugin_acts(circus: Bare) -> None:
     """It learns of each end, stops the watcher, tries it once more and gives it up."""
     circus.ctl("start", "fails")
@@ -147,14 +147,41 @@ def test_the_flapping_plugin_acts(circus: Bare) -> None:
     assert set(log(circus, "fails").splitlines()) == {"trying"}
 
 
+@ours
+def test_commands_get_through_while_something_fails(circus: Bare) -> None:
+    """A process that fails at once, again and again, and no plugin that stops it."""
+    circus.ctl("start", "fails_on")
+    wait(lambda: len(reaped(circus, "fails_on")) >= 5, lambda: reaped(circus, "fails_on"))
+    for _ in range(5):
+        circus.ctl("restart", "a", "--waiting")
+    circus.ctl("reload", "a", "--waiting")
+    before = circus.pids("a")
+    circus.terminate()
+    circus.begin(INI)
+    assert circus.pids("a") == before
+    circus.ctl("stop", "fails_on", "--waiting")
+
+
 @every
-def test_killed_and_there_again(circus: Bare, request: pytest.FixtureRequest) -> None:
-    """However soon after its start it is killed."""
-    kills = 5 if "plain" in request.node.callspec.id else KILLS  # Circus alone looks once in a check_delay
-    pid = int(circus.run(["/opt/circus/bin/python", "/srv/behaviour/kill_often.py", str(kills)]))
+def test_killed_and_there_again(circus: Bare) -> None:
+    kill_often(circus, 3)
+
+
+@ours
+def test_killed_often_and_there_again(circus: Bare) -> None:
+    """However soon after its start it is killed, and Circus learns of each time."""
+    before = len(reaped(circus, "killed"))
+    kill_often(circus, KILLS)
+    codes = wait(
+        lambda: len(found := reaped(circus, "killed")[before:]) == KILLS and found, lambda: reaped(circus, "killed")
+    )
+    assert {said["exit_code"] for said in codes} == {-9}
+
+
+def kill_often(circus: Bare, times: int) -> None:
+    """Kill a watcher's process each time as soon as circusd has it; one is there in the end."""
+    pid = int(circus.run(["/opt/circus/bin/python", "/srv/behaviour/kill_often.py", str(times)]))
     assert running(circus, pid) == [pid]
-    wait(lambda: len(reaped(circus, "killed")) == kills, lambda: reaped(circus, "killed"))
-    assert {said["exit_code"] for said in reaped(circus, "killed")} == {-9}
     assert circus.pids("killed") == [pid]
 
 
@@ -196,7 +223,7 @@ def test_a_socket_for_each_process(circus: Bare) -> None:
 @ours
 @pytest.mark.parametrize("circusd", ["stays", "returns"])
 def test_a_line_in_pieces_is_stamped_once(circus: Bare, circusd: str) -> None:
-    circus.ctl("start", "pieces", "--waiting")
+    circus.ctl("restart", "pieces", "--waiting")
     [pid] = circus.pids("pieces")
     seen = f"{circus.environment} /opt/circus/bin/python /srv/behaviour/last_seq.py circus.pieces.1"
     wait(lambda: int(circus.run(seen)) >= 1, circus.words)
@@ -206,5 +233,4 @@ def test_a_line_in_pieces_is_stamped_once(circus: Bare, circusd: str) -> None:
     circus.run(f"echo {circusd} >/srv/behaviour/fifo")
     line = wait_for_log(circus, "pieces", f"^.*line, {circusd}$")
     assert re.fullmatch(rf"at \d\d:\d\d:\d\d \[{pid}\] \| one line, {circusd}", line)
-    circus.ctl("stop", "pieces", "--waiting")
     assert log(circus, "pieces").count(f"[{pid}]") == 1

@@ -5,6 +5,7 @@ reloads.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from typing import Any
 from papa_dbus.bus import Bus, Variant, address_of
 from papa_dbus.client import aio
 from papa_dbus.client.aio import Dropped, Exited, Record
-from papa_dbus.errors import PapaError
+from papa_dbus.errors import NotFound, PapaError
 
 NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
 SYSTEMD = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
@@ -44,6 +45,21 @@ for fd in range(3, 13):
 while True:
     for key, _ in chosen.select():
         key.fileobj.accept()[0].close()
+"""
+
+
+#: Watches until it is killed, and prints which pieces it has dealt with, and how large each is.
+WATCHER = """
+import asyncio, sys
+from papa_dbus.client import aio
+async def main():
+    async with aio.connect("system") as kernel:
+        async for event in kernel.watch(sys.argv[2], observe=sys.argv[1] == "observe"):
+            if isinstance(event, aio.Record):
+                print(event.process, event.seq, len(event.data), flush=True)
+            elif isinstance(event, aio.Dropped) and sys.argv[1] == "consume":  # nothing waits for an observer
+                print("dropped", event.process, event.bytes, file=sys.stderr)
+asyncio.run(main())
 """
 
 
@@ -141,6 +157,46 @@ async def change_values(bus: Bus, counts: dict[str, int], stop: asyncio.Event) -
         await asyncio.sleep(0.005)
 
 
+class Mortals:
+    """Watchers that come, read for a while and are killed, with what they were sent last not acknowledged.
+
+    Observers read along with processes that another one consumes; consumers have some of their own, in turns.
+    """
+
+    def __init__(self) -> None:
+        self.killed = 0
+        self.complaints: list[str] = []
+        self.taken: dict[str, dict[int, int]] = {}
+
+    async def come_and_go(self, mode: str, pattern: str, stop: asyncio.Event) -> None:
+        """One after the other."""
+        while not stop.is_set():
+            watcher = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", WATCHER, mode, pattern, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            said = asyncio.create_task(watcher.communicate())
+            await asyncio.wait([said], timeout=random.uniform(0.5, 2))
+            if watcher.returncode is None:
+                watcher.kill()
+            out, err = await said
+            self.killed += watcher.returncode == -signal.SIGKILL
+            if b"NotFound" not in err:  # it has come after all had ended
+                self.complaints += err.decode().splitlines()[-1:]
+            for name, seq, size in (line.split() for line in out.decode().splitlines()):
+                if mode == "consume":
+                    self.taken.setdefault(name, {})[int(seq)] = int(size)
+
+    async def read_the_rest(self) -> None:
+        """What the consumers have left."""
+        async with aio.connect("system") as kernel:
+            with contextlib.suppress(NotFound):
+                async for event in kernel.watch("x.*"):
+                    if isinstance(event, Record):
+                        self.taken.setdefault(event.process, {})[event.seq] = len(event.data)
+                    elif isinstance(event, Dropped):
+                        self.complaints.append(f"dropped {event.bytes} of {event.process}")
+
+
 async def main(processes: int, lines: int, kills: int, restarts: int, reloads: int) -> None:
     bus = Bus(address_of("system"))
     await bus.start()
@@ -154,18 +210,29 @@ async def main(processes: int, lines: int, kills: int, restarts: int, reloads: i
         pause = random.choice([0.001, 0.005, 0.02, 0.05]) if n else 0.0
         writer = [sys.executable, "-c", WRITER, str(n), str(lines), str(pause)]
         await call(bus, "MakeProcess", "sasa{sv}", f"w.{n}", writer, {})
+    for n in range(3):
+        writer = [sys.executable, "-c", WRITER, str(n), str(lines), "0.01"]
+        await call(bus, "MakeProcess", "sasa{sv}", f"x.{n}", writer, {})
     consumer = Consumer()
+    mortals = Mortals()
     counts = dict.fromkeys(("connections", "refused", "values", "wrong values"), 0)
     stop = asyncio.Event()
     background = [
         asyncio.create_task(connect_constantly(ports, counts, stop)),
         asyncio.create_task(change_values(bus, counts, stop)),
+        asyncio.create_task(mortals.come_and_go("observe", "w.*", stop)),
+        asyncio.create_task(mortals.come_and_go("consume", "x.*", stop)),
     ]
     reading = asyncio.create_task(consumer.run())
     await harass(kills, restarts, reloads)
     await asyncio.wait_for(reading, 120)
     stop.set()
     await asyncio.gather(*background)
+    await asyncio.wait_for(mortals.read_the_rest(), 60)
+    for n in range(3):
+        taken, written = sum(mortals.taken[f"x.{n}"].values()), 2 * sum(len(line(str(n), i)) for i in range(lines))
+        if taken != written:
+            consumer.wrong.append(f"x.{n}: {taken} bytes, {written} were written")
     missing = 0
     for n in range(processes):
         records = consumer.records[f"w.{n}"]
@@ -189,7 +256,8 @@ async def main(processes: int, lines: int, kills: int, restarts: int, reloads: i
     seen = {
         "wrong": consumer.wrong[:10], "streams wrong": missing, "dropped": consumer.dropped,
         "pieces": consumer.pieces, "wrong exit codes": codes[:10], "processes left": left,
-        "server lives": server_lives, "lines": processes * lines * 2, **counts,
+        "watchers killed": mortals.killed, "watchers complain": mortals.complaints[:10],
+        "server lives": server_lives, "lines": (processes + 3) * lines * 2, **counts,
     }  # fmt: skip
     print(json.dumps(seen))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.test_serving import PYTHON, call, watch
 
 HERE = Path(__file__).parent
@@ -84,24 +84,53 @@ def test_chaos(papa: Bed, record_property: Any) -> None:
         assert seen[count] == 0, seen
     assert seen["wrong exit codes"] == []
     assert seen["server lives"]
-    assert seen["lines"] == 60_000
+    assert seen["lines"] == 63_600
+    assert seen["watchers complain"] == []
     assert seen["connections"] > 500
+    assert seen["watchers killed"] > 10
     nothing_is_left(papa)
+
+
+def comes_back_with_everything(bed: Bed, end: str) -> str:
+    """End papad by a command, and see it come back with what it had; gives what the journal says."""
+    made = call(bed, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
+    call(bed, "SetValue", "ss", "v", "kept")
+    socket = call(bed, "MakeSocket", "sa{sv}", "s", "0")
+    cursor = bed.journal_cursor()
+    bed.run(end)
+    bed.wait_for_journal("is ready", cursor)
+    pid = made.split('"pid" u ')[1].split()[0]
+    assert f'"pid" u {pid} "running" b true' in call(bed, "ListProcesses", "as", "0")
+    assert call(bed, "GetValue", "s", "v") == 's "kept"\n'
+    assert socket.split('"port" q ')[1].split()[0] in call(bed, "ListSockets", "as", "0")
+    return bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
 
 
 @pytest.mark.parametrize("signal", ["KILL", "ABRT", "SEGV"])
 def test_ended_by_any_signal_it_comes_back_with_everything(papa: Bed, signal: str) -> None:
-    """KILL is what the OOM killer sends, ABRT what the watchdog does."""
-    made = call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    call(papa, "SetValue", "ss", "v", signal)
-    socket = call(papa, "MakeSocket", "sa{sv}", "s", "0")
-    cursor = papa.journal_cursor()
-    papa.run(["systemctl", "kill", "--kill-who=main", f"--signal={signal}", "papa"])
-    papa.wait_for_journal("is ready", cursor)
-    pid = made.split('"pid" u ')[1].split()[0]
-    assert f'"pid" u {pid} "running" b true' in call(papa, "ListProcesses", "as", "0")
-    assert call(papa, "GetValue", "s", "v") == f's "{signal}"\n'
-    assert socket.split('"port" q ')[1].split()[0] in call(papa, "ListSockets", "as", "0")
+    comes_back_with_everything(papa, f"systemctl kill --kill-who=main --signal={signal} papa")
+
+
+def test_ended_by_the_watchdog_it_comes_back_with_everything(papa: Bed) -> None:
+    """papad hangs: here it is stopped, and so gives no sign of life."""
+    drop_in = "/run/systemd/system/papa.service.d/watchdog.conf"
+    papa.run(f"mkdir -p $(dirname {drop_in}) && printf '[Service]\\nWatchdogSec=2\\n' > {drop_in}")
+    try:
+        papa.run("systemctl daemon-reload && systemctl restart papa")
+        said = comes_back_with_everything(papa, "systemctl kill --kill-who=main --signal=STOP papa")
+    finally:
+        papa.run(f"rm {drop_in} && systemctl daemon-reload")
+    assert "Failed with result 'watchdog'" in said
+
+
+def test_ended_for_want_of_memory_it_comes_back_with_everything(papa: Bed) -> None:
+    """All that systemd-oomd(8) does to a service: it counts in the control group's attributes, and kills the group."""
+    oomd = (
+        "import os, sys; os.setxattr(sys.argv[1], 'user.oomd_ooms', b'1'); "
+        "os.setxattr(sys.argv[1], 'user.oomd_kill', b'1'); open(f'{sys.argv[1]}/cgroup.kill', 'w').write('1')"
+    )
+    said = comes_back_with_everything(papa, f'python3 -c "{oomd}" /sys/fs/cgroup/system.slice/papa.service')
+    assert "systemd-oomd killed 1 process(es) in this unit" in said
 
 
 def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
@@ -145,20 +174,6 @@ def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) 
         assert [record[3] for record in records] == [f"output-of-{n}\n"]
 
 
-def test_a_damaged_store_is_kept_aside_and_papad_starts(papa: Bed) -> None:
-    call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    cursor = papa.journal_cursor()
-    papa.run("systemctl kill --signal=STOP --kill-who=main papa")
-    papa.run("cd /run/papa && rm -f state.sqlite-wal state.sqlite-shm && echo rubbish > state.sqlite")
-    papa.run("systemctl kill --signal=KILL --kill-who=main papa")
-    papa.wait_for_journal("is ready", cursor)
-    said = papa.journal(f"--after-cursor={cursor}", "--unit=papa.service")
-    assert "state.sqlite is damaged" in said
-    assert "it is kept as /run/papa/state.sqlite.damaged-" in said
-    assert call(papa, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
-    assert papa.run("systemctl is-active papa-p.scope").stdout == "active\n"  # nothing is killed over it
-
-
 def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None:
     call(papa, "SetValue", "ss", "v", "1")
     papa.run("systemctl kill --signal=STOP --kill-who=main papa")
@@ -170,3 +185,12 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     papa.run(["python3", "-c", script.replace("999", "1")])
     papa.run("systemctl restart papa")
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
+
+
+def test_more_descriptors_than_a_program_may_usually_open(papa: Bed) -> None:
+    """250 processes have 1,250 kept descriptors, and systemd must be able to start papad with them."""
+    papa.copy_in(PROJECT / "benchmarks/restart.py", "/root/restart.py")
+    table = papa.run([PYTHON, "/root/restart.py", "--rounds", "1", "10", "250"], timeout=120).stdout.splitlines()
+    assert table[0].split()[:4] == ["processes", "restart", "reload", "kill"]
+    assert [line.split()[0] for line in table[1:]] == ["10", "250"]
+    nothing_is_left(papa)

@@ -1,5 +1,6 @@
 """What the units promise: when the kernel is started again and when not, and what a hosted program does not inherit."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -115,3 +116,42 @@ def test_a_users_bus_and_socket_start_the_users_kernel(machine: Bed, alice: str)
     path = machine.run("echo $XDG_RUNTIME_DIR/papa/line.sock", alice).stdout.strip()
     assert "> " in machine.run(["python3", "-c", connect, path], alice).stdout
     assert machine.run("systemctl --user is-active papa", alice).stdout == "active\n"
+
+
+#: Reads a process to its end, and prints it as JSON.
+READ = """
+import asyncio, json, sys
+from papa_dbus.client import aio
+async def main():
+    said = []
+    async with aio.connect("session") as kernel:
+        async for event in kernel.watch("p"):
+            said.append(event.data.decode() if isinstance(event, aio.Record) else event.exit_code)
+    print(json.dumps(said))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload"])
+def test_a_users_kernel_keeps_everything(machine: Bed, alice: str, verb: str) -> None:
+    def call(member: str, *arguments: str) -> str:
+        return machine.run(["busctl", "--user", "call", "--", *CALL[2:5], member, *arguments], alice).stdout
+
+    machine.run("mkfifo $HOME/fifo", alice)
+    script = "echo one; read x < ~/fifo; echo two; exit 3"
+    made = call("MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", script, "0")
+    socket = call("MakeSocket", "sa{sv}", "s", "0")
+    call("SetValue", "ss", "v", "kept")
+    main_pid = "systemctl --user show --property=MainPID --value papa"
+    before = machine.run(main_pid, alice).stdout
+    cursor = machine.journal_cursor()
+    machine.run(f"systemctl --user {verb} papa", alice)
+    machine.wait_for_journal("is ready", cursor)
+    assert (machine.run(main_pid, alice).stdout == before) == (verb == "reload")
+    pid = made.split('"pid" u ')[1].split()[0]
+    assert f'"pid" u {pid} "running" b true' in call("ListProcesses", "as", "0")
+    assert call("GetValue", "s", "v") == 's "kept"\n'
+    assert socket.split('"port" q ')[1].split()[0] in call("ListSockets", "as", "0")
+    machine.run("echo > ~/fifo", alice)
+    read = machine.run(["/usr/local/lib/papa/bin/python", "-c", READ], alice).stdout
+    assert json.loads(read) == ["one\n", "two\n", 3]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import resource
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 from tests.support import Reader, alive, children, descriptors, output_of, run
@@ -124,11 +125,12 @@ async def test_directory_umask_and_limits(kernel: Kernel, tmp_path: Path) -> Non
     assert said.splitlines() == [str(tmp_path), "0077", "77", "0"]
 
 
-async def test_the_descriptor_limit_is_the_one_papad_was_started_with(kernel: Kernel) -> None:
+async def test_the_descriptor_limit_is_the_one_papad_was_started_with_or_the_usual(kernel: Kernel) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     try:
-        assert int(await output_of(kernel, "sh", "-c", "ulimit -n")) == before[0]
+        said = (await output_of(kernel, "sh", "-c", "ulimit -Sn; ulimit -Hn")).split()
+        assert [int(number) for number in said] == [min(before[0], 1024), before[1]]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -590,3 +592,22 @@ async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:
     first = await kernel.make_process(spec)
     again = ProcessSpec("p", ("sleep", "60"), env={"A": "1"}, rlimits={"core": 0})
     assert (await kernel.make_process(again)).pid == first.pid
+
+
+async def test_a_user_without_a_home_has_the_root_directory(kernel: Kernel) -> None:
+    user = next(entry.pw_name for entry in pwd.getpwall() if not Path(entry.pw_dir).exists())
+    made = await run(kernel, "pwd", uid=user, name="homeless")
+    reader = Reader(kernel, ["homeless"])
+    await reader.until_exited()
+    assert (reader.data(), made.working_dir) == (b"/\n", "/")
+
+
+async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_request(kernel: Kernel) -> None:
+    async def stop(pid: int, name: str) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        raise Limit("no scope")
+
+    kernel.place = stop
+    with pytest.raises(Limit, match="no scope"):
+        await run(kernel, "true")
+    assert not children()

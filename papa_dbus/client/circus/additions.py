@@ -7,6 +7,7 @@ import circus.circusd
 from circus.sockets import CircusSocket
 
 from papa_dbus.client.circus.arbiter import PapaArbiter
+from papa_dbus.client.circus.controller import PapaController
 from papa_dbus.client.circus.sockets import PapaSocket
 from papa_dbus.client.circus.watcher import PapaWatcher
 
@@ -28,4 +29,5 @@ def install() -> None:
     """Have Circus use Papa where it is told to."""
     circus.arbiter.Watcher = PapaWatcher
     circus.arbiter.CircusSocket = _Sockets
+    circus.arbiter.Controller = PapaController
     circus.arbiter.Arbiter = circus.circusd.Arbiter = PapaArbiter

@@ -14,6 +14,10 @@ from papa_dbus.client.circus.process import PapaProcess
 from papa_dbus.client.circus.sockets import PREFIX
 
 _RETRY = 0.1  # seconds, where another of Circus's commands runs
+#: Seconds between an end and what Circus does about it. Commands are refused while it does that, so a plugin that hears
+#: of the end is to have its say before; and where one end follows the other, everybody else.
+_SOON, _LATER = 0.05, 1.0
+_MANY_ENDS = 5  # in a second
 
 
 class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
@@ -21,12 +25,14 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     optnames: tuple[str, ...]
     numprocesses: int
+    autostart: bool
     stream_redirector: Redirector | None
 
     def __init__(self, name: str, cmd: str, *args: Any, use_papa: Any = False, **options: Any) -> None:
         super().__init__(name, cmd, *args, **options)
         self.use_papa = to_bool(use_papa)
         self.leaving = False  # circusd goes, and its processes stay
+        self._ends: list[float] = []  # moments of the last second's
         if "use_papa" not in self.optnames:
             self.optnames = (*self.optnames, "use_papa")
         if self.use_papa:
@@ -34,6 +40,8 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             self._configured = self.numprocesses
             self.numprocesses = self._remembered()
             self._found_wids = self._find_wids()
+            if self._found_wids:
+                self.autostart = True  # they run: whoever started them by hand did not stop them
 
     def papa_name(self, wid: int) -> str:
         """What a process is called in Papa."""
@@ -60,13 +68,23 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
     # ------------------------------------------------------------------ ending
 
     def papa_process_ended(self, process: PapaProcess) -> None:
-        """Papa says that a process has ended: reap it, and do at once what Circus does about it."""
-        del process
-        if not self.leaving:
-            self.loop.add_callback(self._manage)
+        """Papa says that a process has ended: reap it at once, and soon do what Circus does about it."""
+        if self.leaving:
+            return
+        now = self.loop.time()
+        self._ends = [*(end for end in self._ends if now - end < 1), now]
+        self.loop.add_callback(self._reap, process.pid)
+        self.loop.call_later(_SOON if len(self._ends) <= _MANY_ENDS else _LATER, self._manage)
+
+    def _reap(self, pid: int) -> None:
+        """Reap, once no command runs: one that starts the watcher would take the missing process for a failure."""
+        if self.arbiter is not None and self.arbiter._exclusive_running_command is not None:
+            self.loop.call_later(_RETRY, self._reap, pid)
+        else:
+            self.reap_process(pid)
 
     def _manage(self) -> None:
-        if self.arbiter is None or self.is_stopped():
+        if self.arbiter is None or self.is_stopped() or self.leaving:
             return
         try:
             self.loop.add_future(self.arbiter.manage_watchers(), lambda done: done.result())

@@ -1,0 +1,198 @@
+"""A descriptor store that is full, one that lacks something, one that has too much, and a damaged log."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.bed import Bed
+from tests.systemd.conftest import as_after_boot
+from tests.systemd.test_serving import PYTHON, call, watch
+from tests.systemd.test_survival import nothing_is_left
+
+DROP_IN = "/run/systemd/system/papa.service.d/test.conf"
+MAKE = """
+import asyncio, sys
+from papa_dbus.bus import Bus, address_of
+from papa_dbus.errors import PapaError
+NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
+async def main():
+    bus = Bus(address_of("system"))
+    await bus.start()
+    try:
+        await bus.call(*NAME, "MakeProcess", "sasa{sv}", [sys.argv[1], ["touch", f"/run/{sys.argv[1]}"], {}], 10)
+    except PapaError as error:
+        print(error.code, error)
+    await bus.close()
+asyncio.run(main())
+"""
+
+
+def papad_with(bed: Bed, setting: str) -> Bed:
+    """Give a bed with the kernel running and one setting of its service changed."""
+    as_after_boot(bed)
+    bed.copy_in(Path(__file__).with_name("storekeeper.py"), "/root/storekeeper.py")
+    bed.run(f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\n{setting}\\n' > {DROP_IN}")
+    bed.run("systemctl daemon-reload && systemctl start papa")
+    return bed
+
+
+def as_before(bed: Bed) -> None:
+    bed.run(f"rm {DROP_IN} && systemctl daemon-reload")
+    as_after_boot(bed)
+
+
+KEEPS_NINE = "systemd keeps 9 descriptors for papad at most (FileDescriptorStoreMax=)"
+STARTS_WITH_NINE = "papad may be started with 9 kept descriptors at most (LimitNOFILE=)"
+
+
+@pytest.fixture(
+    params=[
+        ("bookworm", "FileDescriptorStoreMax=9", KEEPS_NINE),  # which has to be asked for it
+        ("trixie", "FileDescriptorStoreMax=9", KEEPS_NINE),
+        ("trixie", "LimitNOFILE=73:10000", STARTS_WITH_NINE),
+    ],
+    ids=lambda param: f"{param[0]} {param[1]}",
+)
+def full(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, str]]:
+    """Give a kernel that can have nine descriptors kept, and what it says beyond."""
+    kind, setting, says = request.param
+    yield papad_with(beds(kind), setting), says
+    as_before(beds(kind))
+
+
+@pytest.fixture
+def papa(machine: Bed) -> Iterator[Bed]:
+    """Give a kernel behind whose back its descriptor store can be changed."""
+    yield papad_with(machine, "NotifyAccess=all")
+    as_before(machine)
+
+
+def count(bed: Bed) -> int:
+    return int(bed.run("systemctl show --property=NFileDescriptorStore --value papa").stdout)
+
+
+def restart(bed: Bed) -> str:
+    """Kill papad, and wait until it is there again; gives what the journal says of it."""
+    cursor = bed.journal_cursor()
+    bed.run("systemctl kill --kill-who=main --signal=KILL papa")
+    bed.wait_for_journal("is ready", cursor)
+    return bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
+
+
+@pytest.mark.parametrize("sockets", [0, 1], ids=["the pidfd does not fit", "the pipes do not fit"])
+def test_beyond_what_systemd_keeps_nothing_is_begun(full: tuple[Bed, str], sockets: int) -> None:
+    bed, says = full
+    call(bed, "MakeProcess", "sasa{sv}", "first", "2", "sleep", "600", "0")
+    for n in range(sockets):
+        call(bed, "MakeSocket", "sa{sv}", f"s{n}", "0")
+    said = bed.run([PYTHON, "-c", MAKE, "second"]).stdout
+    assert said == f"limit {says}\n"
+    assert bed.run("ls /run/second", check=False).returncode != 0
+    bed.run(f"for i in $(seq 100); do [ $({count_command()}) = {5 + sockets} ] && exit; sleep 0.1; done; exit 1")
+    scopes = bed.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
+    assert [line.split()[0] for line in scopes.splitlines()] == ["papa-first.scope"]
+    for n in range(sockets, 4):
+        call(bed, "MakeSocket", "sa{sv}", f"s{n}", "0")  # to the last one
+    one_more = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel", "MakeSocket", "sa{sv}"]
+    refused = bed.run([*one_more, "more", "0"], check=False)
+    assert says in refused.stderr + refused.stdout
+    said = restart(bed)
+    assert "recovered: 4 sockets, 0 values, 1 process" in said
+    assert "not recovered" not in said
+
+
+def count_command() -> str:
+    return "systemctl show --property=NFileDescriptorStore --value papa"
+
+
+NAMES = """
+import sqlite3, sys
+query = ("SELECT 'p' || key FROM processes WHERE name = ?1 UNION ALL SELECT 's' || key FROM sockets WHERE name = ?1")
+print(*(row[0] for row in sqlite3.connect("/run/papa/state.sqlite").execute(query, sys.argv[1:])))
+"""
+
+
+def test_what_systemd_does_not_give_back_is_named_and_the_rest_is_there(papa: Bed) -> None:
+    for name in ("lost", "kept"):
+        call(papa, "MakeProcess", "sasa{sv}", name, "2", "sleep", "600", "0")
+        call(papa, "MakeSocket", "sa{sv}", name, "0")
+    for kept_as in papa.run(["python3", "-c", NAMES, "lost"]).stdout.split():
+        papa.run(["python3", "/root/storekeeper.py", "drop", kept_as])
+    assert count(papa) == 6
+    said = restart(papa)
+    assert "not recovered: socket 'lost': its descriptor did not come back" in said
+    assert "not recovered: process 'lost' (PID " in said
+    assert "recovered: 1 socket, 0 values, 1 process" in said
+    assert papa.run("systemctl is-active papa-lost.scope papa-kept.scope").stdout == "active\nactive\n"
+    call(papa, "MakeSocket", "sa{sv}", "lost", "0")  # its name is free again
+    said = restart(papa)
+    assert "not recovered" not in said
+    assert "recovered: 2 sockets, 0 values, 1 process" in said
+
+
+def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Bed) -> None:
+    call(papa, "SetValue", "ss", "v", "1")
+    papa.run(["python3", "/root/storekeeper.py", "keep", "s999"])
+    papa.run(["python3", "/root/storekeeper.py", "keep", "odd"])
+    assert count(papa) == 2
+    said = restart(papa)
+    assert "descriptors kept as 's999' belong to nothing that is stored; they are given up" in said
+    assert "descriptor 'odd' was passed and is none that papad knows; it is closed" in said
+    assert call(papa, "GetValue", "s", "v") == 's "1"\n'
+    nothing_is_left(papa)
+
+
+def goes_on_printing(bed: Bed) -> None:
+    """Whoever counts in /run/printed is neither dead nor held up."""
+    bed.run("n=$(cat /run/printed); for i in $(seq 200); do [ $(cat /run/printed) -gt $((n + 5)) ] && exit; "
+            "sleep 0.05; done; exit 1")  # fmt: skip
+
+
+def test_who_prints_into_a_pipe_that_nobody_knows_lives_on(papa: Bed) -> None:
+    """SIGPIPE would end it were the pipe closed, and a pipe that is not read would hold it up."""
+    pid = papa.run(["python3", "/root/storekeeper.py", "stranger", "p999"]).stdout.strip()
+    for _ in range(2):
+        said = restart(papa)
+        assert f"not recovered: descriptors kept as 'p999', of PID {pid}, belong to nothing that is stored" in said
+        goes_on_printing(papa)
+    papa.run(["kill", pid])
+    nothing_is_left(papa)
+
+
+def test_a_damaged_store_ends_nobody(papa: Bed) -> None:
+    printer = "i=0; while echo $i; do i=$((i+1)); echo $i > /run/printed; sleep 0.02; done"
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", printer, "0")
+    papa.run("systemctl kill --signal=STOP --kill-who=main papa")
+    papa.run("cd /run/papa && rm -f state.sqlite-wal state.sqlite-shm && echo rubbish > state.sqlite")
+    said = restart(papa)
+    assert "state.sqlite is damaged" in said
+    assert "it is kept as /run/papa/state.sqlite.damaged-" in said
+    assert "not recovered: descriptors kept as 'p1', of PID " in said
+    assert call(papa, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
+    goes_on_printing(papa)
+    papa.run("systemctl stop papa-p.scope")
+    nothing_is_left(papa)
+
+
+def test_a_process_whose_log_is_damaged_is_hosted_and_has_a_new_one(papa: Bed) -> None:
+    papa.run("rm -f /root/fifo && mkfifo /root/fifo")
+    call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "echo one; read x < /root/fifo; echo two; exit 3", "0")
+    damage = (
+        "pid=$(systemctl show --property=MainPID --value papa); for fd in /proc/$pid/fd/*; do case $(readlink $fd) in "
+        "*memfd:papa-index*) head -c 128 /dev/zero | tr '\\0' '\\377' | dd of=$fd conv=notrunc status=none;; esac; done"
+    )
+    papa.run("for i in $(seq 100); do busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0 "
+             "| grep '\"buffered\" t 4' && exit; sleep 0.1; done; exit 1")  # fmt: skip
+    papa.run(damage)
+    said = restart(papa)
+    assert "not recovered: process 'p' (PID " in said
+    assert "its unread output is lost, and its numbers begin anew: the index's header makes no sense" in said
+    said = restart(papa)
+    assert "not recovered" not in said
+    papa.run("echo > /root/fifo")
+    signals = watch(papa, "p")
+    assert [record[3] for member, body in signals if member == "Output" for record in body[2]] == ["two\n"]
+    assert signals[-1][1][4:] == [3, True], json.dumps(signals)
+    nothing_is_left(papa)

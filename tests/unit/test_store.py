@@ -1,0 +1,106 @@
+"""What outlives papad, read by a later one: of each layout that there was, damaged, or too new."""
+
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.store import VERSION, Facts, Store, StoredProcess, StoredSocket, TooNew
+
+STORES = Path(__file__).parent / "stores"
+
+
+def stored(folder: Path, layout: int, *statements: str) -> Path:
+    """A store of a layout, changed by statements."""
+    path = folder / "state.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript((STORES / f"{layout}.sql").read_text())
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+    return path
+
+
+@pytest.mark.parametrize("layout", range(1, VERSION + 1))
+def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None:
+    store = Store(stored(tmp_path, layout))
+    assert store.values() == {"v": "it's"}
+    assert store.sockets() == [
+        StoredSocket(3, SocketSpec(name="web", host="127.0.0.1", port=8080, backlog=64)),
+    ]
+    old, running = store.processes()
+    assert (old.key, old.spec.command, old.state) == (2, ("sh", "-c", "echo hi; sleep 1"), "retired")
+    assert running == StoredProcess(
+        key=4,
+        spec=ProcessSpec(
+            name="p",
+            command=("sleep", "600"),
+            env={"A": "B"},
+            working_dir="/srv",
+            uid="alice",
+            gid=100,
+            rlimits={"nofile": 99},
+            umask=18,
+            stderr="stdout",
+            bufsize=4096,
+            overflow="block",
+            sockets=("web",),
+        ),
+        facts=Facts(491, 1795516747701620, 1000, 100, "/srv", None, removed=True),
+        pipes={"out": 2775428},
+        state="running",
+    )
+    store.close()
+
+
+def test_what_this_version_does_not_know_of_a_row_is_not_asked_for(tmp_path: Path) -> None:
+    """The same layout, and a later papad's new option: json_set() is SQLite's."""
+    tables = (("sockets", "spec"), ("processes", "spec"), ("processes", "facts"))
+    news = [f"UPDATE {table} SET {column} = json_set({column}, '$.news', 1)" for table, column in tables]  # noqa: S608
+    store = Store(stored(tmp_path, VERSION, *news))
+    assert [len(store.sockets()), len(store.processes())] == [1, 2]
+    store.close()
+
+
+@pytest.mark.parametrize("rubbish", ["", "{", "[]", "{}", "7", '{"name": 1}'])
+@pytest.mark.parametrize(("table", "column"), [("sockets", "spec"), ("processes", "spec"), ("processes", "facts")])
+def test_a_damaged_row_is_named_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str, column: str, rubbish: str
+) -> None:
+    key = 3 if table == "sockets" else 4
+    path = stored(tmp_path, VERSION, f"UPDATE {table} SET {column} = '{rubbish}' WHERE key = {key}")  # noqa: S608
+    store = Store(path)
+    with caplog.at_level(logging.ERROR):
+        read = [len(store.sockets()), len(store.processes())]
+    assert read == ([0, 2] if table == "sockets" else [1, 1])
+    assert f"'{'web' if table == 'sockets' else 'p'}': its row is damaged" in caplog.text
+    store.close()
+    again = Store(path)
+    assert [len(again.sockets()), len(again.processes())] == read
+    again.close()
+
+
+@pytest.mark.parametrize("begin", [0, 20, 100, 4096, 8192, 16384])
+def test_a_damaged_file_is_kept_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: int) -> None:
+    path = stored(tmp_path, VERSION)
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 600] = b"\xff" * 600
+    path.write_bytes(data)
+    store = Store(path)
+    assert (store.values(), store.sockets(), store.processes()) == ({}, [], [])
+    store.close()
+    assert "is damaged" in caplog.text
+    [aside] = tmp_path.glob("state.sqlite.damaged-*")
+    assert aside.read_bytes()[begin : begin + 600] == b"\xff" * 600
+
+
+def test_one_that_is_too_new_is_left_as_it_is(tmp_path: Path) -> None:
+    path = stored(tmp_path, VERSION, f"PRAGMA user_version = {VERSION + 1}")
+    before = path.read_bytes()
+    with pytest.raises(TooNew, match=rf"written by a newer papad \(layout {VERSION + 1}, this one knows {VERSION}\)"):
+        Store(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["state.sqlite"]

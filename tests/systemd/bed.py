@@ -51,6 +51,7 @@ class Bed:
         self.name = f"{name}-{uuid.uuid4().hex[:8]}"
         self._container: subprocess.Popen[bytes] | None = None
         self._leader = 0
+        self.boot_warnings: list[str] = []
         self._keeper = subprocess.Popen(
             [
                 *_dies_with_us("KILL"),
@@ -142,6 +143,7 @@ class Bed:
         state = self.run("systemctl is-system-running --wait", check=False, timeout=_BOOT).stdout.strip()
         if state != "running":
             raise OSError(f"{self.name} came up {state}: {self.run('systemctl --failed --no-legend --plain').stdout}")
+        self.boot_warnings = self.journal("--boot", "--priority=warning").splitlines()
 
     def start_without_systemd(self) -> None:
         """Start the container with an init that only reaps, and a network of its own that has only loopback."""

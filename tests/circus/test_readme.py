@@ -30,7 +30,7 @@ def fresh() -> Iterator[Bed]:
 
 def listed(bed: Bed, command: str) -> str:
     """What `circusctl list` prints, once circusd has something to list."""
-    return wait(bed.run(command, check=False).stdout.strip, lambda: bed.journal("--unit=circus"))
+    return wait(lambda: bed.run(command, check=False).stdout.strip() or None, lambda: bed.journal("--unit=circus"))
 
 
 def test_from_nothing_to_circus_on_papa(fresh: Bed) -> None:

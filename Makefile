@@ -71,5 +71,5 @@ $(VENV)/.ready-run: pyproject.toml | packages-run
 
 $(VENV)/.ready-test: $(VENV)/.ready-run | packages-test
 	@echo 'papa: installing what the tests need into $(VENV)'
-	@$(PIP) --editable '.[test,bench,dev]'
+	@$(PIP) --editable '.[ctl,test,bench,dev]'
 	@touch $@

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__
-from papa_dbus.bus import Bus
+from papa_dbus.bus import Bus, address_of
 from papa_dbus.client.cli.running import Target
 from papa_dbus.client.link import find_bus, offers_kernel
-from papa_dbus.errors import AccessDenied, NotFound, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
@@ -62,7 +62,7 @@ def bad(check: str, message: str) -> Finding:
 
 async def all_findings(target: Target) -> list[Finding]:
     """All checks, from what the others stand on to what stands on it."""
-    findings = [] if target.host is not None else [*_linux(), _group()]
+    findings = [] if target.host is not None else _linux()
     try:
         bus = await find_bus(target.bus, target.host)
     except Unreachable as error:
@@ -70,7 +70,9 @@ async def all_findings(target: Target) -> list[Finding]:
         return [*findings, bad("bus", f"{error}: {start}")]
     try:
         findings.append(good("bus", f"{bus.described} answers"))
-        findings += [finding async for finding in _on_the_bus(bus, target)]
+        if target.host is None and bus.address == address_of("system"):
+            findings += [_policy(), _group()]
+        findings += [finding async for finding in _on_the_bus(bus)]
     finally:
         await bus.close()
     return findings
@@ -108,7 +110,7 @@ def _group() -> Finding:
     return bad("group", f"{user} is not in the group papa: an administrator runs 'usermod -aG papa {user}'")
 
 
-async def _on_the_bus(bus: Bus, target: Target) -> AsyncIterator[Finding]:
+async def _on_the_bus(bus: Bus) -> AsyncIterator[Finding]:
     try:
         if not await offers_kernel(bus):
             yield bad("kernel", f"{BUS_NAME} is neither there nor can be started: start papad --bus, or {_INSTALL}")
@@ -118,12 +120,13 @@ async def _on_the_bus(bus: Bus, target: Target) -> AsyncIterator[Finding]:
             yield await _kernel(bus)
         else:
             yield note("kernel", "it does not run; the first call, or 'systemctl start papa', starts it")
+        if not (await bus.call(*_BUS, "NameHasOwner", "s", [_SYSTEMD[0]])).body[0]:
+            yield note("systemd", "it is not on this bus, so the kernel's own end would end what it holds")
+            return
         for unit in ("papa.service", "papa.socket"):
             yield await _unit(bus, unit)
         if running:
             yield await _store(bus)
-        if target.host is None and "system_bus_socket" in bus.address:
-            yield _policy()
     except PapaError as error:
         yield bad("bus", str(error))
 
@@ -154,10 +157,7 @@ async def _properties(bus: Bus, unit: str, kind: str) -> dict[str, Any]:
 
 
 async def _unit(bus: Bus, unit: str) -> Finding:
-    try:
-        of = await _properties(bus, unit, unit.rpartition(".")[2].capitalize())
-    except (NotFound, PapaError):
-        return note(unit, "no systemd answers on this bus, so the kernel's own end would end what it holds")
+    of = await _properties(bus, unit, unit.rpartition(".")[2].capitalize())
     state, enabled = of["ActiveState"], of["UnitFileState"]
     if of["LoadState"] != "loaded":
         return bad(unit, f"systemd does not have it ({of['LoadState']}): {_INSTALL}")
@@ -173,18 +173,15 @@ async def _unit(bus: Bus, unit: str) -> Finding:
 
 async def _store(bus: Bus) -> Finding:
     check = "descriptors"
-    try:
-        of = await _properties(bus, "papa.service", "Service")
-        pid = (await bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
-    except PapaError:
-        return note(check, "the kernel keeps them itself: its own end would end what it holds")
+    of = await _properties(bus, "papa.service", "Service")
+    pid = (await bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
     if of["MainPID"] != pid:
         return bad(check, f"the kernel (PID {pid}) was not started by systemd, so its end would end what it holds:"
                    " stop it, then 'systemctl start papa'")  # fmt: skip
     most, used = of["FileDescriptorStoreMax"], of["NFileDescriptorStore"]
     if not most:
-        return bad(check, "papa.service has no descriptor store: set FileDescriptorStoreMax=, as the unit that comes with"
-                   " Papa does")  # fmt: skip
+        return bad(check, "papa.service has no descriptor store: set FileDescriptorStoreMax=, as the unit that"
+                   " comes with Papa does")  # fmt: skip
     left = (most - used) // _FDS_A_PROCESS
     return (good if left > most // _FDS_A_PROCESS // 10 else bad)(
         check, f"systemd's store keeps {used} of {most} for the kernel, room for about {left} more processes"

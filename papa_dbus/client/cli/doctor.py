@@ -18,7 +18,9 @@ _MARKS = {
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def doctor(as_json: bool) -> None:
-    """Check what the kernel stands on: bus, policy, group, units, descriptor store, Linux.
+    """Check what the kernel stands on.
+
+    Bus, policy, group, units, descriptor store, Linux.
 
     Each line says what is right, or what is missing and what to do. Starts nothing. The exit status is 1 where
     something is bad, else 0.

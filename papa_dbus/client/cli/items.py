@@ -75,7 +75,9 @@ _VALUES = (
 @JSON
 @with_kernel(needs_kernel=False)
 async def status(kernel: Kernel, as_json: bool) -> int:
-    """Show the kernel on one screen: version, uptime, what it holds, what was dropped.
+    """Show the kernel on one screen.
+
+    Its version, how long it is up, what it holds, what was dropped, what has failed.
 
     Starts no kernel: where none runs it says so, with exit status 3.
     """
@@ -130,7 +132,7 @@ def _count(number: int, word: str, plural: str = "s") -> str:
 @click.option("--no-legend", is_flag=True, help="Without the columns' names.")
 @with_kernel()
 async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_json: bool, no_legend: bool) -> None:
-    """List sockets, processes and values, or one kind of them.
+    """List sockets, processes and values.
 
     On a terminal it is a table; in a pipe it has plain columns, sizes in bytes and times in µs since 1970, the last
     column being the one that may have spaces in it.
@@ -175,7 +177,10 @@ def _as_json(found: list[Any], kind: str) -> Any:
 @JSON
 @with_kernel()
 async def show(kernel: Kernel, name: str, as_json: bool) -> None:
-    """Show all that the kernel says of what has this name, be it a process, a socket or a value."""
+    """Show all that is known of one item.
+
+    That is what has this name, be it a process, a socket or a value, or all of them.
+    """
     await names.check(kernel, names.KINDS, [name])
     found = {kind: await _listed(kernel, kind, [name]) for kind in ("processes", "sockets")}
     values = await kernel.list_values(name)
@@ -252,7 +257,10 @@ async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
 @click.command("exit-if-idle", cls=Command)
 @with_kernel()
 async def exit_if_idle(kernel: Kernel) -> int:
-    """Ask the kernel to exit where it holds nothing; exit status 1 where it does hold something."""
+    """Have the kernel exit where it holds nothing.
+
+    Where it does hold something it stays, and the exit status is 1.
+    """
     if await kernel.exit_if_idle():
         printing.line("the kernel exits")
         return Status.OK

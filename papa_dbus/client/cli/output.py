@@ -137,9 +137,9 @@ async def logs(
     stream: str | None,
     output: str,
 ) -> None:
-    """Show what processes have written and nobody has acknowledged yet. Takes nothing away from anybody.
+    """Show processes' output.
 
-    Lines that were written in pieces are put together. Each has its time and the process's name before it; [err]
+    It is what nobody has acknowledged yet, and nothing is taken away from anybody. Lines that were written in pieces are put together. Each has its time and the process's name before it; [err]
     behind the name says that it comes from stderr, [papa] that it is the kernel's word. In --output cat it is the
     line alone, byte for byte where it goes to a pipe or a file. A managed process's output is acknowledged by its
     manager, so what that has read already is gone from here.
@@ -204,7 +204,9 @@ async def follow_to_the_end(kernel: Kernel, name: str) -> int | None:
 )
 @with_kernel()
 async def consume(kernel: Kernel, patterns: tuple[str, ...], path: str | None, output: str) -> None:
-    """Take processes' output until they have ended: what has been written is acknowledged, and leaves the kernel.
+    """Take processes' output, to stdout or a file.
+
+    That goes on until they have ended: what has been written is acknowledged, and leaves the kernel.
 
     Output is acknowledged only after it has been written; to a file, after it is on the disk (fsync). Where papactl or
     the machine stops between the two, that piece comes again: never lost, perhaps twice. Two who consume the same

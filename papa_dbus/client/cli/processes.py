@@ -161,9 +161,9 @@ def status_of(name: str, code: int | None) -> int:
 @with_kernel()
 @own_failures
 async def wait(kernel: Kernel, name: str) -> int:
-    """Wait for a process's end, and end with its exit status.
+    """Wait for a process's end.
 
-    A process that a signal has ended gives 128 and the signal's number, as in a shell; where papactl itself fails, or
+    papactl ends with its exit status. A process that a signal has ended gives 128 and the signal's number, as in a shell; where papactl itself fails, or
     nobody could see the exit code, it is 125. None of the output is taken.
 
     \b

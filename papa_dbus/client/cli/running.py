@@ -23,19 +23,36 @@ from papa_dbus.names import BUS_NAME
 
 
 class Status(IntEnum):
-    """papactl's exit statuses; they are part of its manual."""
+    """papactl's exit statuses."""
 
     OK = 0
-    FAILED = 1  # what was asked for could not be done
+    FAILED = 1
     USAGE = 2
-    NOT_RUNNING = 3  # of `status`: systemctl's own
+    NOT_RUNNING = 3
     NOT_FOUND = 4
     UNREACHABLE = 5
     ACCESS_DENIED = 6
-    OURS = 125  # of `wait` and `run --follow`, whose other statuses are the process's
-    SIGNAL = 128  # and the signal's number
+    OURS = 125
+    SIGNAL = 128
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+
+
+#: What they mean, for the manual.
+MEANINGS = {
+    Status.OK: "Done.",
+    Status.FAILED: "What was asked for could not be done; of doctor: something is bad; of exit-if-idle: it is not idle.",
+    Status.USAGE: "The command line is wrong, or the kernel does not take an option's value.",
+    Status.NOT_RUNNING: "Of status: no kernel runs.",
+    Status.NOT_FOUND: "There is nothing of that name.",
+    Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
+    Status.ACCESS_DENIED: "This user may not talk to the kernel.",
+    Status.OURS: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or nobody could"
+    " see the exit code.",
+    Status.SIGNAL: "And the number of a signal, of wait and run --follow: the process was ended by that.",
+    Status.INTERRUPTED: "Ctrl-C.",
+    Status.BROKEN_PIPE: "Nobody reads what papactl prints any more.",
+}
 
 
 _STATUS: dict[type[PapaError], Status] = {
@@ -123,6 +140,15 @@ class ProcessCommand(Command):
     """A command whose --user is a process's."""
 
     user_is_the_bus = False
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As ever; but an option that is not ours may well be one of the process's."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "--" not in args:
+                error.message += " A command's own options come after --."
+            raise
 
 
 def with_kernel(

@@ -207,7 +207,9 @@ class Screens:
 @click.option("--sort", "order", type=click.Choice(list(_ORDERS)), default="cpu", help="What comes first (cpu).")
 @with_kernel()
 async def top(kernel: Kernel, delay: float, count: int | None, order: str) -> None:
-    """Show live what processes use and write: processor, memory, output a second, bytes held. q or Ctrl-C ends it.
+    """Show live what processes use and write.
+
+    Processor, memory, output a second and bytes held; q or Ctrl-C ends it.
 
     Processor and memory are those of all processes in its scope, so of what a process has started, too; they are not
     known of another machine (-H). In a pipe it prints plain tables.

@@ -14,7 +14,7 @@ from papa_dbus.client.cli.running import Command, with_kernel
 @click.argument("value")
 @with_kernel()
 async def set_(kernel: Kernel, name: str, value: str) -> None:
-    """Keep a value; - takes it from stdin, whole."""
+    """Keep a value; - takes it from stdin."""
     await kernel.set_value(name, sys.stdin.read() if value == "-" else value)
 
 
@@ -22,7 +22,10 @@ async def set_(kernel: Kernel, name: str, value: str) -> None:
 @click.argument("name", type=names.VALUE)
 @with_kernel()
 async def get(kernel: Kernel, name: str) -> None:
-    """Print a value. In a pipe it is the value itself and a line's end, on a terminal what cannot harm that."""
+    """Print a value.
+
+    In a pipe it is the value itself and a line's end, on a terminal what cannot harm that.
+    """
     await names.check(kernel, ("value",), [name])
     value = await kernel.get_value(name)
     print(printing.clean(value) if printing.on_terminal() else value)

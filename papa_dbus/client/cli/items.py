@@ -157,11 +157,10 @@ async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_
 
 
 async def _listed(kernel: Kernel, kind: str, patterns: Sequence[str]) -> list[Any]:
-    if kind == "sockets":
-        return list((await kernel.list_sockets(*patterns)).values())
-    if kind == "processes":
-        return list((await kernel.list_processes(*patterns)).values())
-    return list((await kernel.list_values(*patterns)).items())
+    if kind == "values":
+        return sorted((await kernel.list_values(*patterns)).items())
+    listed = kernel.list_sockets if kind == "sockets" else kernel.list_processes
+    return [item for _, item in sorted((await listed(*patterns)).items())]
 
 
 def _columns(kind: str) -> Sequence[Column]:

@@ -12,6 +12,7 @@ from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli.printing import clean
 from papa_dbus.client.cli.running import Target
 from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.names import match
 
 Kind = Literal["process", "socket", "value"]
 KINDS: tuple[Kind, ...] = ("process", "socket", "value")
@@ -29,10 +30,10 @@ async def names_of(kernel: Kernel, kind: Kind) -> list[str]:
 
 
 async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Iterable[str]) -> None:
-    """Raise NotFound for a name that is none of any of these kinds, with the one that was probably meant."""
+    """Raise NotFound for a name or pattern that is none of any of these kinds, with what was probably meant."""
     there = {name for kind in kinds for name in await names_of(kernel, kind)}
     for name in wanted:
-        if name in there or name.endswith("*") or name.isdigit():
+        if match(name, there) or name.isdigit():
             continue
         close = difflib.get_close_matches(name, there, n=1)
         meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"

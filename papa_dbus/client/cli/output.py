@@ -139,10 +139,12 @@ async def logs(
 ) -> None:
     """Show processes' output.
 
-    It is what nobody has acknowledged yet, and nothing is taken away from anybody. Lines that were written in pieces are put together. Each has its time and the process's name before it; [err]
-    behind the name says that it comes from stderr, [papa] that it is the kernel's word. In --output cat it is the
-    line alone, byte for byte where it goes to a pipe or a file. A managed process's output is acknowledged by its
-    manager, so what that has read already is gone from here.
+    It is what nobody has acknowledged yet, and nothing is taken away from anybody. A managed process's output is
+    acknowledged by its manager, so what that has read already is gone from here.
+
+    Lines that were written in pieces are put together. Each has its time and the process's name before it; [err] behind
+    the name says that it comes from stderr, [papa] that it is the kernel's word. In --output cat it is the line alone,
+    byte for byte where it goes to a pipe or a file.
 
     \b
     Examples:

@@ -24,6 +24,8 @@ from rich.text import Text
 _UNSAFE = re.compile(
     "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
+#: Columns of the terminal for one of a table's, but the last.
+_WIDEST = 40
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -118,9 +120,8 @@ class Column:
 
     def rich(self, item: Any) -> Text:
         """The cell for a person."""
-        if self.shown is None:
-            return Text(self.plain(item), style=self.style(item))
-        return Text(clean(self.shown(item)), style=self.style(item))
+        text = self.plain(item) if self.shown is None else clean(self.shown(item))
+        return Text(text, style=self.style(item), no_wrap=True, overflow="ellipsis")
 
 
 def table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = True) -> None:
@@ -142,14 +143,17 @@ def table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = Tru
 def rich_table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = True) -> Table:
     """A table for a terminal."""
     result = Table(box=None, show_header=legend, header_style=Style(bold=True), pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
+    rows = [[column.rich(item) for column in columns] for item in items]
+    for number, column in enumerate(columns):
+        # The last column gets what the others leave: to rich, it is the one that could be wrapped.
         last = column is columns[-1]
+        width = max([cell_len(column.title), *(row[number].cell_len for row in rows)])
         result.add_column(
-            column.title, no_wrap=True, overflow="ellipsis", justify="right" if column.right else "left",
-            ratio=1 if last else None, min_width=None if last else cell_len(column.title),
+            column.title, no_wrap=not last, overflow="ellipsis", justify="right" if column.right else "left",
+            width=None if last else min(width, _WIDEST),
         )  # fmt: skip
-    for item in items:
-        result.add_row(*[column.rich(item) for column in columns])
+    for row in rows:
+        result.add_row(*row)
     return result
 
 

@@ -163,8 +163,8 @@ def status_of(name: str, code: int | None) -> int:
 async def wait(kernel: Kernel, name: str) -> int:
     """Wait for a process's end.
 
-    papactl ends with its exit status. A process that a signal has ended gives 128 and the signal's number, as in a shell; where papactl itself fails, or
-    nobody could see the exit code, it is 125. None of the output is taken.
+    papactl ends with its exit status. A process that a signal has ended gives 128 and the signal's number, as in a
+    shell; where papactl itself fails, or nobody could see the exit code, it is 125. None of the output is taken.
 
     \b
     Example:

@@ -41,14 +41,14 @@ class Status(IntEnum):
 #: What they mean, for the manual.
 MEANINGS = {
     Status.OK: "Done.",
-    Status.FAILED: "What was asked for could not be done; of doctor: something is bad; of exit-if-idle: it is not idle.",
+    Status.FAILED: "What was asked for could not be done. Of doctor: something is bad; of exit-if-idle: not idle.",
     Status.USAGE: "The command line is wrong, or the kernel does not take an option's value.",
     Status.NOT_RUNNING: "Of status: no kernel runs.",
     Status.NOT_FOUND: "There is nothing of that name.",
     Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
     Status.ACCESS_DENIED: "This user may not talk to the kernel.",
-    Status.OURS: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or nobody could"
-    " see the exit code.",
+    Status.OURS: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or nobody"
+    " could see the exit code.",
     Status.SIGNAL: "And the number of a signal, of wait and run --follow: the process was ended by that.",
     Status.INTERRUPTED: "Ctrl-C.",
     Status.BROKEN_PIPE: "Nobody reads what papactl prints any more.",
@@ -146,9 +146,10 @@ class ProcessCommand(Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if "--" not in args:
-                error.message += " A command's own options come after --."
-            raise
+            if "--" in args:
+                raise
+            hint = "A command's own options come after --."
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 
 def with_kernel(

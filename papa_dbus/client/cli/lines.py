@@ -1,4 +1,4 @@
-"""A process's output as lines: put together where a write was split, and written as a format has it. No I/O."""
+"""Processes' output as lines, and how a line is written in each format. No I/O."""
 
 import json
 import time
@@ -9,9 +9,8 @@ import click
 
 from papa_dbus.client.aio import Dropped, Event, Exited, Record
 from papa_dbus.client.cli.printing import clean, colours, signal_name
+from papa_dbus.client.lines import LineAssembler, Piece
 
-#: Bytes of a line after which it is written although its end has not come.
-MAX_LINE = 64 * 1024
 _COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
 
 
@@ -32,33 +31,31 @@ class Joiner:
     """Makes lines of records. What has no end yet is kept until that comes, or the process has ended."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, str], Line] = {}
+        self._assemblers: dict[str, LineAssembler] = {}
 
     def add(self, event: Event) -> Iterator[Item]:
         """The lines that an event completes, and the event itself where it is no record."""
         if isinstance(event, Record):
-            yield from self._add(event)
+            assembler = self._assemblers.setdefault(event.process, LineAssembler())
+            for piece in assembler.take(event.stream, event.timestamp, event.data):
+                yield from _lines(event.process, piece)
         else:
             yield from self.rest(event.process)
             yield event
 
-    def _add(self, record: Record) -> Iterator[Line]:
-        key = (record.process, record.stream)
-        begun = self._open.pop(key, Line(*key, record.timestamp, b"", whole=False))
-        *lines, rest = record.data.split(b"\n")
-        for data in lines:
-            yield Line(*key, begun.timestamp, begun.data + data)
-            begun = Line(*key, record.timestamp, b"", whole=False)
-        begun = begun._replace(data=begun.data + rest)
-        if len(begun.data) >= MAX_LINE:
-            yield begun
-        elif begun.data:
-            self._open[key] = begun
-
     def rest(self, process: str | None = None) -> Iterator[Line]:
         """What has no end and will get none: of one process, or of all."""
-        for key in [key for key in self._open if process in (None, key[0])]:
-            yield self._open.pop(key)
+        for name in [name for name in self._assemblers if process in (None, name)]:
+            for piece in self._assemblers.pop(name).rest():
+                yield from _lines(name, piece)
+
+
+def _lines(process: str, piece: Piece) -> Iterator[Line]:
+    *lines, rest = piece.data.split(b"\n")
+    for data in lines:
+        yield Line(process, piece.stream, int(piece.timestamp), data)
+    if rest:
+        yield Line(process, piece.stream, int(piece.timestamp), rest, whole=False)
 
 
 Formatter = Callable[[Item], bytes]

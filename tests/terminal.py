@@ -21,7 +21,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self.process: pexpect.spawn[bytes] = pexpect.spawn(
             command[0], list(command[1:]), env=dict(env) if env is not None else None, dimensions=(rows, columns),
-            timeout=PATIENCE, echo=False,
+            timeout=PATIENCE,
         )  # fmt: skip
         self.raw = b""
 

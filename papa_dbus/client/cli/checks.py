@@ -159,6 +159,8 @@ async def _properties(bus: Bus, unit: str, kind: str) -> dict[str, Any]:
 async def _unit(bus: Bus, unit: str) -> Finding:
     of = await _properties(bus, unit, unit.rpartition(".")[2].capitalize())
     state, enabled = of["ActiveState"], of["UnitFileState"]
+    if of["LoadState"] == "masked":
+        return bad(unit, f"it is masked, so that nothing starts it: systemctl unmask {unit}")
     if of["LoadState"] != "loaded":
         return bad(unit, f"systemd does not have it ({of['LoadState']}): {_INSTALL}")
     if state == "failed":
@@ -166,7 +168,7 @@ async def _unit(bus: Bus, unit: str) -> Finding:
     if of["NeedDaemonReload"]:
         return note(unit, "its file has changed since systemd read it: systemctl daemon-reload")
     if unit == "papa.socket" and state != "active":
-        return note(unit, f"{state}: nobody is served on port 20202; 'systemctl enable --now papa.socket' opens it")
+        return note(unit, f"{state}, so nobody is served on port 20202: 'systemctl restart papa' opens it again")
     restarts = f", started again {of['NRestarts']} times" if of.get("NRestarts") else ""
     return good(unit, f"{state}, {enabled or 'static'}{restarts}")
 

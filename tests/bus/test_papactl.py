@@ -377,6 +377,27 @@ def test_doctor_of_a_kernel_started_by_hand(papactl: Papactl) -> None:
     }  # fmt: skip
 
 
+def test_text_that_is_none_and_locales_without_letters(papactl: Papactl) -> None:
+    assert "UTF-8" in told(papactl("set", "v", "-", stdin=b"\xff", status=2))
+    assert "utf-8" in told(papactl("set", "v", os.fsdecode(b"\xff"), status=2))
+    papactl("set", "v", "grün")
+    plain = Papactl(papactl.address, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert plain("status").stdout.startswith(b"\\u25cf Papa ")
+    assert plain("list", "values", "--no-legend").stdout == b"v  gr\\xfcn\n"
+
+
+def test_sigterm_ends_in_order(papactl: Papactl, papad: Papad, tmp_path: Path) -> None:
+    papactl("run", "p", "--", "sh", "-c", "echo one; exec sleep 1000")
+    with following(papad, "consume", "p") as taken:
+        assert taken.stdout is not None
+        assert taken.stdout.readline() == b"one\n"
+        taken.terminate()
+        assert taken.wait(PATIENCE) == 143
+        assert taken.stderr is not None
+        assert taken.stderr.read() == b""
+    assert papactl("logs", "p").stdout == b""  # it has been acknowledged
+
+
 def test_without_its_libraries(bus_address: str) -> None:
     code = "import sys; sys.modules['click'] = None; from papa_dbus.client.cli import main; sys.exit(main())"
     done = subprocess.run(

@@ -53,6 +53,7 @@ def test_one_door_for_each_dependency(file: Path) -> None:
     roots = {name.split(".")[0] for name in imports(file)}
     assert "dbus_next" not in roots or name_of(file) == "papa_dbus.bus"
     assert "systemd" not in roots or name_of(file) == "papa_dbus.service.systemd"
+    assert not roots & {"click", "rich"} or name_of(file).startswith("papa_dbus.client.cli")
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
@@ -79,8 +80,8 @@ def test_the_front_doors_do_not_know_each_other() -> None:
             assert name.removeprefix("papa_dbus.service.").split(".")[0] not in BUS_DOOR, name
 
 
-def test_names_and_errors_import_nothing_of_ours() -> None:
-    for module in ("names", "errors"):
+def test_what_both_sides_stand_on_imports_nothing_of_ours() -> None:
+    for module in ("names", "errors", "bridge"):
         assert not any(name.startswith("papa_dbus") for name in imports(PACKAGE / f"{module}.py"))
 
 

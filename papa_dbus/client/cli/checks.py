@@ -66,8 +66,9 @@ async def all_findings(target: Target) -> list[Finding]:
     try:
         bus = await find_bus(target.bus, target.host)
     except Unreachable as error:
-        start = "start it (systemctl start dbus), or name another with --bus"
-        return [*findings, bad("bus", f"{error}: {start}")]
+        here = "start it (systemctl start dbus), or name another with --bus"
+        there = f"'ssh {target.host} systemd-stdio-bridge' has to work without a terminal"
+        return [*findings, bad("bus", f"{error}: {here if target.host is None else there}")]
     try:
         findings.append(good("bus", f"{bus.described} answers"))
         if target.host is None and bus.address == address_of("system"):
@@ -195,4 +196,4 @@ def _policy() -> Finding:
     found = [path for folder in folders if (path := Path(folder) / f"{BUS_NAME}.conf").exists()]
     if found:
         return good("policy", str(found[0]))
-    return bad("policy", f"the bus has no policy for {BUS_NAME}, so nobody but root could talk to it: {_INSTALL}")
+    return bad("policy", f"the bus has no policy for {BUS_NAME}, so papad cannot take its name: {_INSTALL}")

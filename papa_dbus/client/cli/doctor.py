@@ -6,7 +6,8 @@ import sys
 import click
 
 from papa_dbus.client.cli import checks, printing
-from papa_dbus.client.cli.running import Command, Status, Target
+from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.cli.running import Command, Target
 
 _MARKS = {
     checks.Grade.GOOD: ("ok", "green"),

@@ -11,8 +11,9 @@ import click
 from papa_dbus import __version__
 from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
 from papa_dbus.client.cli import names, printing
+from papa_dbus.client.cli.ends import Status
 from papa_dbus.client.cli.printing import Column
-from papa_dbus.client.cli.running import Command, Status, Target, with_kernel
+from papa_dbus.client.cli.running import Command, Target, with_kernel
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _KINDS = ("sockets", "processes", "values")

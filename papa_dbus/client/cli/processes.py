@@ -7,8 +7,9 @@ import click
 
 from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli import names, output, printing
+from papa_dbus.client.cli.ends import Status, own_failures
 from papa_dbus.client.cli.items import octal
-from papa_dbus.client.cli.running import Command, ProcessCommand, Status, own_failures, with_kernel
+from papa_dbus.client.cli.running import Command, ProcessCommand, with_kernel
 
 _MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 #: RLIM_INFINITY: no limit (getrlimit(2)).

@@ -15,7 +15,11 @@ from papa_dbus.client.cli.running import Command, with_kernel
 @with_kernel()
 async def set_(kernel: Kernel, name: str, value: str) -> None:
     """Keep a value; - takes it from stdin."""
-    await kernel.set_value(name, sys.stdin.read() if value == "-" else value)
+    try:
+        text = sys.stdin.buffer.read().decode() if value == "-" else value
+    except UnicodeDecodeError:
+        raise click.UsageError("stdin is no UTF-8 text, and a value is") from None
+    await kernel.set_value(name, text)
 
 
 @click.command(cls=Command)

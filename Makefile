@@ -12,18 +12,20 @@ POLKIT  ?=
 PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates \
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
-                 polkitd chromium nginx uwsgi-core uwsgi-plugin-python3
+                 polkitd chromium nginx uwsgi-core uwsgi-plugin-python3 \
+                 openssh-client openssh-server man-db mandoc bash zsh fish
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
-.PHONY: help run test check format bench install uninstall clean packages-run packages-test
+.PHONY: help run test check man format bench install uninstall clean packages-run packages-test
 
 help:
 	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
 	@echo 'make test         every check and every test, the booted systemd included (as root)'
 	@echo 'make check        ruff, its formatter, mypy'
 	@echo 'make format       lets ruff mend what it can'
+	@echo 'make man          writes docs/man anew, of --help and of the contract'
 	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
 	@echo 'make uninstall    all of it away again; only the group papa stays'
@@ -39,6 +41,9 @@ check: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet .
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/mypy
+
+man: $(VENV)/.ready-test
+	$(VENV)/bin/python tools/manpages
 
 format: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet --fix .
@@ -72,5 +77,5 @@ $(VENV)/.ready-run: pyproject.toml | packages-run
 
 $(VENV)/.ready-test: $(VENV)/.ready-run | packages-test
 	@echo 'papa: installing what the tests need into $(VENV)'
-	@$(PIP) --editable '.[test,bench,dev]'
+	@$(PIP) --editable '.[ctl,test,bench,dev]'
 	@touch $@

@@ -20,7 +20,9 @@ from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 from dbus_next.aio import MessageBus
+from dbus_next.auth import AuthExternal
 
+from papa_dbus import bridge
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
@@ -39,6 +41,8 @@ MAX_MESSAGE = 31 * 1024 * 1024
 _MESSAGES_A_TURN = 64
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CALL_TIMEOUT = 30.0
+#: Bytes of a line while a bus lets us in.
+_MAX_AUTH_LINE = 16 * 1024
 
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
@@ -145,11 +149,21 @@ class _Writer:
         self.queued = 0
 
 
+class _WithoutDescriptors(AuthExternal):  # type: ignore[misc]  # dbus-next has no types
+    """Lets descriptors not be passed: a message that has some would be lost on the way, and the connection with it."""
+
+    def _authentication_start(self, negotiate_unix_fd: bool = False) -> str:  # noqa: ARG002
+        return str(super()._authentication_start(negotiate_unix_fd=False))
+
+
 class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
     """One connection, from its making to its loss."""
 
     def __init__(self, address: str, on_message: Callable[[Message], None], on_drained: Callable[[], None]) -> None:
-        super().__init__(bus_address=address, negotiate_unix_fd=True)
+        self._program: bridge.Program | None = None
+        auth = _WithoutDescriptors() if bridge.is_program(address) else None
+        # negotiate_unix_fd also has messages read from the socket itself: a buffer before it would hold some back.
+        super().__init__(bus_address=address, auth=auth, negotiate_unix_fd=True)
         self._writer = _Writer(self)
         self._on_call = on_message
         self._on_drained = on_drained
@@ -159,12 +173,29 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         _connections.add(self)
 
     def _setup_socket(self) -> None:
+        transport, options = self._bus_address[0]
+        if transport == bridge.TRANSPORT:
+            self._program = bridge.Program(bridge.words_of(options))
+            self._sock = self._program.socket
+            self._stream = self._sock.makefile("rwb")
+            self._fd = self._sock.fileno()
+            return
         try:
             super()._setup_socket()
         except Exception:
             self._stream.close()
             self._sock.close()
             raise
+
+    async def _auth_readline(self) -> str:
+        """A line of the bus's while it lets us in; dbus-next's own never comes back where the bus has gone."""
+        line = b""
+        while not line.endswith(b"\r\n") and len(line) < _MAX_AUTH_LINE:
+            byte = await self._loop.sock_recv(self._sock, 1)
+            if not byte:
+                raise EOFError("it closed the connection")
+            line += byte
+        return line.decode(errors="replace").removesuffix("\r\n")
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -241,6 +272,8 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         with contextlib.suppress(OSError):
             self._stream.close()
         self._sock.close()
+        if self._program is not None:
+            self._program.end()
         if not self.lost.done():
             self.lost.set_result(err)
 
@@ -281,6 +314,18 @@ class Bus:
         self._keeper: asyncio.Task[None] | None = None
 
     @property
+    def described(self) -> str:
+        """The bus in words, for messages."""
+        if bridge.is_program(self.address):
+            return f"the message bus behind '{bridge.command_of(self.address)}'"
+        return f"the message bus at {self.address}"
+
+    @property
+    def passes_descriptors(self) -> bool:
+        """Whether descriptors can be passed over it."""
+        return not bridge.is_program(self.address)
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._connection is not None
@@ -288,7 +333,7 @@ class Bus:
     def fileno(self) -> int:
         """The connection's descriptor. Raises BusLost while there is none."""
         if self._connection is None:
-            raise BusLost(f"the message bus at {self.address} is not there")
+            raise BusLost(f"{self.described} is not there")
         return self._connection.fileno()
 
     @property
@@ -315,7 +360,7 @@ class Bus:
         connection: Connection | None = None
         try:
             connection = Connection(self.address, self._hear, self._drained)
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(bridge.PATIENCE if bridge.is_program(self.address) else CALL_TIMEOUT):
                 await connection.connect()
             self._connection = connection
             for hook in self.on_connected:
@@ -325,8 +370,8 @@ class Bus:
             raise
         except Exception as error:
             self._drop(connection)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-            raise BusLost(f"the message bus at {self.address} cannot be reached: {reason}") from error
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BusLost(f"{self.described} cannot be reached: {reason or repr(error)}") from error
 
     def _hear(self, message: Message) -> None:
         if message.message_type is MessageType.METHOD_CALL:
@@ -392,7 +437,7 @@ class Bus:
         Without ``auto_start`` the bus does not start the destination for it.
         """
         if self._connection is None or self._connection.lost.done():
-            raise BusLost(f"the message bus at {self.address} is not there")
+            raise BusLost(f"{self.described} is not there")
         if _has_nul(body):  # the bus would end the connection over it
             raise InvalidArgs(f"{member}: a NUL byte is not possible in a text")
         message = Message(

@@ -52,6 +52,12 @@ class Limit(PapaError):
     code = "limit"
 
 
+class NotSupported(PapaError):
+    """This cannot be had over the connection that there is."""
+
+    code = "not-supported"
+
+
 class Unreachable(PapaError):
     """The kernel or its message bus is not there: nothing was done."""
 
@@ -73,6 +79,7 @@ DBUS_NAMES: dict[type[PapaError], str] = {
     Bind: "org.papa.Error.Bind",
     Spawn: "org.papa.Error.Spawn",
     Limit: "org.papa.Error.Limit",
+    NotSupported: "org.freedesktop.DBus.Error.NotSupported",
     PapaError: "org.freedesktop.DBus.Error.Failed",
 }
 _CLASSES = {name: cls for cls, name in DBUS_NAMES.items()}

@@ -18,7 +18,7 @@ from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant
 from papa_dbus.client.link import Link, find_bus
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket
 from papa_dbus.client.subscription import Subscription
-from papa_dbus.errors import InvalidArgs, NotFound, Unreachable
+from papa_dbus.errors import InvalidArgs, NotFound, NotSupported, Unreachable
 from papa_dbus.names import BUS_NAME
 
 __all__ = ["Dropped", "Event", "Exited", "Kernel", "KernelInfo", "Process", "Record", "Socket", "Watch", "connect"]
@@ -34,20 +34,23 @@ _PROCESS_OPTIONS = {
 }  # fmt: skip
 
 
-def connect(bus: str | None = None, *, timeout: float = 30.0) -> "Kernel":
+def connect(bus: str | None = None, *, host: str | None = None, timeout: float = 30.0) -> "Kernel":
     """The kernel on ``bus``: ``system``, ``session`` or an address; to be used with ``async with`` or ``await``.
 
     Without ``bus``: PAPA_BUS_ADDRESS where that is set; else the system bus where org.papa.Kernel is owned or can be
-    started; else the session bus. ``timeout`` bounds each call, in seconds. Raises Unreachable.
+    started; else the session bus. ``host``: on another machine, by ssh(1) and systemd-stdio-bridge(1), as
+    ``systemctl -H``; [user@]host, its system bus unless ``bus`` says otherwise; descriptors cannot be had from there.
+    ``timeout`` bounds each call, in seconds. Raises Unreachable.
     """
-    return Kernel(bus, timeout)
+    return Kernel(bus, timeout, host)
 
 
 class Kernel:
     """A connection to the kernel. Made by connect()."""
 
-    def __init__(self, bus: str | None, timeout: float) -> None:
+    def __init__(self, bus: str | None, timeout: float, host: str | None = None) -> None:
         self._address = bus
+        self._host = host
         self._timeout = timeout
         self._link: Link | None = None
 
@@ -55,7 +58,7 @@ class Kernel:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        link = Link(await find_bus(self._address), self._timeout)
+        link = Link(await find_bus(self._address, self._host), self._timeout)
         try:
             await link.start()
         except BaseException:
@@ -82,6 +85,11 @@ class Kernel:
 
     async def _call(self, member: str, signature: str = "", *body: Any, again: bool = True) -> Message:
         return await self.link.call(member, signature, *body, again=again)
+
+    async def _open(self, member: str, name: str) -> Message:
+        if not self.link.bus.passes_descriptors:
+            raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine")
+        return await self._call(member, "s", name)
 
     async def _list(self, member: str, patterns: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = (await self._call(member, "as", list(patterns))).body[0]
@@ -125,8 +133,8 @@ class Kernel:
         return await self._remove("RemoveSockets", patterns)
 
     async def open_socket(self, name: str) -> socket.socket:
-        """A duplicate of a hosted socket, for the caller to close. Raises NotFound."""
-        reply = await self._call("OpenSocket", "s", name)
+        """A duplicate of a hosted socket, for the caller to close. Raises NotFound, NotSupported."""
+        reply = await self._open("OpenSocket", name)
         return socket.socket(fileno=reply.unix_fds[0])
 
     # ------------------------------------------------------------------ values
@@ -194,8 +202,8 @@ class Kernel:
         return await self._remove("RemoveProcesses", patterns)
 
     async def open_process(self, name: str) -> int:
-        """A pidfd (pidfd_open(2)) of a process that runs, for the caller to close. Raises NotFound."""
-        return int((await self._call("OpenProcess", "s", name)).unix_fds[0])
+        """A pidfd (pidfd_open(2)) of a process that runs, for the caller to close. Raises NotFound, NotSupported."""
+        return int((await self._open("OpenProcess", name)).unix_fds[0])
 
     async def wait(self, name: str) -> int | None:
         """Wait for a process's end, and take none of its output; its exit code, None where nobody saw it.
@@ -260,6 +268,24 @@ class Watch:
         if kind is None:
             self._finish()
         await self._subscription.close()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """All that has come, list after list; a list that the loop body is done with is acknowledged as a whole.
+
+        Observing, the first empty list says that all has come that was there when the watch began.
+        """
+        await self.open()
+        caught_up = not self._subscription.observes
+        try:
+            while True:
+                events = await self._subscription.take(or_caught_up=not caught_up)
+                if self._subscription.over and not events:
+                    return
+                caught_up = caught_up or not events
+                yield events
+                self._subscription.acknowledge(events)
+        finally:
+            await self._subscription.close()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         await self.open()

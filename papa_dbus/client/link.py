@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from papa_dbus.bridge import ssh_address
 from papa_dbus.bus import Bus, Message, MessageType, address_of
 from papa_dbus.errors import NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
@@ -30,12 +31,17 @@ class Watcher(Protocol):
         """The kernel, or the way to it, has gone, and the watch with it."""
 
 
-async def find_bus(address: str | None = None) -> Bus:
+async def find_bus(address: str | None = None, host: str | None = None) -> Bus:
     """Connect to the kernel's bus: ``address``, else PAPA_BUS_ADDRESS; else the system bus where org.papa.Kernel is
     owned or can be started; else the session bus.
 
-    An address may be ``system`` or ``session``. Raises Unreachable, saying what was tried.
+    An address may be ``system`` or ``session``. On another machine, ``host``, it is ``address`` or the system bus.
+    Raises Unreachable, saying what was tried.
     """
+    if host is not None:
+        bus = Bus(ssh_address(host, address or "system"))
+        await bus.start()
+        return bus
     address = address or os.environ.get("PAPA_BUS_ADDRESS")
     if address:
         bus = Bus(address_of(address))
@@ -97,6 +103,11 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await self._bus.close()
+
+    @property
+    def bus(self) -> Bus:
+        """The bus, for what else is to be asked there."""
+        return self._bus
 
     def fileno(self) -> int:
         """The connection's descriptor. Raises Unreachable while there is none."""

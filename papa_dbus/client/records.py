@@ -81,6 +81,7 @@ class Process(_Item):
     buffered: int
     dropped: int
     last_seq: int
+    written: int = 0
     exit_code: int | None = None
     unit: str | None = None
 

@@ -6,6 +6,7 @@ recognised here, by its place in the order and its timestamp.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from papa_dbus.bus import Variant
 from papa_dbus.client.link import Link, WatchKey
 from papa_dbus.client.records import Dropped, Event, Exited, Record
 from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.names import BUS_NAME
 
 _PAUSE = 0.05  # seconds between two tries to take a watch up again
 
@@ -109,7 +111,7 @@ class Subscription:
     def __init__(self, link: Link, patterns: Sequence[str], *, observe: bool, follow: bool, window: int | None) -> None:
         self._link = link
         self._patterns = list(patterns)
-        self._observe = observe
+        self.observes = observe
         self._follow = follow
         self._options = {"mode": Variant("s", "observe" if observe else "consume")}
         if follow:
@@ -123,7 +125,7 @@ class Subscription:
         self._up_to: dict[str, int] = {}  # to be acknowledged
         self._sender: asyncio.Task[None] | None = None
         self._more = False  # all have ended, and the kernel says that something follows
-        self._over = False
+        self.over = False
         self._error: PapaError | None = None  # what the reader is told at the end
 
     async def open(self) -> list[str]:
@@ -134,7 +136,7 @@ class Subscription:
 
     async def close(self) -> None:
         """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
-        self._over = True
+        self.over = True
         self._stirred.set()
         await self.settle()
         key, self._key = self._key, None
@@ -143,18 +145,22 @@ class Subscription:
 
     # ----------------------------------------------------------------- reading
 
-    async def take(self) -> list[Event]:
-        """The next events, in order; empty at the end of the watch.
+    async def take(self, *, or_caught_up: bool = False) -> list[Event]:
+        """The next events, in order; empty at the end of the watch, which ``over`` says.
 
+        ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in the kernel.
         Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what the kernel says
         where it lets nothing more be read.
         """
-        while not self._over:
+        while not self.over:
             if self._queue:
                 if events := self._not_had():
                     return events
             elif self._key is None:
                 await self._open_again()
+            elif or_caught_up:
+                if await self._has_caught_up(self._key):
+                    return []
             elif self._may_be_over():
                 await self._look_for_the_end()
             else:
@@ -163,6 +169,16 @@ class Subscription:
         if self._error is not None:
             raise self._error
         return []
+
+    async def _has_caught_up(self, key: WatchKey) -> bool:
+        """The kernel sends what it has as soon as it is acknowledged, so an answer asked for later comes after it."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
+        with contextlib.suppress(NoReply, Unreachable):
+            await self._link.call(
+                "GetAll", "s", BUS_NAME, interface="org.freedesktop.DBus.Properties", auto_start=False
+            )
+        return self._key == key and not self._queue
 
     def _not_had(self) -> list[Event]:
         events: list[Event] = []
@@ -207,16 +223,16 @@ class Subscription:
         if key is None:
             return
         try:
-            if self._observe:
-                self._over = await self._has_seen_all()
+            if self.observes:
+                self.over = await self._has_seen_all()
             else:
                 await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
         except NotFound:
-            self._over = self._key == key
+            self.over = self._key == key
         except (NoReply, Unreachable):
             self._lose_if(key)
             return
-        self._more = not self._over
+        self._more = not self.over
 
     async def _has_seen_all(self) -> bool:
         listed = (await self._link.call("ListProcesses", "as", list(self._progress), auto_start=False)).body[0]
@@ -255,7 +271,7 @@ class Subscription:
                 self._lose_if(key)
                 continue
             except PapaError as error:
-                self._error, self._over = error, True
+                self._error, self.over = error, True
                 self._stirred.set()
                 return
             if self._key == key:
@@ -280,7 +296,7 @@ class Subscription:
         self._queue.clear()
         self._up_to.clear()
         for progress in self._progress.values():
-            progress.lose(self._observe)
+            progress.lose(self.observes)
         self._stirred.set()
 
     def _lose_if(self, key: WatchKey) -> None:
@@ -295,7 +311,7 @@ class Subscription:
         if not self._follow:
             patterns = [name for name, progress in self._progress.items() if self._more or not progress.settled]
             if not patterns:
-                self._over = True
+                self.over = True
                 return
         try:
             self._key, _ = await self._link.open_watch(self, patterns, self._options, auto_start=False)

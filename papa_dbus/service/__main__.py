@@ -40,8 +40,8 @@ _STATUS_SECONDS = 0.2
 _STATE_FILE = "state.sqlite"
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """papad's command line."""
+def parser() -> argparse.ArgumentParser:
+    """What papad's command line may be."""
     parser = argparse.ArgumentParser(
         prog="papad",
         description="A process kernel: holds sockets, values and processes for managers that come and go.",
@@ -62,9 +62,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--socket", metavar="PATH", help="Unix socket of the line protocol, as well")
     parser.add_argument("--verbose", action="store_true", help="log debugging details")
     parser.add_argument("--version", action="version", version=f"papad {__version__}")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """papad's command line."""
+    of_papad = parser()
+    options = of_papad.parse_args(argv)
     if options.socket is not None and not os.path.isabs(options.socket):
-        parser.error(f"argument --socket: {options.socket!r} is not an absolute path")
+        of_papad.error(f"argument --socket: {options.socket!r} is not an absolute path")
     return options
 
 

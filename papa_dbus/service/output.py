@@ -162,6 +162,11 @@ class OutputLog:
         return self._end - self._start
 
     @property
+    def written(self) -> int:
+        """Bytes of payload that have come in all."""
+        return self._end
+
+    @property
     def consumers(self) -> bool:
         """Whether a consuming watch reads this log."""
         return any(reader.consumes for reader in self.readers)

@@ -267,6 +267,7 @@ class HostedProcess:
             bufsize=spec.bufsize,
             buffered=log_.held,
             dropped=log_.dropped,
+            written=log_.written,
             last_seq=log_.last_seq,
             unit=self.facts.unit,
             as_user=spec.uid is not None,

@@ -239,6 +239,7 @@ class ProcessInfo:
     bufsize: int
     buffered: int
     dropped: int
+    written: int
     last_seq: int
     unit: str | None
     as_user: bool = False

@@ -20,6 +20,7 @@ _PROCESS_TYPES = {
     "bufsize": "t",
     "buffered": "t",
     "dropped": "t",
+    "written": "t",
     "last_seq": "t",
 }
 _IDS = ("s", "u")  # uid and gid: a name or a number

@@ -17,6 +17,7 @@ import pytest
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.ownbus import OwnBus
+from tests.papactl import Papactl
 from tests.support import PATIENCE
 
 
@@ -185,3 +186,9 @@ async def other(papad: Papad) -> AsyncIterator[Client]:
     """A second client."""
     async for client in connected(papad.address):
         yield client
+
+
+@pytest.fixture
+def papactl(papad: Papad) -> Papactl:
+    """papactl for that papad."""
+    return Papactl(papad.address)

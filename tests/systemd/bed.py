@@ -100,6 +100,11 @@ class Bed:
         """The container's files, seen from outside."""
         return Path(f"/proc/{self._keeper.pid}/root{_SCRATCH}/root")
 
+    @property
+    def leader(self) -> int:
+        """The PID, outside, of the booted container's first process."""
+        return self._leader
+
     def use_bus(self, implementation: str) -> None:
         """Choose the message bus, "dbus-daemon" or "dbus-broker", for the system and for users; before booting."""
         for manager in ("system", "user"):

@@ -84,7 +84,7 @@ def bare() -> Iterator[Bed]:
     try:
         bed.run_unbooted(
             "python3 -m venv /tmp/wheels && cd /root/papa && mkdir /srv/wheels && "
-            "/tmp/wheels/bin/pip wheel --quiet --use-pep517 --wheel-dir /srv/wheels . hatchling editables"
+            "/tmp/wheels/bin/pip wheel --quiet --use-pep517 --wheel-dir /srv/wheels '.[ctl]' hatchling editables"
         )
         bed.boot()
         yield bed

@@ -55,6 +55,7 @@ def test_one_door_for_each_dependency(file: Path) -> None:
     roots = {name.split(".")[0] for name in imports(file)}
     assert "dbus_next" not in roots or name_of(file) in ("papa_dbus.bus", "papa_dbus.bus_reader")
     assert "systemd" not in roots or name_of(file) == "papa_dbus.service.systemd"
+    assert not roots & {"click", "rich"} or name_of(file).startswith("papa_dbus.client.cli")
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
@@ -89,8 +90,8 @@ def test_access_knows_neither_door_nor_kernel(module: str) -> None:
             assert name.split(".")[2] in known, name
 
 
-def test_names_and_errors_import_nothing_of_ours() -> None:
-    for module in ("names", "errors"):
+def test_what_both_sides_stand_on_imports_nothing_of_ours() -> None:
+    for module in ("names", "errors", "bridge"):
         assert not any(name.startswith("papa_dbus") for name in imports(PACKAGE / f"{module}.py"))
 
 

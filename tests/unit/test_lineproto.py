@@ -575,7 +575,8 @@ def info(*args: str, **others: object) -> ProcessInfo:
     """A process as the kernel shows it."""
     fields: dict[str, object] = {
         "name": "n", "pid": 7, "running": True, "started": 1_700_000_000_000_042, "args": args, "uid": 0, "gid": 0,
-        "working_dir": "/", "exit_code": None, "bufsize": 1, "buffered": 0, "dropped": 0, "last_seq": 0, "unit": None,
+        "working_dir": "/", "exit_code": None, "bufsize": 1, "buffered": 0, "dropped": 0, "written": 0, "last_seq": 0,
+        "unit": None,
     }  # fmt: skip
     return ProcessInfo(**{**fields, **others})  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from circus import logger
 from tornado.ioloop import IOLoop
 
 from papa_dbus.client import papa
-from papa_dbus.client.circus.lines import LineAssembler, Piece
+from papa_dbus.client.lines import LineAssembler, Piece
 from papa_dbus.client.papa_watcher import Watch
 from papa_dbus.client.records import Dropped, Event, Exited
 

@@ -12,7 +12,7 @@ MAX_KEPT = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole lines, or the rest of one at the end; ``timestamp`` in seconds, of the first byte's writing."""
+    """Whole lines, or the rest of one at the end; ``timestamp`` is the one of the first byte's writing."""
 
     stream: str
     timestamp: float

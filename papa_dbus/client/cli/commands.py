@@ -1,0 +1,43 @@
+"""papactl's commands, in the order of its help."""
+
+from typing import Any
+
+import click
+
+from papa_dbus import __version__
+from papa_dbus.client.cli import doctor, items, output, processes, top, values
+from papa_dbus.client.cli.running import connection_options
+
+
+class Ordered(click.Group):
+    """Lists its commands as they were added: what is asked most often first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The commands' names."""
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, params=connection_options(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="papactl %(version)s")
+def papactl(**_: Any) -> None:
+    """Looks at the Papa process kernel and tells it what to hold.
+
+    A NAME is a whole name, or a beginning and a final * (quoted, so that the shell leaves it alone).
+
+    Without -H, --system, --user or --bus it is the kernel at PAPA_BUS_ADDRESS where that is set; else on the system bus
+    where there is one; else on the user's bus. These options may also stand after the command.
+
+    \b
+    Examples:
+      papactl status
+      papactl run web --socket http -- gunicorn app:app
+      papactl logs -f web
+      papactl -H root@host list processes
+    """
+
+
+for _command in (
+    items.status, items.list_, items.show, processes.run, processes.wait, output.logs, output.consume, top.top,
+    processes.remove, items.socket_, values.set_, values.get, values.unset, items.exit_if_idle, doctor.doctor,
+):  # fmt: skip
+    papactl.add_command(_command)

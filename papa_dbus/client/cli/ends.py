@@ -1,0 +1,135 @@
+"""What papactl's end says: exit statuses, and the sentence on stderr where something went wrong."""
+
+import asyncio
+import functools
+import io
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from papa_dbus.client import aio
+from papa_dbus.client.cli import printing
+from papa_dbus.errors import AccessDenied, InvalidArgs, NoReply, NotFound, PapaError, Unreachable
+
+
+class Status(IntEnum):
+    """papactl's exit statuses."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    NOT_FOUND = 4
+    UNREACHABLE = 5
+    ACCESS_DENIED = 6
+    OURS = 125
+    SIGNAL = 128
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+
+
+#: What they mean, for the manual.
+MEANINGS = {
+    Status.OK: "Done.",
+    Status.FAILED: "What was asked for could not be done. Of doctor: something is bad; of exit-if-idle: not idle.",
+    Status.USAGE: "The command line is wrong, or the kernel does not take an option's value.",
+    Status.NOT_RUNNING: "Of status: no kernel runs.",
+    Status.NOT_FOUND: "There is nothing of that name.",
+    Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
+    Status.ACCESS_DENIED: "This user may not talk to the kernel.",
+    Status.OURS: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or nobody"
+    " could see the exit code.",
+    Status.SIGNAL: "And the number of a signal, of wait and run --follow: the process was ended by that.",
+    Status.INTERRUPTED: "Ctrl-C.",
+    Status.BROKEN_PIPE: "Nobody reads what papactl prints any more.",
+    Status.TERMINATED: "SIGTERM.",
+}
+
+
+_STATUS: dict[type[PapaError], Status] = {
+    InvalidArgs: Status.USAGE,
+    NotFound: Status.NOT_FOUND,
+    Unreachable: Status.UNREACHABLE,
+    NoReply: Status.UNREACHABLE,
+    AccessDenied: Status.ACCESS_DENIED,
+}
+_DENIED = (
+    "only root and the members of the group papa may talk to it: use sudo, or have an administrator run"
+    " 'usermod -aG papa USER' and log in again"
+)
+
+
+def own_failures(function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
+    """For `wait` and the like: what fails here must not look like the process's own exit status."""
+
+    @functools.wraps(function)
+    async def command(kernel: aio.Kernel, **arguments: Any) -> int | None:
+        try:
+            return await function(kernel, **arguments)
+        except PapaError as error:
+            printing.say(_sentence(error))
+            return Status.OURS
+
+    return command
+
+
+def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit status, everything that went wrong said on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what it has no letter for is no error
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        group.main(arguments, prog_name="papactl", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BrokenPipeError:
+        _forget_stdout()
+        return Status.BROKEN_PIPE
+    except (KeyboardInterrupt, asyncio.CancelledError, RuntimeError, OSError, click.ClickException) as error:
+        return _end_with(error)
+    return Status.OK
+
+
+def _end_with(error: BaseException) -> int:
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return Status.INTERRUPTED
+        case asyncio.CancelledError():
+            return Status.TERMINATED
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx is not None else "papactl"
+            printing.say(f"{error.format_message()} ({path} --help)")
+            return Status.USAGE
+        case click.ClickException():
+            printing.say(error.format_message())
+            return Status.FAILED
+        case PapaError():
+            printing.say(_sentence(error))
+            return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), Status.FAILED)
+        case OSError():
+            printing.say(str(error))
+            return Status.FAILED
+    raise error
+
+
+def _sentence(error: PapaError) -> str:
+    if isinstance(error, AccessDenied):
+        return f"the kernel may not be talked to ({error}): {_DENIED}"
+    if isinstance(error, Unreachable):
+        return f"there is no kernel: {error}; see 'papactl doctor'"
+    return str(error)
+
+
+def _forget_stdout() -> None:
+    """Nobody reads it any more, and Python would complain about what it still has to write."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

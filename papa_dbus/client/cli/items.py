@@ -1,0 +1,268 @@
+"""status, list, show, socket and exit-if-idle: what the kernel holds."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from papa_dbus import __version__
+from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
+from papa_dbus.client.cli import names, printing
+from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.cli.printing import Column
+from papa_dbus.client.cli.running import Command, Target, with_kernel
+
+JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+_KINDS = ("sockets", "processes", "values")
+
+
+def state(process: Process) -> str:
+    """Whether it runs, and else how it ended."""
+    if process.running:
+        return "running"
+    if process.exit_code is None:
+        return "ended=?"
+    return (
+        f"signal={printing.signal_name(-process.exit_code)}" if process.exit_code < 0 else f"exit={process.exit_code}"
+    )
+
+
+def state_style(process: Process) -> str:
+    """green: runs; red: has failed."""
+    if process.running:
+        return "green"
+    return "" if process.exit_code == 0 else "red"
+
+
+def address(socket: Socket) -> str:
+    """Where it is bound."""
+    if socket.path is not None:
+        return socket.path
+    host = f"[{socket.host}]" if socket.host and ":" in socket.host else socket.host or ""
+    return f"{host}:{socket.port}" if socket.port is not None else host
+
+
+NAME = Column("NAME", lambda item: item.name, style=lambda item: "bold")
+HELD = Column("HELD", lambda p: p.buffered, lambda p: printing.size(p.buffered), right=True)
+_SOCKETS = (
+    NAME,
+    Column("FAMILY", lambda s: s.family),
+    Column("TYPE", lambda s: s.type),
+    Column("FILENO", lambda s: s.fileno, right=True),
+    Column("ADDRESS", address),
+)
+_PROCESSES = (
+    NAME,
+    Column("STATE", state, style=state_style),
+    Column("PID", lambda p: p.pid, right=True),
+    HELD,
+    Column(
+        "DROPPED", lambda p: p.dropped, lambda p: printing.size(p.dropped), lambda p: "yellow" if p.dropped else "",
+        right=True,
+    ),
+    Column("STARTED", lambda p: p.started, lambda p: printing.moment(p.started)),
+    Column("COMMAND", lambda p: shlex.join(p.args)),
+)  # fmt: skip
+_VALUES = (
+    Column("NAME", lambda pair: pair[0], style=lambda item: "bold"),
+    Column("VALUE", lambda pair: pair[1]),
+)
+
+
+@click.command(cls=Command)
+@JSON
+@with_kernel(needs_kernel=False)
+async def status(kernel: Kernel, as_json: bool) -> int:
+    """Show the kernel on one screen.
+
+    Its version, how long it is up, what it holds, what was dropped, what has failed.
+
+    Starts no kernel: where none runs it says so, with exit status 3.
+    """
+    where = click.get_current_context().ensure_object(Target).described
+    if not kernel.link.present:
+        printing.say(f"the kernel{where} does not run; 'systemctl start papa' starts it, as the first call does")
+        return Status.NOT_RUNNING
+    info, processes = await kernel.info(), list((await kernel.list_processes()).values())
+    if as_json:
+        printing.as_json(asdict(info) | {"dropped_bytes": sum(p.dropped for p in processes)})
+        return Status.OK
+    _print_status(info, processes, where)
+    return Status.OK
+
+
+def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) -> None:
+    printing.line(f"● Papa {info.version}{where}", "bold green")
+    up = time.time() - info.started / 1_000_000
+    running = sum(p.running for p in processes)
+    dropped = sum(p.dropped for p in processes)
+    counts = (_count(info.sockets, "socket"), _count(info.processes, "process", "es"), _count(info.values, "value"))
+    failed = [f"{p.name} ({state(p)})" for p in processes if not p.running and p.exit_code != 0]
+    lossy = [f"{p.name} ({printing.size(p.dropped)})" for p in processes if p.dropped]
+    printing.facts(
+        (
+            ("Up", f"{printing.duration(up)}, since {printing.moment(info.started)}"),
+            ("Holds", ", ".join(counts)),
+            ("Processes", f"{running} running, {len(processes) - running} ended" if processes else None),
+            ("Output", f"{printing.size(info.buffered_bytes)} held, {printing.size(dropped)} dropped"),
+            ("Failed", ", ".join(failed) or None),
+            ("Dropped", ", ".join(lossy) or None),
+            ("Note", _other_version(info.version)),
+        ),
+        lambda key: {"Failed": "red", "Dropped": "yellow", "Note": "yellow"}.get(key, ""),
+    )
+
+
+def _other_version(version: str) -> str | None:
+    if version == __version__:
+        return None
+    return f"papactl is {__version__}; where that is newer, 'systemctl reload papa' upgrades the kernel in place"
+
+
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else plural}"
+
+
+@click.command("list", cls=Command)
+@click.argument("kind", required=False, type=click.Choice(_KINDS))
+@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.ANYTHING)
+@JSON
+@click.option("--no-legend", is_flag=True, help="Without the columns' names.")
+@with_kernel()
+async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_json: bool, no_legend: bool) -> None:
+    """List sockets, processes and values.
+
+    On a terminal it is a table; in a pipe it has plain columns, sizes in bytes and times in µs since 1970, the last
+    column being the one that may have spaces in it.
+
+    \b
+    Examples:
+      papactl list
+      papactl list processes 'web*'
+      papactl list processes --json | jq '.[].pid'
+    """
+    kinds = (kind,) if kind is not None else _KINDS
+    found = {each: await _listed(kernel, each, patterns) for each in kinds}
+    if as_json:
+        printing.as_json(_as_json(found[kind], kind) if kind else {k: _as_json(found[k], k) for k in kinds})
+        return
+    for each in kinds:
+        if kind is None and not found[each]:
+            continue
+        if kind is None and each != next(k for k in kinds if found[k]):
+            printing.line()
+        printing.table(_columns(each), found[each], legend=not no_legend)
+
+
+async def _listed(kernel: Kernel, kind: str, patterns: Sequence[str]) -> list[Any]:
+    if kind == "values":
+        return sorted((await kernel.list_values(*patterns)).items())
+    listed = kernel.list_sockets if kind == "sockets" else kernel.list_processes
+    return [item for _, item in sorted((await listed(*patterns)).items())]
+
+
+def _columns(kind: str) -> Sequence[Column]:
+    return {"sockets": _SOCKETS, "processes": _PROCESSES, "values": _VALUES}[kind]
+
+
+def _as_json(found: list[Any], kind: str) -> Any:
+    return dict(found) if kind == "values" else [asdict(item) for item in found]
+
+
+@click.command(cls=Command)
+@click.argument("name", type=names.ANYTHING)
+@JSON
+@with_kernel()
+async def show(kernel: Kernel, name: str, as_json: bool) -> None:
+    """Show all that is known of one item.
+
+    That is what has this name, be it a process, a socket or a value, or all of them.
+    """
+    await names.check(kernel, names.KINDS, [name])
+    found = {kind: await _listed(kernel, kind, [name]) for kind in ("processes", "sockets")}
+    values = await kernel.list_values(name)
+    if as_json:
+        printing.as_json({kind: _as_json(items, kind) for kind, items in found.items()} | {"values": values})
+        return
+    blocks = [_facts_of(item) for kind in found for item in found[kind]]
+    blocks += [[("value", key), ("content", value)] for key, value in values.items()]
+    for number, block in enumerate(blocks):
+        if number:
+            printing.line()
+        printing.facts(block)
+
+
+def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
+    if isinstance(item, Socket):
+        return [("socket", item.name), *((k, v) for k, v in asdict(item).items() if k != "name")]
+    facts = asdict(item)
+    facts |= {"args": shlex.join(item.args), "started": printing.moment(item.started), "running": state(item)}
+    return [("process", item.name), *((k, v) for k, v in facts.items() if k not in ("name", "exit_code"))]
+
+
+@click.group("socket")
+def socket_() -> None:
+    """Make and remove sockets."""
+
+
+@socket_.command("make", cls=Command)
+@click.argument("name")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port to bind; 0 lets Linux choose.")
+@click.option("--host", "address", metavar="ADDRESS", help="The address to bind (loopback).")
+@click.option("--path", metavar="PATH", help="The absolute path of a Unix socket's file.")
+@click.option("--family", type=click.Choice(["inet", "inet6", "unix"]), help="The address family.")
+@click.option("--type", "type_", type=click.Choice(["stream", "dgram", "seqpacket", "raw", "rdm"]), help="The type.")
+@click.option("--umask", metavar="OCTAL", help="The mask for the mode of a Unix socket's file.")
+@click.option("--backlog", type=click.IntRange(0), help="The listen backlog.")
+@click.option("--interface", metavar="NAME", help="Bind to one network interface only.")
+@click.option("--reuseport", is_flag=True, default=None, help="Each process gets a socket of its own on the port.")
+@with_kernel()
+async def make_socket(
+    kernel: Kernel, name: str, address: str | None, type_: Any, umask: str | None, **options: Any
+) -> None:
+    """Host a socket, or give the one that is there with the same options.
+
+    \b
+    Examples:
+      papactl socket make http --host 0.0.0.0 --port 80 --backlog 1024
+      papactl socket make app --path /run/app.sock --umask 007
+    """
+    made = await kernel.make_socket(name, host=address, type=type_, umask=octal(umask), **options)
+    printing.table(_SOCKETS, [made])
+
+
+def octal(text: str | None) -> int | None:
+    """A file mode mask, as umask(1) takes it."""
+    if text is None:
+        return None
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not an octal number", param_hint="'--umask'") from None
+
+
+@socket_.command("remove", cls=Command)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.SOCKET)
+@with_kernel()
+async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
+    """Close sockets. Processes that have them keep theirs."""
+    await names.check(kernel, ("socket",), patterns)
+    for name in await kernel.remove_sockets(*patterns):
+        printing.line(name)
+
+
+@click.command("exit-if-idle", cls=Command)
+@with_kernel()
+async def exit_if_idle(kernel: Kernel) -> int:
+    """Have the kernel exit where it holds nothing.
+
+    Where it does hold something it stays, and the exit status is 1.
+    """
+    if await kernel.exit_if_idle():
+        printing.line("the kernel exits")
+        return Status.OK
+    printing.say("the kernel holds something, so it stays; 'papactl list' shows what")
+    return Status.FAILED

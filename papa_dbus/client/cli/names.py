@@ -1,0 +1,73 @@
+"""The names of what the kernel holds, completed while somebody types, and guessed at where one is not there."""
+
+import asyncio
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from papa_dbus.client.aio import Kernel
+from papa_dbus.client.cli.printing import clean
+from papa_dbus.client.cli.running import Target
+from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.names import match
+
+Kind = Literal["process", "socket", "value"]
+KINDS: tuple[Kind, ...] = ("process", "socket", "value")
+#: Seconds: somebody waits for the completion of a word.
+_PATIENCE = 2.0
+
+
+async def names_of(kernel: Kernel, kind: Kind) -> list[str]:
+    """The names of all items of a kind."""
+    if kind == "process":
+        return list(await kernel.list_processes())
+    if kind == "socket":
+        return list(await kernel.list_sockets())
+    return list(await kernel.list_values())
+
+
+async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Iterable[str]) -> None:
+    """Raise NotFound for a name or pattern that is none of any of these kinds, with what was probably meant."""
+    there = {name for kind in kinds for name in await names_of(kernel, kind)}
+    for name in wanted:
+        if match(name, there) or name.isdigit():
+            continue
+        close = difflib.get_close_matches(name, there, n=1)
+        meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"
+        raise NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'{meant}")
+
+
+class Name(click.ParamType[str]):
+    """The name of something that the kernel holds."""
+
+    name = "name"
+
+    def __init__(self, *kinds: Kind) -> None:
+        self.kinds = kinds
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What could be meant. Asks no kernel that does not run, and none on another machine."""
+        target = ctx.ensure_object(Target)
+        if target.host is not None:
+            return []
+        try:
+            found = asyncio.run(self._all(target))
+        except (PapaError, OSError, TimeoutError):
+            return []
+        given = ctx.params.get(param.name or "") or ()
+        return [CompletionItem(name) for name in sorted(found) if name.startswith(incomplete) and name not in given]
+
+    async def _all(self, target: Target) -> set[str]:
+        async with asyncio.timeout(_PATIENCE), target.connect(needs_kernel=False, patience=_PATIENCE) as kernel:
+            if not kernel.link.present:
+                return set()
+            return {name for kind in self.kinds for name in await names_of(kernel, kind)}
+
+
+PROCESS = Name("process")
+SOCKET = Name("socket")
+VALUE = Name("value")
+ANYTHING = Name(*KINDS)

@@ -1,0 +1,131 @@
+"""What every command has in common: where its kernel is, and how it is run."""
+
+import asyncio
+import functools
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from papa_dbus.client import aio
+from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.link import offers_kernel
+from papa_dbus.errors import Unreachable
+from papa_dbus.names import BUS_NAME
+
+
+@dataclass
+class Target:
+    """Where the kernel is that is meant."""
+
+    bus: str | None = None
+    host: str | None = None
+
+    @property
+    def described(self) -> str:
+        """In words, after "the kernel"."""
+        where = "" if self.host is None else f" of {self.host}"
+        if self.bus is None and self.host is None:
+            return ""
+        bus = self.bus or "system"
+        return f" on the {bus} bus{where}" if bus in ("system", "session") else f" at {bus}{where}"
+
+    @asynccontextmanager
+    async def connect(self, *, needs_kernel: bool = True, patience: float = 30.0) -> AsyncIterator[aio.Kernel]:
+        """A connection; ``needs_kernel``: Unreachable where no kernel is on the bus, and none would be started."""
+        async with aio.connect(self.bus, host=self.host, timeout=patience) as kernel:
+            link = kernel.link
+            if needs_kernel and not link.present and not await offers_kernel(link.bus):
+                raise Unreachable(f"{BUS_NAME} is not on {link.bus.described}")
+            yield kernel
+
+
+def _set_bus(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value:
+        context.ensure_object(Target).bus = value
+
+
+def _set_host(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value:
+        context.ensure_object(Target).host = value
+
+
+def connection_options(*, hidden: bool = False, user: bool = True) -> list[click.Option]:
+    """The options that say where the kernel is: of papactl itself, and (hidden) of each command."""
+    common: dict[str, Any] = {"expose_value": False, "hidden": hidden}
+    options = [
+        click.Option(
+            ["-H", "--host"], metavar="[USER@]HOST", callback=_set_host,
+            help="The kernel of another machine, by ssh, as systemctl -H.", **common,
+        ),
+        click.Option(["--system"], flag_value="system", callback=_set_bus, help="On the system bus.", **common),
+        click.Option(
+            ["--bus"], metavar="ADDRESS", callback=_set_bus,
+            help="At the message bus of this address, or: system, session.", **common,
+        ),
+    ]  # fmt: skip
+    if user:
+        options.insert(
+            2, click.Option(["--user"], flag_value="session", callback=_set_bus, help="On the user's bus.", **common)
+        )
+    return options
+
+
+class Command(click.Command):
+    """A command that also takes where the kernel is: `papactl list -H host` is `papactl -H host list`."""
+
+    user_is_the_bus = True
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, and the hidden ones."""
+        params = super().get_params(ctx)
+        return [*params, *connection_options(hidden=True, user=self.user_is_the_bus)]
+
+
+class ProcessCommand(Command):
+    """A command whose --user is a process's."""
+
+    user_is_the_bus = False
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As ever; but an option that is not ours may well be one of the process's."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "--" in args:
+                raise
+            hint = "A command's own options come after --."
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+
+
+def with_kernel(
+    needs_kernel: bool = True,
+) -> Callable[[Callable[..., Awaitable[int | None]]], Callable[..., None]]:
+    """For a command's function, which gets a connection first and may return an exit status."""
+
+    def decorate(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**arguments: Any) -> None:
+            target = click.get_current_context().ensure_object(Target)
+
+            async def serve() -> int | None:
+                _end_in_order(signal.SIGTERM)
+                async with target.connect(needs_kernel=needs_kernel) as kernel:
+                    return await function(kernel, **arguments)
+
+            sys.exit(asyncio.run(serve()) or Status.OK)
+
+        return command
+
+    return decorate
+
+
+def _end_in_order(number: signal.Signals) -> None:
+    """Be cancelled by a signal: a terminal is to be as it was, and what has been dealt with acknowledged."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -1,0 +1,45 @@
+"""set, get and unset: the kernel's values."""
+
+import sys
+
+import click
+
+from papa_dbus.client.aio import Kernel
+from papa_dbus.client.cli import names, printing
+from papa_dbus.client.cli.running import Command, with_kernel
+
+
+@click.command("set", cls=Command)
+@click.argument("name", type=names.VALUE)
+@click.argument("value")
+@with_kernel()
+async def set_(kernel: Kernel, name: str, value: str) -> None:
+    """Keep a value; - takes it from stdin."""
+    try:
+        text = sys.stdin.buffer.read().decode() if value == "-" else value
+    except UnicodeDecodeError:
+        raise click.UsageError("stdin is no UTF-8 text, and a value is") from None
+    await kernel.set_value(name, text)
+
+
+@click.command(cls=Command)
+@click.argument("name", type=names.VALUE)
+@with_kernel()
+async def get(kernel: Kernel, name: str) -> None:
+    """Print a value.
+
+    In a pipe it is the value itself and a line's end, on a terminal what cannot harm that.
+    """
+    await names.check(kernel, ("value",), [name])
+    value = await kernel.get_value(name)
+    print(printing.clean(value) if printing.on_terminal() else value)
+
+
+@click.command(cls=Command)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.VALUE)
+@with_kernel()
+async def unset(kernel: Kernel, patterns: tuple[str, ...]) -> None:
+    """Forget values."""
+    await names.check(kernel, ("value",), patterns)
+    for name in await kernel.remove_values(*patterns):
+        printing.line(name)

@@ -1,9 +1,11 @@
 """Output put together into whole lines, so that each can be stamped as one. No I/O.
 
 What has come of a line is kept until the rest comes; how many of the events that makes is told, since they may not be
-acknowledged yet.
+acknowledged yet, and how much of those has been given out all the same.
 """
 
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 #: Bytes that are kept for the end of a line; more is passed on in pieces.
@@ -28,15 +30,28 @@ class _Begun:
 
 
 class LineAssembler:
-    """Takes pieces in order and gives whole lines."""
+    """Takes pieces in order and gives whole lines.
 
-    def __init__(self) -> None:
+    ``passed``: of the first bytes of each stream, how many another assembler has given out.
+    """
+
+    def __init__(self, passed: Mapping[str, int] | None = None) -> None:
+        self._skip = Counter(passed or {})
+        self._kept: deque[tuple[str, int]] = deque()  # of the last events: stream and bytes
         self._begun: dict[str, _Begun] = {}
         self._events = 0
         self._bytes = 0
 
     def take(self, stream: str, timestamp: float, data: bytes) -> list[Piece]:
         """What has become whole with this piece, which is the next event."""
+        size = len(data)
+        skipped = min(size, self._skip[stream])
+        self._skip[stream] -= skipped
+        pieces = self._take(stream, timestamp, data[skipped:])
+        self._keep(stream, size)
+        return pieces
+
+    def _take(self, stream: str, timestamp: float, data: bytes) -> list[Piece]:
         number, before = self._events, self._bytes
         self._events += 1
         self._bytes += len(data)
@@ -60,9 +75,26 @@ class LineAssembler:
         late = [stream for stream, begun in self._begun.items() if self._bytes - begun.before > MAX_KEPT]
         return [Piece(stream, begun.timestamp, begun.data) for stream in late for begun in [self._begun.pop(stream)]]
 
-    def skip(self) -> None:
-        """Count an event that is no output."""
+    def lose(self) -> None:
+        """Count an event that says that older output is lost: what was given out of it does not come again."""
         self._events += 1
+        self._skip.clear()
+        self._keep("", 0)
+
+    def _keep(self, stream: str, size: int) -> None:
+        self._kept.append((stream, size))
+        while len(self._kept) > self.kept:
+            self._kept.popleft()
+
+    @property
+    def passed(self) -> dict[str, int]:
+        """Bytes of each stream that have been given out, of the events that are not to be acknowledged yet."""
+        passed: Counter[str] = Counter()
+        for stream, size in self._kept:
+            passed[stream] += size
+        for stream, begun in self._begun.items():
+            passed[stream] -= len(begun.data)
+        return dict(+passed)
 
     @property
     def kept(self) -> int:
@@ -72,4 +104,5 @@ class LineAssembler:
     def rest(self) -> list[Piece]:
         """What is left of lines that have no end, because the process has ended."""
         begun, self._begun = self._begun, {}
+        self._kept.clear()
         return [Piece(stream, left.timestamp, left.data) for stream, left in begun.items()]

@@ -159,6 +159,8 @@ class _Stream:
 class BusWatch:
     """A consuming watch, read from any thread."""
 
+    exact = True
+
     def __init__(self, backend: BusBackend, patterns: Sequence[str]) -> None:
         self._backend = backend
         self._stream = _Stream(backend.kernel.link, patterns)

@@ -113,6 +113,8 @@ class LineBackend:
 class LineWatch:
     """A consuming watch on a connection of its own. Its descriptor is readable when there is something to read."""
 
+    exact = False
+
     def __init__(self, connection: Connection, patterns: Sequence[str]) -> None:
         self._connection = connection
         self._coming: list[Event] = []  # of the piece that is being read

@@ -23,8 +23,10 @@ class Watch(Protocol):
     """A watch of either backend: its events, in order.
 
     read, acknowledge and close are as the Watcher's. With take, done and leave nothing is acknowledged but what is said
-    to be done with.
+    to be done with. ``exact``: each event by itself, else all that came at once.
     """
+
+    exact: bool
 
     def fileno(self) -> int: ...
     @property

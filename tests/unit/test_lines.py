@@ -28,7 +28,7 @@ def test_the_rest_at_the_end() -> None:
     lines = LineAssembler()
     lines.take("out", 1.0, b"no end")
     lines.take("err", 2.0, b"nor here")
-    lines.skip()
+    lines.lose()
     assert lines.kept == 3
     assert lines.rest() == [Piece("out", 1.0, b"no end"), Piece("err", 2.0, b"nor here")]
     assert lines.kept == 0

@@ -15,14 +15,14 @@ from papa_dbus.client.circus.watcher import PapaWatcher
 class _Sockets(CircusSocket):  # type: ignore[misc]  # Circus has no types
     """Circus's sockets, and Papa's where a section says so."""
 
+    use_papa = False  # Circus 0.18 and up do not say it
+
     @classmethod
     def load_from_config(cls, config: dict[str, Any]) -> Any:
         """Make the socket that a section describes."""
         if PapaSocket.is_meant(config):
             return PapaSocket.load_from_config(config)
-        sock = CircusSocket.load_from_config(config)
-        sock.use_papa = False  # Circus 0.18 and up do not say it
-        return sock
+        return super().load_from_config(config)
 
 
 def install() -> None:

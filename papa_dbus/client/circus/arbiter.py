@@ -1,6 +1,7 @@
 """Circus's arbiter, which knows where Papa is, hears of its processes' ends, and leaves them running when it goes."""
 
 import os
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,15 @@ def use_endpoint(endpoint: str) -> None:
         )
 
 
+def _look_for_papa() -> None:
+    # Circus would go on without the watchers that it cannot make.
+    try:
+        papa.Papa().close()
+    except papa.Error as error:
+        logger.error("use_papa: %s", error)
+        sys.exit(1)
+
+
 class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
     """The arbiter of circusd."""
 
@@ -43,12 +53,14 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
 
     @classmethod
     def load_from_config(cls, config_file: str, loop: Any = None) -> Any:
-        """As Circus does, with ``papa_endpoint``."""
+        """As Circus does, with ``papa_endpoint``. Ends circusd where Papa is needed and is not there."""
         if os.path.exists(config_file):
             config, _ = read_config(config_file)
             config.set_env(dict(os.environ))
             if endpoint := config.dget("circus", "papa_endpoint"):
                 use_endpoint(endpoint)
+            if any(config.dget(section, "use_papa", False, bool) for section in config.sections()):
+                _look_for_papa()
         return super().load_from_config(config_file, loop)
 
     def reap_processes(self) -> None:
@@ -78,8 +90,9 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
     def stop_controller_and_close_sockets(self) -> None:
         """As Circus does. What Papa has goes on listening, unless nothing of Circus's runs there any more."""
         mine = [sock.papa_name for sock in self.sockets.values() if isinstance(sock, PapaSocket)]
+        ran = self._running  # one that did not come up has no say: another circusd may be there
         super().stop_controller_and_close_sockets()
-        if not mine or self._restarting:
+        if not (mine and ran) or self._restarting:
             return
         try:
             with papa.Papa() as kernel:

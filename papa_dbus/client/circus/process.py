@@ -40,6 +40,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         self.exit_code: int | None = None
         self._pidfd: int | None = None
         self._closed = False
+        self.found = False  # it was in Papa already
         super().__init__(*args, **options)
         # Circus is not to read pipes: what Papa keeps has its own way to the streams.
         self.pipe_stdout = self.pipe_stderr = False
@@ -50,12 +51,13 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         """Start it, or take over the one of that number. Raises OSError, which Circus reports and tries again."""
         self.papa_name = self.watcher.papa_name(self.wid)
         try:
-            found = self._kernel.list_processes(self.papa_name).get(self.papa_name)
+            found = self.kernel.list_processes(self.papa_name).get(self.papa_name)
+            self.found = found is not None
             made = found or self._make()
             self.started = made["started"]
             self._worker = _Worker(made["pid"])
             self._open_pidfd()
-            self.output = Output(self, self._kernel.watch_events(self.papa_name))
+            self.output = Output(self, self.kernel.watch_events(self.papa_name))
         except papa.Error as error:
             self._close_pidfd()
             raise OSError(f"papa: {error}") from error
@@ -63,7 +65,8 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
             logger.info("%s: process %s was found in papa (PID %d)", self.name, self.wid, self.pid)
 
     @property
-    def _kernel(self) -> papa.Papa:
+    def kernel(self) -> papa.Papa:
+        """The watcher's way to Papa."""
         kernel: papa.Papa = self.watcher.papa
         return kernel
 
@@ -81,7 +84,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
             command = ["/bin/sh", "-c", *command]
         elif self.executable:
             command = [self.executable, *command[1:]]
-        made: dict[str, Any] = self._kernel.make_process(
+        made: dict[str, Any] = self.kernel.make_process(
             self.papa_name,
             args=command,
             env=self.env,
@@ -111,7 +114,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
             self._pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
-        still = self._kernel.list_processes(self.papa_name).get(self.papa_name, {})
+        still = self.kernel.list_processes(self.papa_name).get(self.papa_name, {})
         if not (still.get("running") and still["pid"] == self.pid):
             self._close_pidfd()
 
@@ -129,6 +132,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
     def poll(self) -> int | None:
         """Its exit code, None while it runs or while its last words are still to come."""
         if self.exit_code is None and not self._runs:
+            self.output.end()
             self._read_last_words()
             if self.output.closed and self.exit_code is None:
                 self.ended(None)
@@ -178,14 +182,20 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         if self.exit_code is None:
             logger.warning("%s: process %d does not end; papa forgets it and its output", self.name, self.pid)
             try:
-                self._kernel.remove_processes(self.papa_name)
+                self.kernel.remove_processes(self.papa_name)
             except papa.Error as error:
                 logger.warning("%s: %s", self.name, error)
         self.let_go()
 
     def let_go(self) -> None:
-        """Watch it no more. What was not passed on is there when circusd comes back."""
+        """Watch it no more."""
         if not self._closed:
             self._closed = True
             self.output.close()
             self._close_pidfd()
+
+    def leave(self) -> None:
+        """Let go of it while it runs. What was not passed on is there when circusd comes back."""
+        if not self._closed:
+            self.output.leave()
+            self.let_go()

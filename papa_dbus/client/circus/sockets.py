@@ -20,26 +20,41 @@ class PapaSocket:
     use_papa = True
     replace = True
 
+    so_reuseport = False  # until it is known: Circus binds no socket that has it
+    _papas_number = -1
+
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name = name
         self.papa_name = PREFIX + name.lower()
-        with papa.Papa() as kernel:
-            try:
-                made = kernel.make_socket(self.papa_name, **options)
-            except papa.Error as error:
-                found = kernel.list_sockets(self.papa_name)
-                if not found:
-                    raise
-                made = found[self.papa_name]
-                self._warn(options, made, error)
-            self._mine = _duplicate(kernel, self.papa_name)
+        self._options = options
+        self._cfg: dict[str, Any] = {}
+        self._mine: socket.socket | None = None
+
+    def bind_and_listen(self) -> None:
+        """Have Papa do it, or take what it has. Raises OSError: circusd does not start without its sockets."""
+        try:
+            with papa.Papa() as kernel:
+                made = self._make(kernel)
+                self._mine = _duplicate(kernel, self.papa_name)
+        except papa.Error as error:
+            logger.error("%s", error)
+            raise OSError(f"papa: {error}") from error
         self.family, self.socktype = made["family"], made["type"]
         self.host, self.port, self.path = made.get("host"), made.get("port"), made.get("path")
         self.backlog, self.umask, self.interface = made.get("backlog"), made.get("umask"), made.get("interface")
         self.so_reuseport = "reuseport" in made
         self.is_unix = self.path is not None
-        self._papas_number: int = made["fileno"]
-        self._cfg: dict[str, Any] = {}
+        self._papas_number = made["fileno"]
+
+    def _make(self, kernel: papa.Papa) -> dict[str, Any]:
+        try:
+            return kernel.make_socket(self.papa_name, **self._options)
+        except papa.Error as error:
+            found = kernel.list_sockets(self.papa_name)
+            if not found:
+                raise
+            self._warn(self._options, found[self.papa_name], error)
+            return found[self.papa_name]
 
     def _warn(self, options: dict[str, Any], made: dict[str, Any], error: Exception) -> None:
         differences = [
@@ -93,9 +108,6 @@ class PapaSocket:
 
     def __str__(self) -> str:
         return f"socket {self.name!r} at {self.location}"
-
-    def bind_and_listen(self) -> None:
-        """Papa has done it."""
 
     def close(self) -> None:
         """Let go of it. In Papa it goes on listening."""

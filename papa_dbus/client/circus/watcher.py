@@ -1,6 +1,8 @@
 """A watcher that may have its processes in Papa."""
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 from circus import logger
 from circus.exc import ConflictError
@@ -43,13 +45,18 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             if self._found_wids:
                 self.autostart = True  # they run: whoever started them by hand did not stop them
 
+    @property
+    def _prefix(self) -> str:
+        # What a name in Papa may not have is written as in a URL.
+        return PREFIX + re.sub(r"[\s:*()%]", lambda match: quote(match[0]), self.name.lower()) + "."
+
     def papa_name(self, wid: int) -> str:
         """What a process is called in Papa."""
-        return f"{PREFIX}{self.name.lower()}.{wid}"
+        return f"{self._prefix}{wid}"
 
     def _find_wids(self) -> list[int]:
         """The numbers of the processes that are there already. Those of a watcher ``a.b`` are not ``a``'s."""
-        prefix = self.papa_name(0)[:-1]
+        prefix = self._prefix
         rests = (name.removeprefix(prefix) for name in self.papa.list_processes(f"{prefix}*"))
         return sorted(int(rest) for rest in rests if rest.isdigit())
 
@@ -64,6 +71,29 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
     def _get_sockets_fds(self) -> dict[str, int]:
         sockets = self.sockets or {}
         return {name: sock.fileno() for name, sock in sockets.items() if sock.use_papa == self.use_papa}
+
+    # ---------------------------------------------------------------- spawning
+
+    def spawn_process(self, recovery_wid: int | None = None) -> Any:
+        """As Circus does; one that ended while nobody looked is reaped, and not taken for one that runs."""
+        if self.use_papa and not self.is_stopped():
+            runs = self._runs(recovery_wid or self._nextwid)
+            if recovery_wid and not runs:
+                return True  # there is none to be taken over; Circus starts what is missing
+        return super().spawn_process(recovery_wid)
+
+    def _runs(self, wid: int) -> bool:
+        name = self.papa_name(wid)
+        try:
+            found = self.papa.list_processes(name).get(name)
+            if found and not found["running"]:
+                ended = PapaProcess(self.name, wid, self.cmd, working_dir=self.working_dir, watcher=self)
+                self.processes[ended.pid] = ended
+                self.reap_process(ended.pid)
+        except (papa.Error, OSError) as error:
+            logger.warning("error in %r: %s", self.name, error)
+            return True  # spawning it will show
+        return bool(found and found["running"])
 
     # ------------------------------------------------------------------ ending
 
@@ -114,7 +144,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         """Let go of the processes. They do not stop, so no hook and no event says that they do."""
         self.leaving = True
         for process in self.processes.values():
-            process.let_go()
+            process.leave()
         self.processes.clear()
         if self.stream_redirector:
             self.stream_redirector.stop()
@@ -129,7 +159,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     @property
     def _value(self) -> str:
-        return f"{PREFIX}{self.name.lower()}.numprocesses"
+        return f"{self._prefix}numprocesses"
 
     def _remembered(self) -> int:
         """How many processes were wanted last, unless the file says another number than it did then."""

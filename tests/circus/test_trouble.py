@@ -1,0 +1,154 @@
+"""What goes wrong at three in the morning, and stays small: each Circus, without systemd."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.circus.conftest import bare_machine
+from tests.circus.environments import VERSIONS
+from tests.circus.machine import Bare, wait
+
+FILES = Path(__file__).with_name("trouble")
+INI = "/srv/trouble/trouble.ini"
+OTHER_INI = "/srv/trouble/other.ini"
+LINES = [f"line {number:04} {'x' * 90}" for number in range(60)]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bare]:
+    """A machine whose circusd runs, and one of whose logs is on a small disk."""
+    with bare_machine(wheel, request.param, "papa-circusd") as machine:
+        machine.bed.copy_in(FILES, "/srv/trouble")
+        machine.run("cd /srv/trouble && mkfifo ends.fifo parts.fifo full.fifo")
+        machine.run("mkdir /srv/full && mount -t tmpfs -o size=64k none /srv/full")
+        machine.begin(INI)
+        yield machine
+        machine.ctl("stop", "--waiting")
+        machine.quit()
+
+
+def log(circus: Bare, name: str) -> list[str]:
+    """The lines that a watcher has logged."""
+    return circus.path(f"/srv/web/log/{name}.log").read_text().splitlines()
+
+
+def say(circus: Bare, watcher: str, text: str) -> None:
+    """Have a watcher's process print something."""
+    circus.path(f"/srv/trouble/{watcher}.txt").write_text(text)
+    circus.run(f"cd /srv/trouble && cat {watcher}.txt >{watcher}.fifo")
+
+
+def wait_kept(circus: Bare, process: str, size: int) -> None:
+    """Wait until Papa keeps so many bytes of a process."""
+    code = (
+        "import asyncio, sys\nfrom papa_dbus.client import aio\n"
+        "async def main():\n async with aio.connect() as kernel:\n"
+        "  print((await kernel.list_processes(sys.argv[1]))[sys.argv[1]].buffered)\n"
+        "asyncio.run(main())"
+    )
+    ask = ["env", circus.environment, "/opt/circus/bin/python", "-c", code, process]
+    wait(lambda: int(circus.run(ask)) == size, lambda: circus.run(ask))
+
+
+def running(circus: Bare, watcher: str, other: int = 0) -> int:
+    """Wait until a watcher has a process that runs, other than one."""
+
+    def found() -> int | None:
+        pids = [pid for pid in circus.pids(watcher) if pid != other]
+        return pids[0] if len(pids) == 1 and circus.run(f"[ ! -e /proc/{pids[0]} ] || echo y") else None
+
+    return wait(found, lambda: circus.ctl("status"))
+
+
+def test_an_end_while_circusd_is_away(circus: Bare) -> None:
+    """It is reaped with its code and its last words, no hook takes it for a new one, and there is a new one."""
+    pid = running(circus, "ends")
+    circus.quit()
+    say(circus, "ends", "last words\n")
+    wait_kept(circus, "circus.ends.1", len("last words\n"))
+    circus.run(f"kill -KILL {pid}")
+    circus.begin(INI)
+    new = running(circus, "ends", other=pid)
+    assert circus.ctl("status", "ends") == "active"
+    assert log(circus, "ends") == ["last words"]
+    noted = [json.loads(line) for line in circus.path("/srv/trouble/hooks.log").read_text().splitlines()]
+    assert [said["pid"] for said in noted if said["hook"] == "after_spawn"] == [pid, new]
+    [reaped] = [said for said in noted if said["hook"] == "after_reap"]
+    assert (reaped["process_pid"], reaped["exit_code"]) == (pid, -9)
+
+
+def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
+    """Its first part comes again with the whole line before it, which is not logged twice."""
+    pid = running(circus, "parts")
+    say(circus, "parts", "a whole one\nan")
+    wait(lambda: len(log(circus, "parts")) == 1, lambda: log(circus, "parts"))
+    for _ in range(2):
+        circus.quit()
+        circus.begin(INI)
+    say(circus, "parts", "other\nthe last\n")
+    wait(lambda: len(log(circus, "parts")) >= 3, lambda: log(circus, "parts"))
+    texts = [re.sub(r"^at \d\d:\d\d:\d\d ", "", line) for line in log(circus, "parts")]
+    assert texts == [f"[{pid}] | {text}" for text in ("a whole one", "another", "the last")]
+
+
+def test_a_disk_that_is_full_for_a_while(circus: Bare) -> None:
+    """Nothing is lost meanwhile, nothing is there twice, and no line is torn."""
+    running(circus, "full")
+    full = circus.path("/srv/web/log/circus.log")
+    read = "cat /srv/full/full.log"
+    say(circus, "full", f"{LINES[0]}\n")  # so that a part of the next ones finds room on the file's last page
+    wait(lambda: circus.run(read), lambda: circus.run(read))
+    circus.run("dd if=/dev/zero of=/srv/full/fill bs=1k count=100 2>/dev/null || true")
+    say(circus, "full", "".join(f"{line}\n" for line in LINES[1:]))
+    wait(lambda: full.read_text().count("full: a stream failed") >= 2, full.read_text)
+    circus.run("rm /srv/full/fill")
+    wait(lambda: LINES[-1] in circus.run(read), lambda: circus.run(read))
+    assert circus.run(read).splitlines() == LINES
+
+
+def test_an_end_while_the_disk_is_full(circus: Bare) -> None:
+    """The next process does not wait for the disk; what could not be logged is told."""
+    pid = running(circus, "full")
+    circus.run("dd if=/dev/zero of=/srv/full/fill bs=1k count=100 2>/dev/null || true")
+    say(circus, "full", "y" * 5000 + "\n")
+    words = circus.path("/srv/web/log/circus.log")
+    before = words.read_text().count("full: a stream failed")
+    wait(lambda: words.read_text().count("full: a stream failed") > before, words.read_text)
+    circus.run(f"kill -KILL {pid}")
+    running(circus, "full", other=pid)
+    assert f"full: 5001 bytes of the output of process {pid} are lost" in words.read_text()
+    circus.run("rm /srv/full/fill")
+
+
+def test_a_name_that_papa_would_not_have(circus: Bare) -> None:
+    name = "a name (5*5: 25)"
+    pid = running(circus, name)
+    circus.quit()
+    circus.begin(INI)
+    assert running(circus, name) == pid
+
+
+@pytest.mark.parametrize(
+    ("ini", "words"),
+    [
+        ("[socket:web]\nport = 8099\nuse_papa = true\n", "cannot bind localhost port 8099"),
+        (
+            "[circus]\npapa_endpoint = dbus:unix:path=/run/none\n[watcher:it]\ncmd = true\nuse_papa = true\n",
+            "/run/none",
+        ),
+    ],
+    ids=["socket", "papa"],
+)
+def test_circusd_does_not_start_without_what_it_needs(circus: Bare, ini: str, words: str) -> None:
+    """As it does not without Papa: it says what is missing, and whoever started it can start it again."""
+    circus.quit()
+    circus.path(OTHER_INI).write_text(ini)
+    taken = "import socket, time\nwith socket.create_server(('127.0.0.1', 8099)): time.sleep(600)"
+    with circus.background("taker", f"/usr/bin/python3 -c '{taken.replace(chr(39), chr(34))}'"):
+        wait(lambda: ":1FA3 " in circus.run("cat /proc/net/tcp"), lambda: circus.run("cat /proc/net/tcp"))
+        done = circus.bed.run(["env", circus.environment, "/opt/circus/bin/papa-circusd", OTHER_INI], check=False)
+    assert words in done.stdout + done.stderr
+    circus.begin(INI)

@@ -1,4 +1,7 @@
-"""What goes wrong at three in the morning, and stays small: each Circus, without systemd."""
+"""What goes wrong at three in the morning, and stays small; without systemd.
+
+With the oldest Circus and the newest: 0.18.0 differs from 0.19.0 in nothing that is touched here.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ OTHER_INI = "/srv/trouble/other.ini"
 LINES = [f"line {number:04} {'x' * 90}" for number in range(60)]
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=[VERSIONS[0], VERSIONS[-1]])
 def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bare]:
     """A machine whose circusd runs, and one of whose logs is on a small disk."""
     with bare_machine(wheel, request.param, "papa-circusd") as machine:

@@ -205,6 +205,22 @@ def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: Bare) -
 
 
 @ours
+def test_what_was_started_by_hand_is_taken_over(circus: Bare) -> None:
+    """autostart is about what does not run: circusd never calls stopped what runs."""
+    assert circus.ctl("status", "by_hand") == "stopped"
+    circus.ctl("start", "by_hand", "--waiting")
+    pids = circus.pids("by_hand")
+    circus.quit()
+    circus.begin(INI)
+    assert circus.ctl("status", "by_hand") == "active"
+    assert circus.pids("by_hand") == pids
+    circus.ctl("stop", "by_hand", "--waiting")
+    circus.quit()
+    circus.begin(INI)
+    assert circus.ctl("status", "by_hand") == "stopped"
+
+
+@ours
 def test_a_socket_for_each_process(circus: Bare) -> None:
     """so_reuseport: each has one of its own on the same port, and each of them answers."""
     pids = circus.pids("shared")

@@ -210,8 +210,23 @@ NAMES = [
 ]
 
 
-def test_odd_names(tmp_path: Path) -> None:
-    papad = start_papad_with_line(tmp_path)
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Papad]]:
+    """Start a papad on a bus of its own, with a Unix socket for lines; it is ended in any case."""
+    started: list[Papad] = []
+
+    def start() -> Papad:
+        (tmp_path / "line.notify").unlink(missing_ok=True)
+        started.append(start_papad("own", tmp_path / "line"))
+        return started[-1]
+
+    yield start
+    for papad in started:
+        papad.stop()
+
+
+def test_odd_names(start: Callable[[], Papad]) -> None:
+    papad = start()
     with Papa(str(papad.socket)) as p:
         for name in NAMES:
             p.set(name, f"value of {name}")
@@ -243,18 +258,11 @@ def test_odd_names(tmp_path: Path) -> None:
                 p.make_process(name, "/bin/true")
         with pytest.raises(Error, match="line's end"):
             p.set("a", "two\nlines")
-    papad.stop()
 
 
-def start_papad_with_line(folder: Path) -> Papad:
-    """A papad on a bus of its own, with a Unix socket for lines."""
-    (folder / "line.notify").unlink(missing_ok=True)
-    return start_papad("own", folder / "line")
-
-
-def test_papad_that_ends_and_comes_back(tmp_path: Path) -> None:
+def test_papad_that_ends_and_comes_back(start: Callable[[], Papad], tmp_path: Path) -> None:
     """A watch over the line ends with the connection, and says so; the next command connects again."""
-    papad = start_papad_with_line(tmp_path)
+    papad = start()
     p = Papa(str(papad.socket))
     pid = p.make_process("p", args=Parrot(tmp_path, "p").command)["pid"]
     watcher = p.watch_processes("p")
@@ -268,7 +276,7 @@ def test_papad_that_ends_and_comes_back(tmp_path: Path) -> None:
         p.get("a")
     assert p.fileno() is None
     kill_session(pid)
-    papad = start_papad_with_line(tmp_path)
+    papad = start()
     p.set("a", "1")
     assert p.get("a") == "1"
     assert isinstance(p.fileno(), int)
@@ -276,4 +284,3 @@ def test_papad_that_ends_and_comes_back(tmp_path: Path) -> None:
     p.set("a", "2")
     assert p.get("a") == "2"
     p.close()
-    papad.stop()

@@ -58,7 +58,11 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
             config, _ = read_config(config_file)
             config.set_env(dict(os.environ))
             if endpoint := config.dget("circus", "papa_endpoint"):
-                use_endpoint(endpoint)
+                try:
+                    use_endpoint(endpoint)
+                except ValueError as error:
+                    logger.error("%s", error)
+                    sys.exit(1)
             if any(config.dget(section, "use_papa", False, bool) for section in config.sections()):
                 _look_for_papa()
         return super().load_from_config(config_file, loop)

@@ -169,7 +169,7 @@ def test_the_journal_can_be_asked_by_process_and_never_shows_values(papa: Bed) -
     call(papa, "SetValue", "ss", "v", "hidden-in-value")
     call(papa, "RemoveProcesses", "as", "1", "noted")
     papa.wait_for_journal("process 'noted' removed", cursor)
-    assert "process 'noted' made, PID" in papa.journal("PAPA_PROCESS=noted")
+    assert "process 'noted' made by uid 0" in papa.journal("PAPA_PROCESS=noted")
     whole = papa.run(["journalctl", "--quiet", "--output=json", "--unit=papa.service"]).stdout
     assert "noted" in whole
     assert "hidden" not in whole

@@ -6,7 +6,6 @@ recognised here, by its place in the order and its timestamp.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,9 +14,9 @@ from papa_dbus.bus import Variant
 from papa_dbus.client.link import Link, WatchKey
 from papa_dbus.client.records import Dropped, Event, Exited, Record
 from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
-from papa_dbus.names import BUS_NAME
 
 _PAUSE = 0.05  # seconds between two tries to take a watch up again
+_ASK_AGAIN = 0.25  # seconds without anything, before it is asked again what there is
 
 #: What an event is recognised by when it comes again, sequence number and timestamp; and its bytes.
 _Mark = tuple[int, int, int]
@@ -122,6 +121,7 @@ class Subscription:
         self._progress: dict[str, _Progress] = {}
         self._queue: deque[Event] = deque()
         self._stirred = asyncio.Event()
+        self._there: dict[str, int] | None = None  # what there was to be caught up with: last sequence numbers
         self._up_to: dict[str, int] = {}  # to be acknowledged
         self._sender: asyncio.Task[None] | None = None
         self._more = False  # all have ended, and the kernel says that something follows
@@ -159,7 +159,7 @@ class Subscription:
             elif self._key is None:
                 await self._open_again()
             elif or_caught_up:
-                if await self._has_caught_up(self._key):
+                if await self._has_caught_up():
                     return []
             elif self._may_be_over():
                 await self._look_for_the_end()
@@ -170,15 +170,23 @@ class Subscription:
             raise self._error
         return []
 
-    async def _has_caught_up(self, key: WatchKey) -> bool:
-        """The kernel sends what it has as soon as it is acknowledged, so an answer asked for later comes after it."""
-        if self._sender is not None:
-            await asyncio.wait([self._sender])
-        with contextlib.suppress(NoReply, Unreachable):
-            await self._link.call(
-                "GetAll", "s", BUS_NAME, interface="org.freedesktop.DBus.Properties", auto_start=False
-            )
-        return self._key == key and not self._queue
+    async def _has_caught_up(self) -> bool:
+        """Whether all has come that was there when this was asked first; else it waits for more of it."""
+        if self._there is None:
+            call = self._link.call("ListProcesses", "as", self._patterns, auto_start=False)
+            self._there = {name: result["last_seq"].value for name, result in (await call).body[0].items()}
+        had = {name: progress.last[0] for name, progress in self._progress.items() if progress.last is not None}
+        if self._queue or self._key is None:
+            return False
+        if all(had.get(name, 0) >= seq for name, seq in self._there.items()):
+            return True
+        self._stirred.clear()
+        try:
+            async with asyncio.timeout(_ASK_AGAIN):
+                await self._stirred.wait()
+        except TimeoutError:
+            self._there = None  # one of them may have been removed
+        return False
 
     def _not_had(self) -> list[Event]:
         events: list[Event] = []
@@ -292,7 +300,7 @@ class Subscription:
 
     def lose(self) -> None:
         """The kernel has gone, and the watch with it."""
-        self._key = None
+        self._key = self._there = None
         self._queue.clear()
         self._up_to.clear()
         for progress in self._progress.values():

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import re
+import select
 import struct
 import termios
 from collections.abc import Awaitable, Callable, Mapping
@@ -122,7 +123,7 @@ class HostedProcess:
                 self._close_pipe(stream)
             if self._unread_at_exit:
                 self._note_read(stream, size)
-            if size is None or size < most:
+            if size is None or size < most or stream not in self._pipes:
                 return
 
     def _pause(self) -> None:
@@ -187,6 +188,11 @@ class HostedProcess:
     def _finish_if_read(self) -> None:
         if self.state is State.ENDING and not any(self._unread_at_exit.values()):
             self._unread_at_exit.clear()
+            for stream, fd in list(self._pipes.items()):
+                # Now, not when the loop comes to it: a client that acknowledges the end, and asks for the list, may be
+                # served before that, and would find the process still there.
+                if _at_its_end(fd):
+                    self._close_pipe(stream)
             self.log.end(self.exit_code, self._ended_at)
             self._move(State.ENDED)
             self._hooks.on_end(self)
@@ -420,3 +426,10 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
 def _readable(fd: int) -> int:
     """Bytes that a pipe holds now (FIONREAD, pipe(7))."""
     return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+def _at_its_end(pipe: int) -> bool:
+    """Whether a pipe has no writer and holds nothing (poll(2))."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return [events for _, events in poll.poll(0)] == [select.POLLHUP]

@@ -14,7 +14,8 @@ import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.watches import Exited
 from tests.support import Reader, alive, children, descriptors, output_of, run
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
@@ -611,3 +612,16 @@ async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_reque
     with pytest.raises(Limit, match="no scope"):
         await run(kernel, "true")
     assert not children()
+
+
+async def test_an_end_that_is_acknowledged_at_once_leaves_the_list(kernel: Kernel) -> None:
+    """Before the loop has come to the pipes, whose end is there with the process's."""
+    info = await run(kernel, "/bin/sh", "-c", "echo x >&2; exec sleep 600")
+    watch = kernel.watch(["p"], WatchSpec(), lambda: None)
+    process = kernel._processes["p"]
+    os.kill(info.pid, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)  # the loop has no turn
+    process.poll()
+    assert isinstance(watch.take(1 << 20)[-1], Exited)
+    watch.acknowledge_taken()
+    assert kernel.list_processes() == []

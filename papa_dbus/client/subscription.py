@@ -174,7 +174,8 @@ class Subscription:
         """Whether all has come that was there when this was asked first; else it waits for more of it."""
         if self._there is None:
             call = self._link.call("ListProcesses", "as", self._patterns, auto_start=False)
-            self._there = {name: result["last_seq"].value for name, result in (await call).body[0].items()}
+            listed = (await call).body[0].items()
+            self._there = {name: result["last_seq"].value for name, result in listed if result["buffered"].value}
         had = {name: progress.last[0] for name, progress in self._progress.items() if progress.last is not None}
         if self._queue or self._key is None:
             return False

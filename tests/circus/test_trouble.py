@@ -5,7 +5,7 @@ With the oldest Circus and the newest: 0.18.0 differs from 0.19.0 in nothing tha
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.circus.machine import Bare, wait
 FILES = Path(__file__).with_name("trouble")
 INI = "/srv/trouble/trouble.ini"
 OTHER_INI = "/srv/trouble/other.ini"
+MANY, STOPS = 12, 3
 LINES = [f"line {number:04} {'x' * 90}" for number in range(60)]
 
 
@@ -124,6 +125,42 @@ def test_an_end_while_the_disk_is_full(circus: Bare) -> None:
     running(circus, "full", other=pid)
     assert f"full: 5001 bytes of the output of process {pid} are lost" in words.read_text()
     circus.run("rm /srv/full/fill")
+
+
+def all_run(circus: Bare, but: Collection[int] = ()) -> list[int]:
+    """Wait until the watcher with many processes has all of them, none of which is one of the others."""
+
+    def found() -> list[int] | None:
+        pids = circus.pids("many")
+        there = circus.run(f"for pid in {' '.join(map(str, pids))}; do [ ! -e /proc/$pid ] || echo $pid; done").split()
+        return pids if len(there) == MANY and not set(pids) & set(but) else None
+
+    return wait(found, lambda: circus.ctl("list", "many"))
+
+
+def test_ends_while_papa_does_not_answer(circus: Bare) -> None:
+    """circusd does, and makes the processes again as soon as it can."""
+    pids = all_run(circus)
+    bus = "kill -{} $(pgrep --parent $(cat /run/papad.pid) dbus-daemon)"  # papad's own, all answers come by it
+    circus.run(bus.format("STOP"))
+    circus.run(f"kill -KILL {' '.join(map(str, pids))}")
+    for _ in range(10):  # several times that circusd looks after its watchers
+        answer = circus.bed.run(["/opt/circus/bin/circusctl", "--timeout", "15", "status", "many"], check=False)
+        assert (answer.returncode, answer.stdout.strip()) == (0, "active")
+    circus.run(bus.format("CONT"))
+    all_run(circus, but=pids)
+
+
+def test_a_stop_in_the_moment_of_an_end(circus: Bare) -> None:
+    for _ in range(STOPS):
+        pids = all_run(circus)
+        circus.run(
+            f"kill -KILL {' '.join(map(str, pids[:6]))}; /opt/circus/bin/circusctl --timeout 30 stop many --waiting"
+        )
+        wait(lambda: circus.ctl("list", "many") == "", lambda: circus.ctl("list", "many"))
+        assert circus.ctl("status", "many") == "stopped"
+        circus.ctl("start", "many", "--waiting")
+        assert not set(pids) & set(all_run(circus))
 
 
 def test_a_name_that_papa_would_not_have(circus: Bare) -> None:

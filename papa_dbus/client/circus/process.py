@@ -130,10 +130,10 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return self._pidfd is not None and not select.select([self._pidfd], [], [], 0)[0]
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs or while its last words are still to come."""
+        """Its exit code, None while it runs or while its last words are still to come. Does not wait for them."""
         if self.exit_code is None and not self._runs:
             self.output.end()
-            self._read_last_words()
+            self.output.pump()
             if self.output.closed and self.exit_code is None:
                 self.ended(None)
         return self.exit_code
@@ -142,7 +142,8 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         """Its exit code."""
         return self.exit_code
 
-    def _read_last_words(self) -> None:
+    def read_last_words(self) -> None:
+        """Pass on what is left of its output, and learn its exit code; waits LAST_WORDS at most."""
         end = time.monotonic() + LAST_WORDS
         while self.exit_code is None and not self._closed and self.output.wait(end - time.monotonic()):
             self.output.pump()
@@ -151,6 +152,8 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         """Wait for its end."""
         if self._pidfd is not None:
             select.select([self._pidfd], [], [], timeout)
+        if not self._runs:
+            self.read_last_words()
         if self.poll() is None and timeout is not None:
             raise psutil.TimeoutExpired(timeout, self.pid)
         return self.exit_code
@@ -178,7 +181,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         """Pass on its last words, and have done with it: its name is free then."""
         if self._closed:
             return
-        self._read_last_words()
+        self.read_last_words()
         if self.exit_code is None:
             logger.warning("%s: process %d does not end; papa forgets it and its output", self.name, self.pid)
             try:

@@ -89,6 +89,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             if found and not found["running"]:
                 ended = PapaProcess(self.name, wid, self.cmd, working_dir=self.working_dir, watcher=self)
                 self.processes[ended.pid] = ended
+                ended.read_last_words()
                 self.reap_process(ended.pid)
         except (papa.Error, OSError) as error:
             logger.warning("error in %r: %s", self.name, error)

@@ -47,7 +47,7 @@ def machines(beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, Bed]]:
     known = "".join(f"{THERE} {key}\n" for key in keys)
     subprocess.run(here.command("cat >/root/.ssh/known_hosts"), input=known, text=True, check=True, timeout=60)
     yield here, there
-    there.run("systemctl stop ssh && userdel --remove john 2>&1; rm -r /root/.ssh")
+    there.run("systemctl stop ssh user-$(id -u john).slice && userdel --remove john 2>&1; rm -r /root/.ssh")
     here.run(f"rm -r /root/.ssh; ip link delete {CABLE}")
 
 

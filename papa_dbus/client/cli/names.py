@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, ZshComplete, add_completion_class
 
 from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli.printing import clean
@@ -38,6 +38,19 @@ async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Iterable[str]) ->
         close = difflib.get_close_matches(name, there, n=1)
         meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"
         raise NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'{meant}")
+
+
+class AutoloadedZsh(ZshComplete):
+    """click's script for zsh, which takes every call but the first for its being set up, so that every second TAB
+    of an autoloaded one did nothing: zsh has the whole file as the function _papactl from then on (zshmisc(1)).
+    """
+
+    source_template = ZshComplete.source_template.replace(
+        "$zsh_eval_context[-1] == loadautofunc", '"$funcstack[1]" == _%(prog_name)s'
+    )
+
+
+add_completion_class(AutoloadedZsh)
 
 
 class Name(click.ParamType[str]):

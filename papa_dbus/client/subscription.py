@@ -174,8 +174,12 @@ class Subscription:
         """Whether all has come that was there when this was asked first; else it waits for more of it."""
         if self._there is None:
             call = self._link.call("ListProcesses", "as", self._patterns, auto_start=False)
-            listed = (await call).body[0].items()
-            self._there = {name: result["last_seq"].value for name, result in listed if result["buffered"].value}
+            # Of one that runs and has nothing waiting, all has been acknowledged already: nothing more of that comes.
+            self._there = {
+                name: result["last_seq"].value
+                for name, result in (await call).body[0].items()
+                if result["buffered"].value or not result["running"].value
+            }
         had = {name: progress.last[0] for name, progress in self._progress.items() if progress.last is not None}
         if self._queue or self._key is None:
             return False

@@ -11,7 +11,8 @@ from tests.systemd.test_serving import KERNEL, PYTHON, call
 
 NEXT = "99.0.0"
 STOP = "/run/papa-stop"
-WRITER = f"i=0; while [ ! -e {STOP} ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo end; exit 6"
+GO = "/run/papa-go"
+WRITER = f"while [ ! -e {GO} ]; do sleep 0.05; done; i=0; while [ ! -e {STOP} ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo end; exit 6"
 
 #: Watches on the bus with the client library, and prints all output as JSON.
 WATCHER = """
@@ -20,12 +21,13 @@ from papa_dbus.client import aio
 async def main():
     out, code = [], None
     async with aio.connect("system") as kernel:
-        async for event in kernel.watch("writer"):
-            if isinstance(event, aio.Record):
-                print(flush=True)
-                out.append(event.data.decode())
-            elif isinstance(event, aio.Exited):
-                code = event.exit_code
+        async with kernel.watch("writer") as events:
+            print(flush=True)
+            async for event in events:
+                if isinstance(event, aio.Record):
+                    out.append(event.data.decode())
+                elif isinstance(event, aio.Exited):
+                    code = event.exit_code
     print(json.dumps(["".join(out), code]))
 asyncio.run(main())
 """
@@ -79,6 +81,7 @@ def test_reload_to_another_version(bare: Bed) -> None:
         for watcher in watchers:  # they have begun
             assert watcher.stdout is not None
             assert watcher.stdout.readline() == "\n"
+        bare.run(f"touch {GO}")
         pid = bare.run("systemctl show --property=MainPID --value papa").stdout
         old = bare.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout
         bare.run(f"""cp -r /root/papa /root/next && cd /root/next &&

@@ -12,7 +12,8 @@ from tests.systemd.test_serving import KERNEL, PYTHON, call
 NEXT = "99.0.0"
 STOP = "/run/papa-stop"
 GO = "/run/papa-go"
-WRITER = f"while [ ! -e {GO} ]; do sleep 0.05; done; i=0; while [ ! -e {STOP} ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo end; exit 6"
+WAIT = f"while [ ! -e {GO} ]; do sleep 0.05; done"
+WRITER = f"{WAIT}; i=0; while [ ! -e {STOP} ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo end; exit 6"
 
 #: Watches on the bus with the client library, and prints all output as JSON.
 WATCHER = """
@@ -45,14 +46,14 @@ def until(end):
     return data
 def say(line):
     file.write(line); file.flush()
-until(b"> "); say(b"watch p writer\\n"); until(b"\\n")
+until(b"> "); say(b"watch p writer\\n"); until(b"\\n"); print(flush=True)
 out, code = "", None
 while True:
     head = file.read(2)
     if head == b"No":
         break
     if head == b"] ":
-        print(flush=True); say(b"\\n")
+        say(b"\\n")
         continue
     kind, _, _, number = (head + file.readline()).decode().split(":")
     if kind == "closed":

@@ -35,7 +35,7 @@ run: $(VENV)/.ready-run
 	@exec $(VENV)/bin/papad --bus own --port $(PORT)
 
 test: check
-	$(VENV)/bin/pytest
+	@tools/tests $(VENV)/bin/pytest
 
 check: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet .

@@ -128,7 +128,9 @@ class _PapaModule(_Daemon):
             pairs = [f"env.{key}={os.environ[key]}" for key in ("PATH", "HOME") if key in os.environ]
             self.client._do_command(["m", "p", name, "overflow=block", *pairs, *command])
         else:
-            self.client.make_process(name, command[0], list(command[1:]), env=dict(os.environ))
+            self.client.make_process(
+                name, command[0], list(command[1:]), env={key: of for key, of in os.environ.items() if of}
+            )
 
     def read(self, pattern: str, handle: Handle) -> None:
         """Pass all output on, and acknowledge it, until every process has ended."""

@@ -1,9 +1,12 @@
 """Fresh Debian trees, made by debootstrap and kept for the next run; what they need to reach the package registries."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Where the trees are kept. They are only ever read; deleting them costs the next run some time.
@@ -28,16 +31,29 @@ def variables() -> dict[str, str]:
 def tree(suite: str) -> Path:
     """Give the folder of a fresh Debian; made now if no earlier run has left it."""
     kept = TREES / suite
-    if not kept.exists():
-        TREES.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=TREES))
-        try:
-            _debootstrap(suite, building)
-            building.chmod(0o755)
-            building.rename(kept)  # whole or not at all
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    TREES.mkdir(parents=True, exist_ok=True)
+    with alone():
+        if not kept.exists():
+            _make(suite, kept)
     return kept
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other test runs from making the same thing meanwhile."""
+    with (TREES / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(suite: str, kept: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f"{suite}.", dir=TREES))
+    try:
+        _debootstrap(suite, building)
+        building.chmod(0o755)
+        building.rename(kept)  # whole or not at all
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _debootstrap(suite: str, folder: Path) -> None:

@@ -79,6 +79,8 @@ class _Database(sqlite3.Connection):
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # of what SQLite says of a damaged file, whose words it quotes
+            raise sqlite3.DatabaseError(repr(error.object)) from None
         except sqlite3.Error as error:
             if not self.in_use:
                 raise

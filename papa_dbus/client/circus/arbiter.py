@@ -61,8 +61,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
                 try:
                     use_endpoint(endpoint)
                 except ValueError as error:
-                    logger.error("%s", error)
-                    sys.exit(1)
+                    sys.exit(f"papa-circusd: {error}")
             if any(config.dget(section, "use_papa", False, bool) for section in config.sections()):
                 _look_for_papa()
         return super().load_from_config(config_file, loop)

@@ -83,10 +83,15 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what it has no letter for is no error
             stream.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout
     try:
         group.main(arguments, prog_name="papactl", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as end:
+        if sys.stdout is not stdout:  # click's way with a broken pipe, and its status for that is 1
+            sys.stdout = stdout
+            _forget_stdout()
+            return Status.BROKEN_PIPE
         return int(end.code or 0)
     except BrokenPipeError:
         _forget_stdout()

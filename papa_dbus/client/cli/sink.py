@@ -32,8 +32,6 @@ class Sink:
                 await self._room()
             try:
                 left = left[os.write(self._fd, left if self._regular else left[:_PIECE]) :]
-            except BrokenPipeError:
-                raise BrokenPipeError from None  # with its errno click would take it for its own affair
             except OSError as error:
                 raise type(error)(error.errno, error.strerror, self._path) from None
 

@@ -14,6 +14,7 @@ import click
 
 from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record, Watch
 from papa_dbus.client.cli import lines, names, printing
+from papa_dbus.client.cli.ends import Status
 from papa_dbus.client.cli.lines import Cat, Formatter, Item, Joiner, Line, Short
 from papa_dbus.client.cli.running import Command, with_kernel
 from papa_dbus.client.cli.sink import Sink
@@ -21,6 +22,7 @@ from papa_dbus.errors import NotFound
 
 #: What `logs -f` shows of what was before, as journalctl -f.
 _LAST = 10
+_FAREWELL = 5.0  # seconds, after Ctrl-C
 
 
 def _count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -171,6 +173,10 @@ async def until_nobody_reads(sink: Sink, work: Any) -> None:
     working, broken = asyncio.ensure_future(work), asyncio.ensure_future(sink.nobody_reads())
     try:
         await asyncio.wait((working, broken), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        # Whoever presses Ctrl-C does not wait for a machine that does not answer.
+        asyncio.get_running_loop().call_later(_FAREWELL, os._exit, Status.INTERRUPTED)
+        raise
     finally:
         for task in (working, broken):
             task.cancel()

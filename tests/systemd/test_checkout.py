@@ -9,6 +9,8 @@ import pytest
 from tests.systemd.bed import Bed
 from tests.systemd.conftest import make_bed, readme_command
 
+pytestmark = pytest.mark.timeout(700)  # seconds: all that the tests need is installed anew
+
 ON_DEBIAN_13 = "tests/unit " + " ".join(
     f"tests/bus/test_{name}.py" for name in ("aio", "bridge", "client_docs", "dbus", "drop_in_life", "reload", "telnet")
 )
@@ -46,7 +48,6 @@ def test_make_run_and_all_that_make_test_needs(fresh: Bed) -> None:
     fresh.run_unbooted("cd /root/papa && make check")
 
 
-@pytest.mark.timeout(700)
 def test_the_tests_that_need_no_systemd_on_debian_13() -> None:
     """Python 3.13, where this machine has 3.11: those that say something about Python; all would take too long."""
     bed = make_bed("trixie")

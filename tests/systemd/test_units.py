@@ -85,7 +85,7 @@ def test_the_documented_exposure_is_the_units(beds: Callable[[str], Bed]) -> Non
     text = (PROJECT / "docs/threat-model.md").read_text()
     assert f"`systemd-analyze security papa` (systemd 252) says **{figure[1]}**" in text
     # Whatever it asks for is gone through there.
-    asked = {name for line in said.splitlines() if line[0] == "✗" for name in re.findall(r"\b[A-Z]\w+=", line)}
+    asked = {name for line in said.splitlines() if line.startswith("✗") for name in re.findall(r"\b[A-Z]\w+=", line)}
     assert {name for name in asked if name not in text} <= {"RootImage="}
 
 

@@ -97,6 +97,26 @@ def _plain(work: str, goal: str, workload: str, figure: str, subject: str, unit:
     )
 
 
+#: Where a figure is looked up: workload, subject, figure, percentile.
+_Where = tuple[str, str, str, int]
+
+
+def _across(work: str, goal: str, one: _Where, told: str, other: _Where, limit: float) -> Row:
+    """Two figures of different workloads, in ms."""
+
+    def of(f: Figures, where: _Where) -> float:
+        workload, subject, figure, percentile = where
+        return f.of(workload, subject, figure, percentile)
+
+    return Row(
+        work,
+        goal,
+        lambda f: of(f, one) / of(f, other),
+        lambda x: x <= limit,
+        lambda f: f"{of(f, one):.3g} ms; {told}: {of(f, other):.3g}",
+    )
+
+
 ROWS: list[Row] = [
     _row("a line through 20202, p50", "≤ 3 x bare pipe", "latency", "ms", "line", "bare", "ms", 3, False),
     _row("… p99", "≤ supervisord's file", "latency", "ms", "line", "supervisord", "ms", 1, False, 99),
@@ -106,19 +126,21 @@ ROWS: list[Row] = [
     _row("… p99", "≤ 2 x bare signal", "latency", "ms", "aio", "bare bus", "ms", 2, False, 99),
     _row("… drop-in, p50", "(1.5 x bare signal)", "latency", "ms", "drop-in", "bare bus", "ms", 1.5, False),
     _row("a line through 20202, p50", "Papa 1.0.6", "latency", "ms", "line", "papa", "ms", 1, False),
-    Row(
+    _across(
         "a quiet process's line through 20202",
         "no later than a busy one's",
-        lambda f: f.of("quiet latency", "line", "ms") / f.of("latency", "line", "ms"),
-        lambda x: x <= 1.5,
-        lambda f: f"{f.of('quiet latency', 'line', 'ms'):.3g} ms; busy: {f.of('latency', 'line', 'ms'):.3g}",
+        ("quiet latency", "line", "ms", 50),
+        "busy",
+        ("latency", "line", "ms", 50),
+        1.5,
     ),
-    Row(
+    _across(
         "… through D-Bus",
         "no later than a busy one's",
-        lambda f: f.of("quiet latency", "aio", "ms") / f.of("latency", "aio", "ms"),
-        lambda x: x <= 1.5,
-        lambda f: f"{f.of('quiet latency', 'aio', 'ms'):.3g} ms; busy: {f.of('latency', 'aio', 'ms'):.3g}",
+        ("quiet latency", "aio", "ms", 50),
+        "busy",
+        ("latency", "aio", "ms", 50),
+        1.5,
     ),
     _row(
         "512 MiB: the child is read, 20202",
@@ -169,35 +191,32 @@ ROWS: list[Row] = [
     _plain("… descriptors each", "≤ 2 + 2 pipes + pidfd", "idle", "descriptors each", "aio", "", 5),
     _row("… memory each", "≤ 0.2 x Papa 1.0.6", "idle", "KiB each", "aio", "papa", "KiB", 0.2, False),
     _plain("… wake-ups in 2 s", "0", "idle", "wake-ups in 2 s", "aio", "", 0),
-    Row(
+    _across(
         "… the 2,000th is made as fast as the 1st",
         "≤ 1.2",
-        lambda f: f.of("idle", "aio", "last ms") / f.of("idle", "aio", "first ms"),
-        lambda x: x <= 1.2,
-        lambda f: f"{f.of('idle', 'aio', 'last ms'):.3g} ms; first: {f.of('idle', 'aio', 'first ms'):.3g}",
+        ("idle", "aio", "last ms", 50),
+        "first",
+        ("idle", "aio", "first ms", 50),
+        1.2,
     ),
-    Row(
+    _across(
         "… listing one of them, 20202",
         "≤ 1.5 x one of one",
-        lambda f: f.of("idle", "line", "list one ms") / f.of("one", "line", "list one ms"),
-        lambda x: x <= 1.5,
-        lambda f: f"{f.of('idle', 'line', 'list one ms'):.3g} ms; of one: {f.of('one', 'line', 'list one ms'):.3g}",
+        ("idle", "line", "list one ms", 50),
+        "of one",
+        ("one", "line", "list one ms", 50),
+        1.5,
     ),
-    Row(
+    _across(
         "… listing one of them, D-Bus",
         "≤ 1.5 x one of one",
-        lambda f: f.of("idle", "aio", "list one ms") / f.of("one", "aio", "list one ms"),
-        lambda x: x <= 1.5,
-        lambda f: f"{f.of('idle', 'aio', 'list one ms'):.3g} ms; of one: {f.of('one', 'aio', 'list one ms'):.3g}",
+        ("idle", "aio", "list one ms", 50),
+        "of one",
+        ("one", "aio", "list one ms", 50),
+        1.5,
     ),
     _plain("200 processes, 10 lines a second each: lost", "nothing", "busy", "lost", "aio", "lines", 0),
-    Row(
-        "… p99 (aio)",
-        "≤ 5 x one process's",
-        lambda f: f.of("busy", "aio", "ms", 99) / f.of("latency", "aio", "ms", 99),
-        lambda x: x <= 5,
-        lambda f: f"{f.of('busy', 'aio', 'ms', 99):.3g} ms; of one: {f.of('latency', 'aio', 'ms', 99):.3g}",
-    ),
+    _across("… p99 (aio)", "≤ 5 x one process's", ("busy", "aio", "ms", 99), "of one", ("latency", "aio", "ms", 99), 5),
     _row("… CPU of the kernel", "≤ 0.5 x Papa 1.0.6", "busy", "CPU %", "aio", "papa", "%", 0.5, False),
     _row("a value's round trip, 20202", "≤ 1.3 x Papa 1.0.6", "values", "µs", "line", "papa", "µs", 1.3, False),
     _row("… D-Bus (aio)", "≤ 1.5 x bare call", "values", "µs", "aio", "bare bus", "µs", 1.5, False),

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from papa_dbus.bus import Bus, Message, Variant
+from papa_dbus.client import Papa
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.ownbus import OwnBus
+from tests.bus.lineclient import Papad as LinePapad
+from tests.bus.parrot import Parrot
 from tests.papactl import Papactl
 from tests.support import PATIENCE
 
@@ -79,6 +82,25 @@ def papad(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
     assert papad.process.returncode == 0, log
     for word in ("Traceback", "Warning:", "failed", "internal"):
         assert word not in log, log
+
+
+@pytest.fixture(scope="module")
+def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinePapad]:
+    """One papad for all tests of this file."""
+    papad = LinePapad(tmp_path_factory.mktemp("papad"))
+    yield papad
+    assert papad.stop() == 0
+    assert "Traceback" not in papad.log.read_text()
+    assert not Path(papad.path).exists()
+
+
+@pytest.fixture
+def parrot(p: Papa, tmp_path: Path) -> Iterator[Parrot]:
+    """A hosted process that prints what it is told."""
+    parrot = Parrot(tmp_path, "p", code=3)
+    p.make_process("p", args=parrot.command)
+    yield parrot
+    parrot.end()
 
 
 def hosted_pids(papad: int) -> list[int]:

@@ -42,15 +42,6 @@ def p(where: str) -> Iterator[Papa]:
         yield client
 
 
-@pytest.fixture
-def parrot(p: Papa, tmp_path: Path) -> Iterator[Parrot]:
-    """A hosted process that prints what it is told."""
-    parrot = Parrot(tmp_path, "p", code=3)
-    p.make_process("p", args=parrot.command)
-    yield parrot
-    parrot.end()
-
-
 PREAMBLE = """\
 import os, sys, signal, threading, time
 from papa_dbus.client import Papa, Error, set_default_path

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +20,6 @@ from papa_dbus.client import Error, Papa, Watcher
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
 from tests.bus.parrot import Parrot
 from tests.support import descriptors
-
-
-@pytest.fixture(scope="module")
-def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Papad]:
-    """One papad for all tests of this file."""
-    papad = Papad(tmp_path_factory.mktemp("papad"))
-    yield papad
-    assert papad.stop() == 0
-    assert "Traceback" not in papad.log.read_text()
 
 
 @pytest.fixture
@@ -44,15 +34,6 @@ def p(request: pytest.FixtureRequest, papad: Papad) -> Iterator[Papa]:
     """A client over each way."""
     with Papa(papad.address if request.param == "bus" else papad.path) as client:
         yield client
-
-
-@pytest.fixture
-def parrot(p: Papa, tmp_path: Path) -> Iterator[Parrot]:
-    """A hosted process that prints what it is told."""
-    parrot = Parrot(tmp_path, "p", code=3)
-    p.make_process("p", args=parrot.command)
-    yield parrot
-    parrot.end()
 
 
 def by_select(watcher: Watcher, timeout: float) -> bool:

@@ -53,15 +53,6 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
 """
 
 
-@pytest.fixture(scope="module")
-def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Papad]:
-    """One papad for all tests of this file."""
-    papad = Papad(tmp_path_factory.mktemp("papad"))
-    yield papad
-    assert papad.stop() == 0
-    assert "Traceback" not in papad.log.read_text()
-
-
 #: The client's module: papa of PyPI, or the drop-in.
 papa: Any = None
 

@@ -32,16 +32,6 @@ from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
 IAC = b"\xff"
 
 
-@pytest.fixture(scope="module")
-def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Papad]:
-    """One papad for all tests of this file."""
-    papad = Papad(tmp_path_factory.mktemp("papad"))
-    yield papad
-    assert papad.stop() == 0
-    assert "Traceback" not in papad.log.read_text()
-    assert not Path(papad.path).exists()
-
-
 @pytest.fixture
 def papad(shared_papad: Papad) -> Iterator[Papad]:
     """A papad that holds nothing, before and after."""

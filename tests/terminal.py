@@ -52,6 +52,7 @@ class Terminal:
         """Wait until the program has ended; the screen."""
         while self._read():
             pass
+        assert self.process.flag_eof, "it goes on, with this on the screen:\n" + "\n".join(self.lines())
         self.process.wait()
         return self.lines()
 

@@ -6,6 +6,7 @@ ends without having run anything. Knows nothing of registries, output or clients
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import fcntl
 import gc
@@ -15,6 +16,7 @@ import pwd
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +36,7 @@ _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _NO_HOME = b"\0"
 #: Seconds for a child that was killed to end: in uninterruptible sleep it may take for ever.
 _REAP_TIMEOUT = 1.0
+_libc = ctypes.PyDLL(None, use_errno=True)  # it keeps the GIL, which the child is to have
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +226,23 @@ async def _reap(pidfd: int) -> None:
 
 
 def _fork() -> int:
-    # What the collector would touch in the child only makes pages to be copied.
-    gc.disable()
+    """fork(2), with as little done in the child as can be: each page that it touches is copied first.
+
+    Python's own fork makes the child fit to go on as a Python program, which takes longer than all that this one does.
+    Only where another thread runs, which may hold the interpreter's locks at this moment, is there no way around it.
+    """
+    gc.disable()  # in the child it stays so
+    pid = -1
     try:
-        return os.fork()
+        if threading.active_count() > 1:
+            pid = os.fork()
+        elif (pid := _libc.fork()) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
     finally:
-        gc.enable()
+        if pid:
+            gc.enable()
+    return pid
 
 
 def _become(launch: Launch, gate: int, status: int) -> NoReturn:
@@ -274,11 +288,12 @@ def _enter(launch: Launch, status: int) -> None:
 
 
 def _reset_signals() -> None:
-    """Give the program the dispositions that a shell would: papad, Python and papad's starter have changed some."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
+    """Give the program the dispositions that a shell would: papad, Python and papad's starter have changed some.
+
+    By libc's own function: Python's, asked signal by signal, touches more memory than the rest of the child's way.
+    """
+    for number in range(1, signal.NSIG):
+        _libc.signal(number, None)  # SIG_DFL; two cannot be changed, which need not be
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

@@ -10,6 +10,7 @@ With bus_reader.py the only module that imports dbus-next: whoever needs its typ
 import array
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -39,6 +40,7 @@ LOW_WATER = 256 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 _MESSAGES_A_TURN = 64
+_PIECES = 64  # messages in one system call
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CALL_TIMEOUT = 30.0
 #: Bytes of a line while a bus lets us in.
@@ -79,6 +81,7 @@ class _Writer:
         self._socket: socket.socket = connection._sock
         self._queue: deque[tuple[memoryview, Sequence[int], Callable[[], None] | None]] = deque()
         self._waiting = False
+        self._due = False  # flush() will be called when this turn of the loop has ended
 
     def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
         """What dbus-next itself calls, to send a message or to begin once the bus has said hello."""
@@ -89,8 +92,12 @@ class _Writer:
         if future is not None and not future.done():
             future.set_result(None)
 
-    def put(self, message: Message, sent: Callable[[], None] | None = None) -> None:
-        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more."""
+    def put(self, message: Message, sent: Callable[[], None] | None = None, urgent: bool = True) -> None:
+        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more.
+
+        One that is not urgent goes with the next that is, or at the end of this turn of the loop: each writing wakes
+        the bus.
+        """
         data = memoryview(message._marshall(negotiate_unix_fd=True))
         if len(data) > MAX_MESSAGE:
             raise Limit(
@@ -98,7 +105,17 @@ class _Writer:
             )
         self._queue.append((data, tuple(message.unix_fds), sent))
         self.queued += len(data)
-        if not self._waiting and self._connection.unique_name:
+        if self._waiting or not self._connection.unique_name:
+            return
+        if urgent:
+            self.flush()
+        elif not self._due:
+            self._due = True
+            self._loop.call_soon(self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._due = False
+        if not self._waiting:
             self.flush()
 
     def flush(self) -> None:
@@ -116,21 +133,31 @@ class _Writer:
         self._wait(False)
 
     def _write_first(self) -> None:
-        data, fds, sent = self._queue[0]
+        data, fds, _ = self._queue[0]
         if fds:
             size = self._socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        else:
+        elif len(self._queue) == 1:
             size = self._socket.send(data)
+        else:
+            without = itertools.takewhile(lambda entry: not entry[1], itertools.islice(self._queue, _PIECES))
+            size = self._socket.sendmsg([piece for piece, _, _ in without])
         before = self.queued
         self.queued -= size
-        if size < len(data):
-            self._queue[0] = (data[size:], (), sent)
-        else:
-            self._queue.popleft()
-            if sent is not None:
-                sent()
+        self._take_off(size)
         if before >= LOW_WATER > self.queued:
             self._connection.drained()
+
+    def _take_off(self, size: int) -> None:
+        """The socket has taken so many bytes of the queue's beginning."""
+        while size:
+            data, _, sent = self._queue[0]
+            if size < len(data):
+                self._queue[0] = (data[size:], (), sent)
+                return
+            self._queue.popleft()
+            size -= len(data)
+            if sent is not None:
+                sent()
 
     def _wait(self, wait: bool) -> None:
         if wait == self._waiting:
@@ -410,14 +437,17 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None) -> None:
-        """Send a message, or let it go where the connection is lost: its receiver is lost too."""
+    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> None:
+        """Send a message, or let it go where the connection is lost: its receiver is lost too.
+
+        One that is not ``urgent`` keeps its place, and goes with the next or at the end of this turn of the loop.
+        """
         if self._connection is None or self._connection.lost.done():
             if sent is not None:
                 sent()
             return
         message.serial = message.serial or self._connection.next_serial()
-        self._connection.writer.put(message, sent)
+        self._connection.writer.put(message, sent, urgent)
 
     async def call(
         self,

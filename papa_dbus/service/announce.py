@@ -60,8 +60,12 @@ class Announcer:
         self._timer = None
         counts, self._counts = self._counts, set()
         if counts:
-            own = self._tree.interfaces(names.OBJECT_PATH)[objects.KERNEL_INTERFACE]
-            values = {name: own[name] for name in sorted(counts)}
+            now = {
+                "SocketCount": self._kernel.socket_count,
+                "ValueCount": self._kernel.value_count,
+                "ProcessCount": self._kernel.process_count,
+            }
+            values = {name: now[name] for name in sorted(counts)}
             self._properties(
                 names.OBJECT_PATH, objects.KERNEL_INTERFACE, self._tree.variants(objects.KERNEL_INTERFACE, values)
             )
@@ -81,5 +85,6 @@ class Announcer:
                 member=member,
                 signature=signature,
                 body=body,
-            )
+            ),
+            urgent=False,
         )

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -180,7 +180,7 @@ class Store:
         self._keep(f"s{key}", [fd])
         reach("socket kept")
         try:
-            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump(asdict(spec)), port))
+            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump_fields(spec), port))
         except PapaError:
             self._drop(f"s{key}")
             raise
@@ -237,12 +237,13 @@ class Store:
 
     def begin_process(self, spec: ProcessSpec, pipes: Mapping[Any, int], files: Sequence[int]) -> int:
         """Store a process that does not exist yet: its pipes and its log's files."""
-        key = self._next_key()
         inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
-        self._db.execute(
-            "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
-            (key, spec.name, _dump(asdict(spec)), _dump(inodes)),
-        )
+        with self.all_or_nothing():  # one write to the file
+            key = self._next_key()
+            self._db.execute(
+                "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
+                (key, spec.name, _dump_fields(spec), _dump(inodes)),
+            )
         reach("process noted")
         try:
             self._keep(f"p{key}", [*pipes.values(), *files])
@@ -255,11 +256,11 @@ class Store:
         """Store that it is forked and placed; after this its gate may be opened."""
         self._keep(f"p{key}", [pidfd])
         reach("pidfd kept")
-        self._db.execute("UPDATE processes SET facts = ?, state = 'running' WHERE key = ?", (_dump(asdict(facts)), key))
+        self._db.execute("UPDATE processes SET facts = ?, state = 'running' WHERE key = ?", (_dump_fields(facts), key))
 
     def update_process(self, key: int, facts: Facts, state: str) -> None:
         """Store what has changed: it was removed, or a namesake has taken its place ('retired')."""
-        self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump(asdict(facts)), state, key))
+        self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump_fields(facts), state, key))
 
     def remove_process(self, key: int) -> None:
         """Forget a process."""
@@ -358,6 +359,11 @@ def _create(db: _Database) -> _Database:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
+
+
+def _dump_fields(item: ProcessSpec | SocketSpec | Facts) -> str:
+    # As dataclasses.asdict() has it, which copies all that is in there first.
+    return _dump({name: getattr(item, name) for name in item.__dataclass_fields__})
 
 
 def _load(kind: type[_Stored], text: str) -> _Stored:

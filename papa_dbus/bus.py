@@ -20,10 +20,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
+from dbus_next._private.marshaller import Marshaller
 from dbus_next.aio import MessageBus
 from dbus_next.auth import AuthExternal
 
-from papa_dbus import bridge
+from papa_dbus import bridge, framing
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
@@ -41,6 +42,7 @@ LOW_WATER = 256 * 1024
 MAX_MESSAGE = 31 * 1024 * 1024
 _MESSAGES_A_TURN = 64
 _PIECES = 64  # messages in one system call
+_SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CALL_TIMEOUT = 30.0
 #: Bytes of a line while a bus lets us in.
@@ -98,13 +100,18 @@ class _Writer:
         One that is not urgent goes with the next that is, or at the end of this turn of the loop: each writing wakes
         the bus.
         """
-        data = memoryview(message._marshall(negotiate_unix_fd=True))
-        if len(data) > MAX_MESSAGE:
-            raise Limit(
-                f"the answer has {len(data)} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns"
-            )
-        self._queue.append((data, tuple(message.unix_fds), sent))
-        self.queued += len(data)
+        body = Marshaller(message.signature, message.body).marshall()
+        header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
+        size = len(header) + len(body)
+        if size > MAX_MESSAGE:
+            raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
+        fds = tuple(message.unix_fds)
+        if size < _SMALL:
+            self._queue.append((memoryview(header + body), fds, sent))
+        else:
+            self._queue.append((memoryview(header), fds, None))
+            self._queue.append((memoryview(body), (), sent))
+        self.queued += size
         if self._waiting or not self._connection.unique_name:
             return
         if urgent:

@@ -9,9 +9,11 @@ import io
 import struct
 from typing import Any, Final
 
-from dbus_next import Message, MessageType
+from dbus_next import Message, MessageFlag, MessageType
 from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
+from dbus_next.signature import SignatureTree
 
+from papa_dbus import framing
 from papa_dbus.errors import InvalidArgs, Limit
 
 #: Bytes of a call: what the largest one takes (arguments and environment), and room. A larger one is never looked into.
@@ -68,10 +70,28 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
             message.unix_fds = self.unix_fds
             message.whole = self.buf
         else:
-            message = self.unmarshall()
+            message = self._understand_all()
             message.whole = None
         message.size = size
         return message
+
+    def _understand_all(self) -> Any:
+        found = framing.read_header(self.buf)
+        if found is None:
+            return self.unmarshall()
+        kind, flags, serial, fields, self.offset = found
+        self.endian = self.buf[0]
+        fields.pop("unix_fds", None)
+        signature = SignatureTree._get(fields.pop("signature", ""))
+        return Message(
+            message_type=MessageType(kind),
+            flags=MessageFlag(flags),
+            serial=serial,
+            signature=signature,
+            body=[self.read_argument(type_) for type_ in signature.types],
+            unix_fds=self.unix_fds,
+            **fields,
+        )
 
 
 def read_body(call: Message) -> None:

@@ -1,7 +1,7 @@
 """The frame of a D-Bus message: its header to bytes and back.
 
-dbus-next's own marshaller walks the header's signature value by value; that took longer than all else that is done with
-a small message. Here it is packed and read at once. Bodies stay with dbus-next. No I/O, and no knowledge of the library.
+dbus-next walks the header's signature value by value; that took longer than all else that is done with a small message.
+Here it is packed and read at once. Bodies stay with dbus-next. No I/O, and no knowledge of the library.
 
 The format is the D-Bus Specification's, "Message Protocol".
 """

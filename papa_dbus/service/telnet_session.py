@@ -42,6 +42,9 @@ LINGER: Final = 2.0
 
 _Input = Line | TooLong | Interrupt | Foreign
 
+#: What a connection has received, until it is looked at, at once: one for all, so that no read has to ask for memory.
+_received_bytes = memoryview(bytearray(MAX_READ_AHEAD))
+
 
 class TooMuch(Limit):
     """The connections of one user hold too much memory."""
@@ -70,7 +73,7 @@ class Door(Protocol):
         """It has ended."""
 
 
-class Session(asyncio.Protocol):
+class Session(asyncio.BufferedProtocol):
     """A connection. ``charged``: the bytes that its door has noted for it.
 
     ``resumed`` is where it stood in the papad before this one, of which the client is to notice nothing.
@@ -104,9 +107,13 @@ class Session(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)  # _send() is to return when all is with Linux
         self.task = asyncio.get_running_loop().create_task(self._live(transport.get_extra_info("socket")))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where to put what comes."""
+        return _received_bytes
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Keep what came, and no more of it than is worked on soon."""
-        self._reader.receive(data)
+        self._reader.receive(bytes(_received_bytes[:nbytes]))
         if self._reader.waiting > MAX_READ_AHEAD:
             self._transport.pause_reading()
         try:
@@ -249,7 +256,8 @@ class Session(asyncio.Protocol):
             await self._send(event.data)
             await asyncio.sleep(0)
         if event is not None:
-            await asyncio.sleep(0)  # others have their turn between two lines of one piece
+            if self._reader.waiting:
+                await asyncio.sleep(0)  # others have their turn between two lines of one piece
         elif not self._at_end:
             self._transport.resume_reading()
         return event
@@ -277,15 +285,19 @@ class Session(asyncio.Protocol):
         self._account(len(data))
         self._unsent = self._still_unsent() + data
         self._transport.write(data)
+        if self._is_blocked(patiently):
+            await self._wait_for_room(patiently)
+            self._stirred.set()  # what else has happened meanwhile is still to be looked at
+        self._unsent = self._still_unsent()
+        self._account()
+
+    async def _wait_for_room(self, patiently: bool) -> None:
         try:
             async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
                 while self._is_blocked(patiently):
                     await self._stir()
         except TimeoutError:
             raise _StuckError from None
-        self._unsent = self._still_unsent()
-        self._account()
-        self._stirred.set()  # what else has happened meanwhile is still to be looked at
 
     def _still_unsent(self) -> bytes:
         left = self._transport.get_write_buffer_size()

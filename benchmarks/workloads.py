@@ -144,6 +144,7 @@ def idle(subject: Subject, size: Size) -> Figures:
     for n in range(20):
         subject.list_one(f"idle.{n % size.idle}")
     listing = (time.perf_counter() - begin) / 20 * 1000
+    time.sleep(0.5)  # what is told of the making has been told
     switches = _switches(subject.daemon)
     time.sleep(2)
     return {

@@ -3,6 +3,7 @@
 Plain data, no I/O. Every fault is InvalidArgs in the words of the one who asked: the option's name and what is wrong.
 """
 
+import functools
 import os
 import resource
 from collections.abc import Mapping
@@ -126,6 +127,12 @@ def _default_host(family: str, interface: str | None) -> str:
     return "0.0.0.0" if interface else "127.0.0.1"  # noqa: S104 (one named interface only)
 
 
+@functools.lru_cache(maxsize=8)
+def _shared(env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One environment for all processes that have the same: it is the largest part of what is kept of a process."""
+    return dict(env)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output."""
@@ -165,6 +172,8 @@ class ProcessSpec:
         _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
         _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
         _check_choice("overflow", self.overflow, ("drop", "block"))
+        if self.env is not None:
+            object.__setattr__(self, "env", _shared(tuple(self.env.items())))
 
     def _check_command(self) -> None:
         if not self.command or not self.command[0]:

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Self
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Header:
 
 
 _HEADER = struct.Struct(f"={len(fields(Header))}q")
-_HEADER_FIELDS = tuple(field.name for field in fields(Header))
+_header_values = attrgetter(*(field.name for field in fields(Header)))
 
 
 class LogFiles:
@@ -69,7 +70,7 @@ class LogFiles:
 
     def write_header(self, header: Header) -> None:
         """Note what has changed, in one system call."""
-        os.pwrite(self.index, _HEADER.pack(*(getattr(header, name) for name in _HEADER_FIELDS)), 0)
+        os.pwrite(self.index, _HEADER.pack(*_header_values(header)), 0)
 
     def read_header(self) -> Header:
         """What was noted last. Raises ValueError where the file is damaged."""

@@ -21,7 +21,7 @@ RETRY: Final = 0.5
 class Listener:
     """A socket that listens already; ``connect`` makes what serves each connection."""
 
-    def __init__(self, sock: socket.socket, connect: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, sock: socket.socket, connect: Callable[[], asyncio.BaseProtocol]) -> None:
         sock.setblocking(False)
         self.sock = sock
         self._connect = connect

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -18,9 +17,10 @@ from setproctitle import setproctitle
 from papa_dbus import __version__, names
 from papa_dbus.bus import Bus, address_of
 from papa_dbus.errors import PapaError
-from papa_dbus.service import limits, systemd
+from papa_dbus.service import rlimits, systemd
 from papa_dbus.service.access import GROUP, Access
 from papa_dbus.service.dbus import DBusDoor
+from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.ownbus import OwnBus
 from papa_dbus.service.polkit import Polkit
@@ -88,18 +88,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
     _set_up_logging(options.verbose)
     _keep_descriptors_from_children()
-    _raise_limits()
+    launcher = _launcher()
+    rlimits.raise_own()
     own = None
     try:
         if options.bus == "own":
             own = OwnBus()
-        return asyncio.run(Papad(options, own).run())
+        return asyncio.run(Papad(options, own, launcher).run())
     except PapaError as error:
         log.error("%s", error)
         return 1
     finally:
         if own is not None:
             own.close()
+        if launcher is not None:
+            launcher.close()
+
+
+def _launcher() -> Launcher | None:
+    try:
+        return Launcher()
+    except OSError as error:
+        log.warning("the launcher cannot be started (%s): papad forks for itself, which takes longer", error.strerror)
+        return None
 
 
 def _set_up_logging(verbose: bool) -> None:
@@ -120,24 +131,13 @@ def _keep_descriptors_from_children() -> None:
                 os.set_inheritable(int(name), False)
 
 
-def _raise_limits() -> None:
-    """Hosted sockets and pipes are many, and a log's offsets count all that a process has ever written."""
-    for limit, (_, hard) in limits.GIVEN.items():
-        resource.setrlimit(limit, (hard, hard))
-
-
-def _give_limits_back() -> None:
-    """Before papad's new version is executed: it is to be started with what this one was started with."""
-    for limit, pair in limits.GIVEN.items():
-        resource.setrlimit(limit, pair)
-
-
 class Papad:
     """The kernel with its doors, from start to stop."""
 
-    def __init__(self, options: argparse.Namespace, own: OwnBus | None) -> None:
+    def __init__(self, options: argparse.Namespace, own: OwnBus | None, launcher: Launcher | None) -> None:
         self._options = options
         self._own = own
+        self._launcher = launcher
         self._passed = systemd.Passed()
         self._store, self._descriptors = self._open_store()
         self._kernel = Kernel(store=self._store)
@@ -161,6 +161,8 @@ class Papad:
         kernel = self._kernel
         kernel.on_exit = self._stop.set
         kernel.listeners.append(self._status_changed)
+        if self._launcher is not None:
+            kernel.fork = self._launcher.fork
         handed_over: dict[str, list[int]] = {}
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd.Scopes(bus)
@@ -195,7 +197,9 @@ class Papad:
             kernel.close()
         if self._reload and self._descriptors is not None:
             log.info("papad becomes its new version, with %s", self._status())
-            _give_limits_back()
+            if self._launcher is not None:
+                self._launcher.close()
+            rlimits.give_back()
             self._descriptors.execute_again(handed_over)
         log.info("papad has stopped")
         return 0

@@ -13,6 +13,7 @@ from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
+from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.sockets import HostedSocket
@@ -46,6 +47,7 @@ class Kernel:
 
     def __init__(self, place: Placement = no_placement, store: Store | None = None) -> None:
         self.place = place
+        self.fork: Fork = fork_here
         self._store = store or Store()
         self.listeners: list[Callable[[Change], None]] = []
         self.on_exit: Callable[[], None] = lambda: None
@@ -174,7 +176,7 @@ class Kernel:
         with self._taking_turn("process", spec.name):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
-            process = await processes.start(spec, self._sockets, self.place, self._hooks, self._store)
+            process = await processes.start(spec, self._sockets, self.fork, self.place, self._hooks, self._store)
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process

@@ -1,10 +1,6 @@
 """The kernel's bounds, each with its number. Whoever reaches one is told which: org.papa.Error.Limit or InvalidArgs."""
 
-import resource
 from typing import Final
-
-#: The resource limits papad was started with, setrlimit(2). It raises its own.
-GIVEN: Final = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
 
 #: Bytes of output kept for a process that nobody has asked otherwise for (Circus's documentation promises 2M).
 DEFAULT_BUFSIZE: Final = 2 * 1024 * 1024

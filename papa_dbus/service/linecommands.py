@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
+from papa_dbus.service import rlimits
 from papa_dbus.service.help import find_command, help_text
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, find, parse_text, text_flag
-from papa_dbus.service.specs import RLIM_INFINITY, ProcessSpec, SocketSpec
+from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
 # A backslash before a space keeps the space in the word, which is how Papa's client writes one; any other is itself.
 # Possessive, since a word may have two million of them.
@@ -288,7 +289,7 @@ def _flag(name: str, value: str) -> bool:
 
 def _limit(name: str, value: str) -> object:
     if value.lower() == "infinity" or value == "-1":  # Python's RLIM_INFINITY
-        return RLIM_INFINITY
+        return rlimits.INFINITY
     try:
         return PROCESS_OPTIONS["rlimits"].from_text(value)
     except ValueError as error:

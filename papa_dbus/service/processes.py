@@ -18,15 +18,16 @@ from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service import limits
+from papa_dbus.service.child import Launch
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
+from papa_dbus.service.forks import Fork
 from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
     DEFAULT_UMASK,
     Child,
-    Launch,
     environment,
     identify,
     plan_descriptors,
@@ -299,7 +300,7 @@ class Held:
 
 
 async def start(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], place: Placement, hooks: Hooks, store: Store
+    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], fork: Fork, place: Placement, hooks: Hooks, store: Store
 ) -> HostedProcess:
     """Start a process. After an error nothing of it is left.
 
@@ -317,7 +318,7 @@ async def start(
         undo.callback(store.remove_process, key)
         reach("process stored")
         try:
-            child = Child(launch)
+            child = Child(launch, fork)
         except (Spawn, Limit) as error:
             raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")

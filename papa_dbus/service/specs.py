@@ -5,23 +5,19 @@ Plain data, no I/O. Every fault is InvalidArgs in the words of the one who asked
 
 import functools
 import os
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
-from papa_dbus.service import limits
+from papa_dbus.service import limits, rlimits
 
 Family = Literal["inet", "inet6", "unix"]
 SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
 
 FAMILIES = ("inet", "inet6", "unix")
 SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
-RLIMITS = {name[7:].lower(): getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
-#: 64 bits of ones mean no limit, as in struct rlimit (getrlimit(2)).
-RLIM_INFINITY = 2**64 - 1
 
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
@@ -164,9 +160,9 @@ class ProcessSpec:
             if isinstance(value, int):
                 _check_range(option, value, 0, 2**32 - 2)  # (uid_t) -1 means none
         for limit, value in self.rlimits.items():
-            if limit not in RLIMITS:
-                raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(RLIMITS))}")
-            _check_range(f"rlimits {limit}", value, 0, RLIM_INFINITY)
+            if limit not in rlimits.BY_NAME:
+                raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(rlimits.BY_NAME))}")
+            _check_range(f"rlimits {limit}", value, 0, rlimits.INFINITY)
         _check_umask(self.umask)
         _check_choice("stdout", self.stdout, ("pipe", "null"))
         _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))

@@ -21,7 +21,7 @@ from systemd import daemon, journal
 
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.errors import Limit, PapaError
-from papa_dbus.service import limits
+from papa_dbus.service import rlimits
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class DescriptorStore:
         self._count = 0
         self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
         # systemd cannot start papad with more than it may open, and then never could again.
-        self._most_open = limits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
+        self._most_open = rlimits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
 
     async def learn_limit(self, bus: Bus) -> None:
         """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much."""

@@ -13,6 +13,9 @@ DOMAIN = {
     "values",
     "processes",
     "spawn",
+    "forks",
+    "launcher",
+    "child",
     "output",
     "logfiles",
     "recovery",
@@ -21,6 +24,7 @@ DOMAIN = {
     "specs",
     "options",
     "limits",
+    "rlimits",
     "audit",
 }
 ACCESS = {"access", "peers", "users"}  # asked by both doors

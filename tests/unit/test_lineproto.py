@@ -22,7 +22,8 @@ from papa_dbus.service.linecommands import parse
 from papa_dbus.service.lineproto import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.output import Record
-from papa_dbus.service.specs import RLIM_INFINITY, ProcessInfo, ProcessSpec, SocketInfo
+from papa_dbus.service.rlimits import INFINITY
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo
 from papa_dbus.service.watches import Dropped, Exited, Output
 from papa_dbus.service.watches import Event as WatchEvent
 
@@ -394,7 +395,7 @@ def test_options_as_the_client_writes_them() -> None:
         bufsize=2 * 1024 * 1024,
         stdout="null",
         stderr="stdout",
-        rlimits={"nofile": 9, "core": RLIM_INFINITY},
+        rlimits={"nofile": 9, "core": INFINITY},
     )
 
 
@@ -402,7 +403,7 @@ def test_options_for_a_person() -> None:
     options = "output=1k stdout=1 stderr=null rlimit.NOFILE=infinity sockets=a,b overflow=block"
     spec = process(f"make process n {options} /x").spec
     assert (spec.bufsize, spec.stdout, spec.stderr) == (1024, "pipe", "null")
-    assert (spec.rlimits, spec.sockets, spec.overflow) == ({"nofile": RLIM_INFINITY}, ("a", "b"), "block")
+    assert (spec.rlimits, spec.sockets, spec.overflow) == ({"nofile": INFINITY}, ("a", "b"), "block")
 
 
 def test_defect_28_output_is_another_name_for_bufsize() -> None:

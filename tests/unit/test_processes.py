@@ -7,12 +7,14 @@ import pwd
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.watches import Exited
@@ -21,6 +23,21 @@ from tests.support import Reader, alive, children, descriptors, output_of, run
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
 threads_own = 0b11 << 31
 DUMP = "import sys, json; json.dump(sys.argv[1:], sys.stdout)"
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    """Give a launcher, which is no child that a test has to account for."""
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(autouse=True, params=["papad", "launcher"])
+def forked_by(request: pytest.FixtureRequest, launcher: Launcher, kernel: Kernel) -> None:
+    """Run each test twice: who forks makes no difference."""
+    if request.param == "launcher":
+        kernel.fork = launcher.fork
 
 
 # ------------------------------------------------------------------ what it gets

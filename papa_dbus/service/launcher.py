@@ -1,0 +1,65 @@
+"""The launcher: a process that forks for papad. It is small, so that a fork of it is quick, and ends with papad."""
+
+import ctypes
+import gc
+import marshal
+import os
+import socket
+import struct
+from typing import Final, NoReturn
+
+from setproctitle import setproctitle
+
+from papa_dbus.service import rlimits
+from papa_dbus.service.child import Identity, Launch, become, libc, shed
+
+#: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
+#: (SCM_MAX_FD is 253, unix(7)).
+MAX_MESSAGE: Final = 128 * 1024
+MAX_DESCRIPTORS: Final = 250
+#: The PID, or an errno with a minus.
+ANSWER: Final = struct.Struct("=i")
+
+_SYS_CLONE3 = 435  # on every architecture
+_CLONE_PARENT = 0x00008000
+#: struct clone_args of clone3(2), Linux 5.3: with CLONE_PARENT, exit_signal must be 0 and is the launcher's own.
+_CLONE_ARGS = struct.pack("=8Q", _CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0)
+
+
+def request(launch: Launch) -> bytes:
+    """What to send for a launch, without its descriptors' numbers, which go with it: gate, status, the child's."""
+    plain = (
+        *(tuple(launch.argv), dict(launch.env), tuple(launch.identity), launch.working_dir, launch.umask),
+        *(dict(launch.rlimits), tuple(launch.descriptors), tuple(launch.listen_names)),
+    )
+    return marshal.dumps(plain)  # both ends are one Python's
+
+
+def _launch(data: bytes, descriptors: list[int]) -> Launch:
+    argv, env, identity, working_dir, umask, rlimits, numbers, names = marshal.loads(data)  # noqa: S302 (papad's own)
+    placed = dict(zip(numbers, descriptors, strict=True))
+    return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names)
+
+
+def serve(number: int) -> NoReturn:
+    """Fork for whoever has the other end of the socket ``number``, until that is closed."""
+    setproctitle("papa launcher")
+    os.setsid()  # Ctrl-C is for papad
+    shed()
+    rlimits.raise_own()
+    gc.disable()
+    requests = socket.socket(fileno=number)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(requests, MAX_MESSAGE, MAX_DESCRIPTORS)
+        if not data:
+            os._exit(0)
+        gate, status, *others = descriptors
+        launch = _launch(data, others)
+        pid = libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS))
+        if pid == 0:
+            become(launch, gate, status)
+        if pid < 0:
+            pid = -ctypes.get_errno()
+        for fd in descriptors:
+            os.close(fd)
+        requests.send(ANSWER.pack(pid))

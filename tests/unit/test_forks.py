@@ -1,0 +1,162 @@
+"""The launcher: what it leaves behind, and what happens where it cannot do it."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.errors import Spawn
+from papa_dbus.service.forks import Launcher
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
+from papa_dbus.service.specs import SocketSpec
+from tests.support import alive, children, output_of, run
+
+
+@pytest.fixture
+def launcher(kernel: Kernel) -> Iterator[Launcher]:
+    """Give the kernel's launcher."""
+    launcher = Launcher()
+    kernel.fork = launcher.fork
+    yield launcher
+    launcher.close()
+
+
+def pid_of(launcher: Launcher) -> int:
+    assert launcher._process is not None
+    return launcher._process.pid
+
+
+async def test_what_it_forks_is_ours(kernel: Kernel, launcher: Launcher) -> None:
+    info = await run(kernel, "sh", "-c", "exit 7")
+    assert info.pid in children() - {pid_of(launcher)}
+    while kernel.list_processes() and kernel.list_processes()[0].exit_code is None:
+        await asyncio.sleep(0.01)
+    assert kernel.list_processes()[0].exit_code == 7
+
+
+async def test_it_keeps_nothing(kernel: Kernel, launcher: Launcher) -> None:
+    await output_of(kernel, "echo")
+    before = sorted(os.listdir(f"/proc/{pid_of(launcher)}/fd"))
+    for n in range(20):
+        await output_of(kernel, "echo", name=f"p{n}")
+    with pytest.raises(Spawn):
+        await run(kernel, "/nowhere")
+    assert sorted(os.listdir(f"/proc/{pid_of(launcher)}/fd")) == before
+    assert Path(f"/proc/{pid_of(launcher)}/cmdline").read_bytes().startswith(b"papa launcher\0")
+
+
+async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Launcher) -> None:
+    names = [f"s{n}" for n in range(MAX_DESCRIPTORS)]
+    for name in names:
+        await kernel.make_socket(SocketSpec(name, port=0))
+    count = 'import os; print(os.environ["LISTEN_FDS"], len(os.environ["BIG"]), os.getppid())'
+    big = {"BIG": "x" * 100_000, "BIG2": "x" * (MAX_MESSAGE - 100_000)}
+    said = await output_of(kernel, sys.executable, "-c", count, sockets=tuple(names), env=big)
+    assert said.split() == [str(MAX_DESCRIPTORS), "100000", str(os.getpid())]
+    assert alive(pid_of(launcher))
+
+
+async def test_where_it_has_been_killed_papad_forks(
+    kernel: Kernel, launcher: Launcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.kill(pid_of(launcher), signal.SIGKILL)
+    os.waitid(os.P_PID, pid_of(launcher), os.WEXITED | os.WNOWAIT)
+    with caplog.at_level(logging.WARNING):
+        assert await output_of(kernel, "echo", "one") == "one\n"
+        assert await output_of(kernel, "echo", "two", name="two") == "two\n"
+    assert [record.message for record in caplog.records if "launcher" in record.message] == [
+        "the launcher is given up (Broken pipe): papad forks for itself now, which takes longer"
+    ]
+
+
+async def test_where_it_does_not_answer_nothing_is_left(kernel: Kernel, launcher: Launcher) -> None:
+    os.kill(pid_of(launcher), signal.SIGSTOP)
+    launcher._socket.settimeout(0.1)
+    with pytest.raises(Spawn, match=r"cannot fork: the launcher does not answer \(ETIMEDOUT\)"):
+        await run(kernel, "true")
+    assert not kernel.list_processes()
+    assert not children()
+    assert await output_of(kernel, "echo", "two") == "two\n"
+
+
+async def test_where_linux_lets_it_fork_nothing_more(kernel: Kernel, launcher: Launcher) -> None:
+    script = """
+import asyncio, os, resource, sys
+from papa_dbus.errors import Spawn
+from papa_dbus.service.forks import Launcher
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.specs import ProcessSpec
+os.setgid(12345); os.setuid(12345)
+async def main():
+    kernel = Kernel()
+    launcher = Launcher()
+    kernel.fork = launcher.fork
+    await kernel.make_process(ProcessSpec("a", ("sleep", "60")))
+    resource.prlimit(launcher._process.pid, resource.RLIMIT_NPROC, (1, 1))
+    try:
+        await kernel.make_process(ProcessSpec("b", ("sleep", "60")))
+    except Spawn as error:
+        print(error)
+    print(kernel.process_count)
+    os.kill(kernel.list_processes()[0].pid, 9)
+    launcher.close()
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [
+        "process 'b': cannot fork: Resource temporarily unavailable (EAGAIN)",
+        "1",
+    ]
+
+
+NO_CLONE3 = """
+import ctypes, struct
+libc = ctypes.CDLL(None)
+# seccomp(2): load the number of the system call; clone3 is not implemented; all else is allowed.
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
+header = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+"""
+
+
+def test_where_linux_has_no_clone3_papad_forks() -> None:
+    script = f"""{NO_CLONE3}
+import asyncio
+from papa_dbus.service.forks import Launcher
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.specs import ProcessSpec
+async def main():
+    kernel = Kernel()
+    kernel.fork = Launcher().fork
+    info = await kernel.make_process(ProcessSpec("a", ("true",)))
+    print(info.running)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
+    assert "the launcher is given up (Linux has no clone3(2))" in done.stderr
+
+
+def test_it_ends_with_papad() -> None:
+    script = """
+import json, os, signal
+from papa_dbus.service.forks import Launcher
+print(json.dumps(Launcher()._process.pid), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    end = time.monotonic() + 20
+    while alive(json.loads(done.stdout)):
+        assert time.monotonic() < end
+        time.sleep(0.01)

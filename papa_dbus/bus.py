@@ -118,9 +118,10 @@ class _Writer:
             self.flush()
         elif not self._due:
             self._due = True
-            self._loop.call_soon(self._flush_due)
+            self._loop.call_soon(self.flush_due)
 
-    def _flush_due(self) -> None:
+    def flush_due(self) -> None:
+        """Write what was not urgent, as far as the socket takes it."""
         self._due = False
         if not self._waiting:
             self.flush()
@@ -455,6 +456,11 @@ class Bus:
             return
         message.serial = message.serial or self._connection.next_serial()
         self._connection.writer.put(message, sent, urgent)
+
+    def flush(self) -> None:
+        """Send now what was not urgent."""
+        if self._connection is not None:
+            self._connection.writer.flush_due()
 
     async def call(
         self,

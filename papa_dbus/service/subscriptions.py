@@ -15,13 +15,17 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import Dropped, Event, Exited, Watch
+from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Bytes of payload in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
 #: Watches that are sent something before others have their turn.
 _WATCHES_A_TURN = 32
+#: Seconds between two turns with little to send. A line after silence goes at once, and many go together.
+_REST = 0.002
+#: Bytes of payload in a turn after which there is no rest: the log would fill up meanwhile.
+_MUCH = 32 * 1024
 
 
 class _Subscription:
@@ -45,6 +49,7 @@ class Subscriptions:
         self._held_up: dict[_Subscription, None] = {}
         self._ready: dict[_Subscription, None] = {}  # in the order in which they are served
         self._turn: asyncio.Handle | None = None
+        self._rested_at = 0.0  # the loop's time from which the next turn may be
         self._tasks: set[asyncio.Task[None]] = set()
         bus.on_signal.append(self._hear)
 
@@ -101,29 +106,38 @@ class Subscriptions:
         """There may be something to send. It goes out with the next turn: what comes until then goes along."""
         self._ready[subscription] = None
         if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._send_some)
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._rested_at:
+                self._turn = loop.call_soon(self._send_some)
+            else:
+                self._turn = loop.call_at(self._rested_at, self._send_some)
 
     def _send_some(self) -> None:
         """Send to a few, so that who has a thousand watches does not hold up everybody else."""
-        self._turn = None
+        sent = 0
         for subscription in list(islice(self._ready, _WATCHES_A_TURN)):
             del self._ready[subscription]
-            self._send_to(subscription)
-        if self._ready and self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._send_some)
+            sent += self._send_to(subscription)
+        self._bus.flush()
+        loop = asyncio.get_running_loop()
+        if 0 < sent < _MUCH and not self._ready:
+            self._rested_at = loop.time() + _REST
+        self._turn = loop.call_soon(self._send_some) if self._ready else None
 
-    def _send_to(self, subscription: _Subscription) -> None:
+    def _send_to(self, subscription: _Subscription) -> int:
+        """Returns how many bytes of payload it were."""
         watch = subscription.watch
         if watch is None or not subscription.begun or not watch.ready:
-            return
+            return 0
         if self._bus.congested or not self._may_hear(subscription.client):
             self._held_up[subscription] = None
-            return
+            return 0
         events = watch.take(_SIGNAL_BYTES)
         for event in events:
-            self._bus.send(_signal(subscription.client, watch.number, event))
+            self._bus.send(_signal(subscription.client, watch.number, event), urgent=False)
         if events and watch.ready:
-            self._pump(subscription)
+            self._ready[subscription] = None
+        return sum(_size(event) for event in events)
 
     def pump_all(self) -> None:
         """The bus takes messages again."""
@@ -185,6 +199,10 @@ def _signal(client: str, number: int, event: Event) -> Message:
         signature="ts" + signature,
         body=[number, event.process, *body],
     )
+
+
+def _size(event: Event) -> int:
+    return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
 
 
 def _body(event: Event) -> tuple[str, str, list[Any]]:

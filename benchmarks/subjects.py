@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from papa_dbus.bus import Bus, Message, MessageType
+from dbus_next import Message, MessageType
+from dbus_next.aio import MessageBus
+
 from papa_dbus.client import aio
 from papa_dbus.service.ownbus import OwnBus
 
 #: Called with a process's name and a piece of its output.
 Handle = Callable[[str, bytes], None]
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+CHILDREN = Path(__file__).parent / "children"
 
 
 class Subject:
@@ -222,11 +224,9 @@ class PapadAio(_Papad):
 
     def start(self) -> None:
         """Start papad."""
-        begin = time.perf_counter()
         super().start()
         self.where = self.address
         self._connect()
-        self.started_in = time.perf_counter() - begin
 
     def _connect(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -280,6 +280,26 @@ class PapadAio(_Papad):
         assert await self._kernel.get_value(name) == value
 
 
+class PapadCold(PapadAio):
+    """papad on a message bus that is there already, from its execution to its first answer."""
+
+    def start(self) -> None:
+        """Start papad while somebody waits for it."""
+        self._bus = OwnBus()
+        self._loop = asyncio.new_event_loop()
+        self._kernel = aio.connect(self._bus.address)
+        self._loop.run_until_complete(self._kernel.__aenter__())
+        begin = time.perf_counter()
+        self._run([sys.executable, "-m", "papa_dbus.service", "--bus", self._bus.address, "--port", str(_free_port())])
+        self._loop.run_until_complete(self._kernel.info())
+        self.started_in = time.perf_counter() - begin
+
+    def stop(self) -> None:
+        """End papad, then its bus."""
+        super().stop()
+        self._bus.close()
+
+
 class Bare(Subject):
     """No kernel: subprocess.Popen, and the pipe itself, read as fast as it goes."""
 
@@ -316,63 +336,57 @@ class Bare(Subject):
                     chosen.unregister(key.fd)
 
 
-_SENDER = """
-import asyncio, os, sys
-from papa_dbus.bus import Bus, Message, MessageType
-async def main(address, receiver):
-    bus = Bus(address)
-    await bus.start()
-    room = asyncio.Event()
-    bus.on_drained = room.set
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    os.set_blocking(0, False)
-    loop.add_reader(0, readable.set)
-    while True:
-        await readable.wait()
-        readable.clear()
-        try:
-            data = os.read(0, 65536)
-        except BlockingIOError:
-            continue
-        bus.send(Message(message_type=MessageType.SIGNAL, destination=receiver, path="/bare", interface="org.bare",
-                         member="Output", signature="ay", body=[data]))
-        readable.set()
-        if not data:
-            loop.remove_reader(0)
-            await asyncio.sleep(0.1)
-            await bus.close()
-            return
-        while bus.congested:
-            room.clear()
-            await room.wait()
-asyncio.run(main(*sys.argv[1:]))
-"""
+class BareRelay(Bare):
+    """No kernel: a pipe, and behind it an asyncio loop that passes what it reads to a TCP connection."""
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process, with its relay."""
+        super().make(name, command, wait)
+        writer = self._processes[name]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+            relay = [sys.executable, str(CHILDREN / "relay.py"), port]
+            self._processes[f"{name}'s relay"] = subprocess.Popen(relay, stdin=writer.stdout)
+            self._connection, _ = listener.accept()
+        assert writer.stdout is not None
+        writer.stdout.close()
+        writer.stdout = None
+
+    def read(self, pattern: str, handle: Handle) -> None:
+        """Read to the end."""
+        with self._connection:
+            while piece := self._connection.recv(65536):
+                handle(pattern, piece)
 
 
 class BareBus(Subject):
-    """No kernel: a pipe, and behind it a unicast D-Bus signal for each piece, through the same kind of message bus."""
+    """No kernel, and dbus-next alone: a pipe, and behind it a unicast signal for each piece; and a call between two."""
 
     def start(self) -> None:
         """Start the bus, and one who answers pings."""
         self._own = OwnBus()
         self._loop = asyncio.new_event_loop()
-        self._bus = Bus(self._own.address)
-        self._pinged = Bus(self._own.address)
-        self._loop.run_until_complete(self._bus.start())
-        self._loop.run_until_complete(self._pinged.start())
+        self._bus = self._loop.run_until_complete(self._connect())
         self._received: asyncio.Queue[bytes] = asyncio.Queue()
-        self._bus.on_signal.append(self._hear)
         self.daemon = os.getpid()
-        self._writers: list[subprocess.Popen[bytes]] = []
+        pong = [sys.executable, str(CHILDREN / "pong.py"), self._own.address]
+        self._pong = subprocess.Popen(pong, stdout=subprocess.PIPE, text=True)
+        self._others: list[subprocess.Popen[Any]] = [self._pong]
+        assert self._pong.stdout is not None
+        self._name = self._pong.stdout.readline().strip()
+
+    async def _connect(self) -> Any:
+        bus: Any = await MessageBus(self._own.address).connect()
+        bus.add_message_handler(self._hear)
+        return bus
 
     def stop(self) -> None:
         """End all of it."""
-        for process in self._writers:
+        for process in self._others:
             process.kill()
-            process.wait()
-        self._loop.run_until_complete(self._bus.close())
-        self._loop.run_until_complete(self._pinged.close())
+            process.communicate()
+        self._bus.disconnect()
+        self._loop.run_until_complete(self._bus.wait_for_disconnect())
         self._loop.close()
         self._own.close()
 
@@ -384,10 +398,11 @@ class BareBus(Subject):
         """Start a process, with its pipe's reader behind it."""
         del name, wait
         writer = subprocess.Popen(command, stdout=subprocess.PIPE)
-        sender = [sys.executable, "-c", _SENDER, self._own.address, str(self._bus.unique_name)]
-        self._writers += [writer, subprocess.Popen(sender, stdin=writer.stdout)]
+        sender = [sys.executable, str(CHILDREN / "signals.py"), self._own.address, str(self._bus.unique_name)]
+        self._others += [writer, subprocess.Popen(sender, stdin=writer.stdout)]
         assert writer.stdout is not None
         writer.stdout.close()
+        writer.stdout = None
 
     def read(self, pattern: str, handle: Handle) -> None:
         """Take signals until the empty one."""
@@ -398,10 +413,16 @@ class BareBus(Subject):
             handle(pattern, data)
 
     def set_and_get(self, name: str, value: str) -> None:
-        """Two round trips to the bus itself."""
-        del name, value
-        for _ in range(2):
-            self._loop.run_until_complete(self._bus.call(*_BUS, "GetId"))
+        """Two calls to the other, with as much in them."""
+        self._loop.run_until_complete(self._call("ss", [name, value]))
+        self._loop.run_until_complete(self._call("s", [name]))
+
+    async def _call(self, signature: str, body: list[Any]) -> None:
+        call = Message(
+            destination=self._name, path="/bare", interface="org.bare", member="Ping", signature=signature, body=body
+        )
+        reply = await self._bus.call(call)
+        assert reply.body == body
 
 
 class Supervisord(_Daemon):
@@ -449,7 +470,9 @@ SUBJECTS: dict[str, type[Subject]] = {
     "line": PapadLine,
     "drop-in": PapadDropIn,
     "aio": PapadAio,
+    "cold": PapadCold,
     "bare": Bare,
+    "bare relay": BareRelay,
     "bare bus": BareBus,
     "supervisord": Supervisord,
 }

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.subjects import SUBJECTS, Subject
+from benchmarks.subjects import CHILDREN, SUBJECTS, Subject
 
 Figures = dict[str, Any]
-
-_CHILDREN = Path(__file__).parent / "children"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def make(subject: Subject, size: Size) -> Figures:
 
 
 def _latencies(subject: Subject, count: int, pause: float) -> Figures:
-    subject.make("clock", [sys.executable, f"{_CHILDREN}/clock.py", str(count), str(pause)])
+    subject.make("clock", [sys.executable, f"{CHILDREN}/clock.py", str(count), str(pause)])
     seen: list[float] = []
     rest = b""
 
@@ -78,7 +76,7 @@ def _flood(subject: Subject, total: int, piece: int, rate: float, wait: bool = F
         got += len(data)
 
     with tempfile.NamedTemporaryFile("r") as told:
-        command = [sys.executable, f"{_CHILDREN}/flood.py", str(total), str(piece), str(rate), told.name]
+        command = [sys.executable, f"{CHILDREN}/flood.py", str(total), str(piece), str(rate), told.name]
         begin = time.perf_counter()
         subject.make("flood", command, wait)
         subject.read("flood", handle)
@@ -175,7 +173,7 @@ def busy(subject: Subject, size: Size) -> Figures:
     with tempfile.TemporaryDirectory(prefix="papa-bench-") as folder:
         go = Path(folder) / "go"
         for n in range(size.busy):
-            subject.make(f"busy.{n}", [sys.executable, f"{_CHILDREN}/clock.py", str(count), "0.1", str(go)])
+            subject.make(f"busy.{n}", [sys.executable, f"{CHILDREN}/clock.py", str(count), "0.1", str(go)])
         time.sleep(size.busy / 40)  # until all of them have started
         before, begin = _cpu(subject.daemon), time.perf_counter()
         go.touch()
@@ -237,14 +235,25 @@ def cold_start(subject: Subject, size: Size) -> Figures:
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import asyncio, dbus_next"], check=True)
         took = time.perf_counter() - begin
-    return {"ms": took * 1000, "MiB": _status(subject.daemon, "VmRSS") / 1024}
+    return {"ms": took * 1000, "MiB": _memory_with_helpers(subject.daemon)}
+
+
+def _memory_with_helpers(pid: int) -> float:
+    """MiB that a process and its children have for themselves, and their share of what they have together (PSS)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    shares = [line.split()[1] for of in [str(pid), *children] for line in _smaps(of) if line.startswith("Pss:")]
+    return sum(map(int, shares)) / 1024
+
+
+def _smaps(pid: str) -> list[str]:
+    return Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
 
 
 def backlog(subject: Subject, size: Size) -> Figures:
     """What was printed while nobody read: 2 MiB, in 4 KiB pieces."""
     del size
     total = 2 * 1024 * 1024 - 65536
-    subject.make("flood", [sys.executable, f"{_CHILDREN}/flood.py", str(total), "4096", "0", os.devnull])
+    subject.make("flood", [sys.executable, f"{CHILDREN}/flood.py", str(total), "4096", "0", os.devnull])
     time.sleep(1.5)
     got = bytearray()
     begin = time.perf_counter()

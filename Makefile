@@ -12,7 +12,7 @@ POLKIT  ?=
 PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsystemd-dev dbus ca-certificates \
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
-                 polkitd chromium nginx uwsgi-core uwsgi-plugin-python3 \
+                 polkitd chromium curl gunicorn nginx uvicorn uwsgi-core uwsgi-plugin-python3 \
                  openssh-client openssh-server man-db mandoc bash zsh fish
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517

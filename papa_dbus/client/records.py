@@ -50,19 +50,23 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class Socket(_Item):
-    """A hosted socket. ``fileno`` is its number in the kernel."""
+    """A hosted socket. ``fileno`` is its number in the kernel.
+
+    ``unit`` is the socket unit that passed it, empty where systemd does not say which; None: the kernel has bound it.
+    """
 
     name: str
     family: str
     type: str
-    backlog: int
     fileno: int
+    backlog: int | None = None
     host: str | None = None
     port: int | None = None
     path: str | None = None
     umask: int | None = None
     interface: str | None = None
     reuseport: bool = False
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

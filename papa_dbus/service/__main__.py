@@ -166,6 +166,7 @@ class Papad:
         handed_over: dict[str, list[int]] = {}
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd.Scopes(bus)
+        bus.on_connected.append(lambda: self._name_units(bus))  # before there is a door that tells of them
         if self._own is None:
             kernel.place = scopes.place
         self._recover()
@@ -186,7 +187,8 @@ class Papad:
             if self._reload:
                 systemd.notify_reloading()
                 listening, connections = await line.hand_over()
-                handed_over = {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
+                handed_over = self._kernel.passed_sockets()
+                handed_over |= {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
                 handed_over[LINE_STATE] = [pack(connections)]
             else:
                 systemd.notify(STOPPING=1, STATUS="Stopping")
@@ -205,8 +207,8 @@ class Papad:
         return 0
 
     def _line_connections(self) -> list[Connection]:
-        packed = self._passed.take(LINE_STATE)
-        return unpack(self._passed.take(LINE_CONNECTIONS), packed[0]) if packed else []
+        packed = self._passed.take(LINE_STATE, systemd.is_memory_file)
+        return unpack(self._passed.take(LINE_CONNECTIONS, systemd.is_connected), packed[0]) if packed else []
 
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
         sockets = self._passed.sockets(LINE_SOCKETS)
@@ -265,6 +267,12 @@ class Papad:
             log.error("not recovered: %s", fault)
         if kept:
             log.info("recovered: %s", self._status())
+        for fault in self._kernel.host_passed(self._passed.others((LINE_SOCKETS, LINE_CONNECTIONS, LINE_STATE))):
+            log.error("%s", fault)
+
+    async def _name_units(self, bus: Bus) -> None:
+        if self._kernel.passed_sockets():
+            self._kernel.name_units(await systemd.socket_units(bus))
 
     async def _say_what_is_lost(self, bus: Bus) -> None:
         kept = await systemd.keeps_descriptors(bus) if self._descriptors is not None else False

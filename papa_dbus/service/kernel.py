@@ -5,6 +5,8 @@ Knows no protocol, no bus and no systemd. A front door calls its methods and hea
 
 import asyncio
 import logging
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
 _Item = TypeVar("_Item")
+_NUMBERED = re.compile(r"-\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,59 @@ class Kernel:
             hosted = self._sockets.pop(name)
             reach("socket removed")
             hosted.close()
-            audit.record("removed", "socket", name)
+            held = f"{hosted.unit or 'its socket unit'} holds it still, and passes it again when papad starts anew"
+            audit.record("removed", "socket", name, held if hosted.spec.passed else "")
             self._tell("socket", "removed", name)
         return found
+
+    def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
+        """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
+
+        Returns what is not hosted, and what no longer is, in words for the journal.
+        """
+        faults, hosted = [], []
+        for name, fds in passed.items():
+            for number, fd in enumerate(fds, 1):
+                called = name if number == 1 else f"{name}-{number}"
+                try:
+                    self._check_passed(called)
+                    hosted.append(sockets.passed_socket(called, fd))
+                except PapaError as error:
+                    faults.append(f"what was passed as '{name}' is not hosted, and closed: {error}")
+                    os.close(fd)
+                else:
+                    self._sockets[called] = hosted[-1]
+        try:
+            keys, before = self._store.note_passed([(each.spec, each.fileno) for each in hosted])
+        except PapaError as error:
+            return [*faults, f"which sockets were passed cannot be noted: {error}"]
+        for each, key in zip(hosted, keys, strict=True):
+            each.key = key
+            if each.spec.name not in before:
+                audit.record("made", "socket", each.spec.name, "it was passed to papad")
+        gone = [name for name in before if name not in self._sockets]
+        faults += [f"socket '{name}' is no longer hosted: its socket unit has not passed it again" for name in gone]
+        return faults
+
+    def _check_passed(self, name: str) -> None:
+        if name in self._sockets:
+            raise Exists(
+                f"another socket '{name}' was passed, too"
+                if self._sockets[name].spec.passed
+                else f"a client has had another socket '{name}' made; remove that, and restart papad"
+            )
+        if len(self._sockets) >= limits.MAX_SOCKETS:
+            raise Limit(f"there may be {limits.MAX_SOCKETS} sockets at most")
+
+    def name_units(self, units: Mapping[str, str]) -> None:
+        """Say which socket unit passes the descriptors of which name."""
+        for name, hosted in self._sockets.items():
+            if hosted.spec.passed:
+                hosted.unit = units.get(name) or units.get(_NUMBERED.sub("", name), "")
+
+    def passed_sockets(self) -> dict[str, list[int]]:
+        """The descriptors of those that were passed, for the papad that takes over; by name."""
+        return {name: [hosted.fileno] for name, hosted in self._sockets.items() if hosted.spec.passed}
 
     def open_socket(self, name: str) -> int:
         """A descriptor of the socket, for the caller to close."""
@@ -368,7 +421,8 @@ class Kernel:
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
-        if self._sockets or self._values.items or self._processes or self._pending or self._retired:
+        held = any(not hosted.spec.passed for hosted in self._sockets.values())  # its socket unit passes it again
+        if held or self._values.items or self._processes or self._pending or self._retired:
             return False
         audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
         self.on_exit()
@@ -376,7 +430,8 @@ class Kernel:
 
     def losses(self) -> list[str]:
         """What is lost where papad ends now and nobody keeps its descriptors, in words for the journal."""
-        return losses(self._sockets.values(), [*self._processes.values(), *self._retired])
+        made = [hosted for hosted in self._sockets.values() if not hosted.spec.passed]  # the others are held elsewhere
+        return losses(made, [*self._processes.values(), *self._retired])
 
     def recover(self, descriptors: Mapping[str, Sequence[int]]) -> list[str]:
         """Host again what was stored; ``descriptors`` are those that were kept, by name.

@@ -6,6 +6,7 @@ Nothing is killed over it. A pipe is never just closed: whoever still writes int
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,19 +42,35 @@ class Recovery:
     def sockets(self) -> Iterator[HostedSocket]:
         """The sockets that are hosted again."""
         for stored in self._store.sockets():
-            fds = self._left.pop(f"s{stored.key}", [])
+            if stored.spec.passed:
+                continue  # not kept, but passed again
+            kept_as = f"s{stored.key}"
+            fds = [fd for fd in self._left.get(kept_as, []) if stored.inode in (None, os.fstat(fd).st_ino)]
             if fds:
+                others = [fd for fd in self._left.pop(kept_as) if fd not in fds]
+                if others:
+                    self._foreign(kept_as, others)
                 yield sockets.recover_socket(stored, fds)
             else:
                 self._lack(f"socket '{stored.spec.name}'", "its descriptor did not come back")
                 self._store.remove_socket(stored.key)
 
+    def _foreign(self, name: str, fds: Sequence[int]) -> None:
+        """Another's that bears a name of papad's own: a socket unit's, say. What papad has kept under it stays kept."""
+        self.faults.append(f"descriptor '{name}' is not the one that papad kept by that name; it is closed")
+        for fd in fds:
+            os.close(fd)
+
     def processes(self) -> Iterator[tuple[StoredProcess, HostedProcess]]:
         """The processes that are hosted again, oldest first."""
         for stored in self._store.processes():
-            found = _by_role(stored, self._left.get(f"p{stored.key}", []))
+            kept_as = f"p{stored.key}"
+            if others := [fd for fd in self._left.get(kept_as, []) if _is_socket(fd)]:
+                self._left[kept_as] = [fd for fd in self._left[kept_as] if fd not in others]
+                self._foreign(kept_as, others)
+            found = _by_role(stored, self._left.get(kept_as, []))
             if "pidfd" in found:
-                del self._left[f"p{stored.key}"]
+                del self._left[kept_as]
                 yield stored, self._host(stored, found)
             else:
                 self._lack(_title(stored), "its pidfd did not come back; if it still runs, it goes on without papad")
@@ -91,6 +108,11 @@ class Recovery:
                 self.faults.append(
                     f"descriptors kept as '{name}', of PID {pids[0]}, belong to nothing that is stored: the process"
                     " goes on without papad, and what it prints is thrown away"
+                )
+            elif any(map(_is_socket, fds)):
+                self.faults.append(
+                    f"what came as '{name}' belongs to nothing that is stored, and is closed; if a socket unit passed"
+                    " it: s or p and a number are papad's own names"
                 )
             else:
                 log.info("descriptors kept as '%s' belong to nothing that is stored; they are given up", name)
@@ -167,6 +189,10 @@ def _log_files(found: Mapping[str, int]) -> LogFiles:
 
 def _link(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
 
 
 def _pid_of(fd: int) -> int:

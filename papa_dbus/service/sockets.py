@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from papa_dbus.errors import Bind, Limit
+from papa_dbus.errors import Bind, InvalidArgs, Limit
 from papa_dbus.service import limits
 from papa_dbus.service.specs import SocketInfo, SocketSpec
 from papa_dbus.service.store import StoredSocket
@@ -26,6 +26,7 @@ _TYPES = {
 }
 #: Of a socket's file where nothing else was asked for: systemd's own for services.
 DEFAULT_UMASK = 0o022
+_DEVICE_BYTES = 16  # IFNAMSIZ (netdevice(7))
 _LISTENING = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 
 _Address = str | tuple[str, int] | tuple[str, int, int, int]
@@ -39,7 +40,8 @@ class HostedSocket:
         self._sock = sock
         self._address = address
         self.key = 0  # in the store
-        self._file = _file_identity(spec.path) if spec.path is not None else None
+        self.unit = "" if spec.passed else None  # see SocketInfo
+        self._file = _file_identity(spec.path) if spec.path is not None and not spec.passed else None
 
     @property
     def fileno(self) -> int:
@@ -60,7 +62,7 @@ class HostedSocket:
             name=spec.name,
             family=spec.family,
             type=spec.type,
-            backlog=spec.backlog,
+            backlog=None if spec.passed else spec.backlog,
             fileno=self.fileno,
             host=spec.host,
             port=self.port,
@@ -68,6 +70,7 @@ class HostedSocket:
             umask=spec.umask,
             interface=spec.interface,
             reuseport=spec.reuseport,
+            unit=self.unit,
         )
 
     def duplicate(self) -> int:
@@ -88,10 +91,10 @@ class HostedSocket:
         return sock
 
     def close(self) -> None:
-        """Let the socket go, and its file where the file is still its own."""
+        """Let the socket go, and its file where papad has made that and it is still the same."""
         self._sock.close()
         path = self.spec.path
-        if path is not None and self._file == _file_identity(path):
+        if path is not None and self._file is not None and self._file == _file_identity(path):
             os.unlink(path)
 
 
@@ -119,6 +122,35 @@ def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
     hosted = HostedSocket(stored.spec, sock, address)
     hosted.key = stored.key
     return hosted
+
+
+def passed_socket(name: str, fd: int) -> HostedSocket:
+    """A socket that somebody else has bound. Raises InvalidArgs where it cannot be hosted; ``fd`` stays open then."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        raise InvalidArgs("it is no socket")
+    sock = socket.socket(fileno=fd)
+    try:
+        spec = _spec_of(name, sock)
+    except BaseException:
+        sock.detach()
+        raise
+    return HostedSocket(spec, sock, str(spec.path) if spec.family == "unix" else _address(sock.getsockname()))
+
+
+def _spec_of(name: str, sock: socket.socket) -> SocketSpec:
+    family = next((word for word, number in _FAMILIES.items() if number == sock.family), None)
+    kind = next((word for word, number in _TYPES.items() if number == sock.type), None)
+    if family is None or kind is None:
+        raise InvalidArgs("it is a socket of another family than inet, inet6 and unix")
+    if sock.type in _LISTENING and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise InvalidArgs("it is a socket that does not listen")
+    bound = sock.getsockname()
+    if family == "unix":
+        path = f"@{os.fsdecode(bound[1:])}" if isinstance(bound, bytes) else bound  # abstract, as systemd writes it
+        return SocketSpec(name, family, kind, path=path or None, backlog=0, passed=True)
+    device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _DEVICE_BYTES).rstrip(b"\0")
+    interface = os.fsdecode(device) or None
+    return SocketSpec(name, family, kind, bound[0], bound[1], backlog=0, interface=interface, passed=True)
 
 
 def _bound(spec: SocketSpec, address: _Address) -> socket.socket:

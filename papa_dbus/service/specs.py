@@ -51,7 +51,10 @@ def _check_text(option: str, value: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SocketSpec:
-    """A socket to be hosted. ``umask`` is of its file; ``port`` 0 lets Linux choose."""
+    """A socket to be hosted. ``umask`` is of its file; ``port`` 0 lets Linux choose.
+
+    ``passed``: somebody else has bound it and passed it to papad. No client asks for that.
+    """
 
     name: str
     family: str = ""
@@ -63,9 +66,12 @@ class SocketSpec:
     backlog: int = limits.DEFAULT_BACKLOG
     interface: str | None = None
     reuseport: bool = False
+    passed: bool = False
 
     def __post_init__(self) -> None:
         check_name("socket", self.name)
+        if self.passed:
+            return  # it is there, so Linux has such a one
         if not self.family:
             object.__setattr__(self, "family", "inet" if self.path is None else "unix")
         _check_choice("family", self.family, FAMILIES)
@@ -112,7 +118,13 @@ class SocketSpec:
             raise InvalidArgs(f"option 'reuseport': goes with type stream or dgram, not with {self.type}")
 
     def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
-        """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any)."""
+        """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
+
+        The backlog and the file's mode of one that was passed are the affair of whoever bound it.
+        """
+        if other.passed:
+            port = self.port or other.port
+            return replace(self, passed=True, port=port, backlog=other.backlog, umask=other.umask) == other
         return self == other or (self.port == port and replace(self, port=other.port) == other)
 
 
@@ -209,12 +221,15 @@ class WatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class SocketInfo:
-    """A hosted socket as it is. ``fileno`` is papad's own descriptor; None is what does not apply."""
+    """A hosted socket as it is. ``fileno`` is papad's own descriptor; None is what does not apply.
+
+    ``unit`` is the socket unit that passed it, empty where that is not known; None: papad bound it, with ``backlog``.
+    """
 
     name: str
     family: str
     type: str
-    backlog: int
+    backlog: int | None
     fileno: int
     host: str | None = None
     port: int | None = None
@@ -222,6 +237,7 @@ class SocketInfo:
     umask: int | None = None
     interface: str | None = None
     reuseport: bool = False
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

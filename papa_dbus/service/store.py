@@ -124,10 +124,11 @@ class StoredProcess:
 
 @dataclass(frozen=True, slots=True)
 class StoredSocket:
-    """A socket as it was stored."""
+    """A socket as it was stored. ``inode``: which one it is; None where an older papad did not note that."""
 
     key: int
     spec: SocketSpec
+    inode: int | None = None
 
 
 class Store:
@@ -180,11 +181,30 @@ class Store:
         self._keep(f"s{key}", [fd])
         reach("socket kept")
         try:
-            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, _dump_fields(spec), port))
+            self._insert_socket(key, spec, port, fd)
         except PapaError:
             self._drop(f"s{key}")
             raise
         return key
+
+    def _insert_socket(self, key: int, spec: SocketSpec, port: int | None, fd: int) -> None:
+        row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino})
+        self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+
+    def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
+        """Store which sockets papad was passed, with their descriptors, in the place of those of its last start.
+
+        Nothing is kept of them: they are passed again. Returns their keys, and the names of last time's.
+        """
+        keys = []
+        with self.all_or_nothing():
+            before = [stored for stored in self.sockets() if stored.spec.passed]
+            for stored in before:
+                self._db.execute("DELETE FROM sockets WHERE key = ?", (stored.key,))
+            for spec, fd in passed:
+                keys.append(self._next_key())
+                self._insert_socket(keys[-1], spec, spec.port, fd)
+        return keys, [stored.spec.name for stored in before]
 
     def remove_socket(self, key: int) -> None:
         """Forget a socket."""
@@ -204,7 +224,7 @@ class Store:
         found = []
         for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
             try:
-                found.append(StoredSocket(key, _load(SocketSpec, spec)))
+                found.append(StoredSocket(key, _load(SocketSpec, spec), json.loads(spec).get("inode")))
             except _SENSELESS as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
@@ -361,9 +381,13 @@ def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def _dump_fields(item: ProcessSpec | SocketSpec | Facts) -> str:
+def _dump_fields(item: ProcessSpec | Facts) -> str:
+    return _dump(_fields(item))
+
+
+def _fields(item: ProcessSpec | SocketSpec | Facts) -> dict[str, Any]:
     # As dataclasses.asdict() has it, which copies all that is in there first.
-    return _dump({name: getattr(item, name) for name in item.__dataclass_fields__})
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
 def _load(kind: type[_Stored], text: str) -> _Stored:

@@ -13,7 +13,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,13 +73,24 @@ class Passed:
         for fd, name in daemon.listen_fds_with_names(unset_environment=True).items():
             self._by_name.setdefault(name, []).append(fd)
 
-    def take(self, name: str) -> list[int]:
-        """The descriptors of a name, in the order in which they were passed."""
-        return self._by_name.pop(name, [])
+    def take(self, name: str, fits: Callable[[int], bool]) -> list[int]:
+        """The descriptors of a name that fit, in the order in which they were passed. The others are left."""
+        fds = self._by_name.pop(name, [])
+        left = [fd for fd in fds if not fits(fd)]
+        if left:
+            self._by_name[name] = left
+        return [fd for fd in fds if fd not in left]
 
     def sockets(self, name: str) -> list[socket.socket]:
-        """The listening sockets of a socket unit (FileDescriptorName=, systemd.socket(5))."""
-        return [socket.socket(fileno=fd) for fd in self.take(name)]
+        """The listening stream sockets of a name (FileDescriptorName=, systemd.socket(5))."""
+        return [socket.socket(fileno=fd) for fd in self.take(name, is_listening)]
+
+    def others(self, own: Collection[str]) -> dict[str, list[int]]:
+        """All that has none of papad's ``own`` names: those of other socket units."""
+        names = [name for name in self._by_name if name not in own]
+        for name in names:
+            daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")  # where it is in the store papad has not put it there
+        return {name: self._by_name.pop(name) for name in names}
 
     def kept(self) -> dict[str, list[int]]:
         """What the descriptor store gave back, by name."""
@@ -88,10 +99,25 @@ class Passed:
     def close_rest(self) -> None:
         """Close what nobody has asked for, and say so; systemd is not to keep it either."""
         for name, fds in self._by_name.items():
-            log.warning("descriptor '%s' was passed and is none that papad knows; it is closed", name)
+            log.error("what was passed as '%s' is closed: that name is papad's own, for something else", name)
             daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
             for fd in fds:
                 os.close(fd)
+
+
+def is_listening(fd: int) -> bool:
+    """Whether it is a stream socket that listens."""
+    return bool(daemon.is_socket(fd, type=socket.SOCK_STREAM, listening=1))
+
+
+def is_memory_file(fd: int) -> bool:
+    """Whether it is one of memfd_create(2)'s."""
+    return os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:")
+
+
+def is_connected(fd: int) -> bool:
+    """Whether it is a stream socket that does not listen."""
+    return bool(daemon.is_socket(fd, type=socket.SOCK_STREAM, listening=0))
 
 
 #: Device and inode: what a descriptor is, whatever its number; None: it is closed.
@@ -269,6 +295,19 @@ def scope_name(name: str, pid: int | None = None) -> str:
     )
     end = ".scope" if pid is None else f"-{pid}.scope"
     return f"papa-{escaped[: _MAX_UNIT_NAME - len('papa-') - len(end)]}{end}"
+
+
+async def socket_units(bus: Bus) -> dict[str, str]:
+    """Which socket unit passes papad descriptors of which name, as far as systemd says."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(PapaError):
+        service = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+        for unit in sorted(await _property(bus, service, "Unit", "TriggeredBy")):
+            if unit.endswith(".socket"):
+                path = (await bus.call(*_MANAGER, "GetUnit", "s", [unit])).body[0]
+                name = await _property(bus, path, "Socket", "FileDescriptorName")
+                found[name] = f"{found[name]}, {unit}" if name in found else unit
+    return found
 
 
 async def keeps_descriptors(bus: Bus) -> bool | None:

@@ -77,13 +77,15 @@ def socket_properties(info: SocketInfo) -> dict[str, Any]:
         "Name": info.name,
         "Family": info.family,
         "Type": info.type,
-        "Backlog": info.backlog,
+        "Backlog": info.backlog or 0,
         "Host": text(info.host or ""),
         "Port": info.port or 0,
         "Path": text(info.path or ""),
         "Interface": text(info.interface or ""),
         "ReusePort": info.reuseport,
         "FileNumber": info.fileno,
+        "Passed": info.unit is not None,
+        "Unit": info.unit or "",
     }
 
 

@@ -52,6 +52,7 @@ _SOCKETS = (
     Column("FAMILY", lambda s: s.family),
     Column("TYPE", lambda s: s.type),
     Column("FILENO", lambda s: s.fileno, right=True),
+    Column("UNIT", lambda s: s.unit if s.unit != "" else "?"),
     Column("ADDRESS", address),
 )
 _PROCESSES = (
@@ -248,10 +249,16 @@ def octal(text: str | None) -> int | None:
 @click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.SOCKET)
 @with_kernel()
 async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
-    """Close sockets. Processes that have them keep theirs."""
+    """Close sockets. Processes that have them keep theirs.
+
+    One that a socket unit of systemd's has passed to papad is there again when papad starts anew.
+    """
     await names.check(kernel, ("socket",), patterns)
+    before = await kernel.list_sockets(*patterns)
     for name in await kernel.remove_sockets(*patterns):
-        printing.line(name)
+        unit = before[name].unit if name in before else None
+        holds = f" ({unit or 'a socket unit'} holds it still, and passes it again when papad starts anew)"
+        printing.line(name if unit is None else f"{name}{holds}")
 
 
 @click.command("exit-if-idle", cls=Command)

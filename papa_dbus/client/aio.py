@@ -30,7 +30,7 @@ _SOCKET_OPTIONS = {
 }  # fmt: skip
 _PROCESS_OPTIONS = {
     "env": "a{ss}", "working_dir": "s", "rlimits": "a{st}", "umask": "u", "stdout": "s", "stderr": "s", "bufsize": "t",
-    "overflow": "s", "sockets": "as",
+    "overflow": "s", "sockets": "as", "memory_max": "t", "cpu_quota": "u", "tasks_max": "t",
 }  # fmt: skip
 
 
@@ -174,17 +174,24 @@ class Kernel:
         bufsize: int | None = None,
         overflow: Literal["drop", "block"] | None = None,
         sockets: Sequence[str] | None = None,
+        memory_max: int | None = None,
+        cpu_quota: int | None = None,
+        tasks_max: int | None = None,
     ) -> Process:
         """Start a process, or give the one that runs with the same command and options.
 
         ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
-        (sd_listen_fds(3)). Raises Exists, Spawn, Limit, NotFound, InvalidArgs.
+        (sd_listen_fds(3)). ``memory_max`` (bytes), ``cpu_quota`` (per cent of one processor) and ``tasks_max``
+        (processes and threads) limit it and its descendants; Spawn where that cannot be had.
+
+        Raises Exists, Spawn, Limit, NotFound, InvalidArgs.
         """
         given = {
             "env": dict(env) if env is not None else None, "working_dir": working_dir,
             "rlimits": dict(rlimits) if rlimits is not None else None, "umask": umask, "stdout": stdout,
             "stderr": stderr, "bufsize": bufsize, "overflow": overflow,
             "sockets": list(sockets) if sockets is not None else None,
+            "memory_max": memory_max, "cpu_quota": cpu_quota, "tasks_max": tasks_max,
         }  # fmt: skip
         options = _variants(_PROCESS_OPTIONS, given)
         for key, who in (("uid", uid), ("gid", gid)):

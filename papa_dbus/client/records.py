@@ -71,7 +71,7 @@ class Socket(_Item):
 
 @dataclass(frozen=True, slots=True)
 class Process(_Item):
-    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes."""
+    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU."""
 
     name: str
     pid: int
@@ -88,6 +88,9 @@ class Process(_Item):
     written: int = 0
     exit_code: int | None = None
     unit: str | None = None
+    memory_max: int | None = None
+    cpu_quota: int | None = None
+    tasks_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

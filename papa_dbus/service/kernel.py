@@ -41,7 +41,7 @@ class Change:
     name: str
 
 
-async def no_placement(pid: int, name: str) -> None:
+async def no_placement(pid: int, name: str, resources: Mapping[str, int]) -> None:
     """Leave processes where papad is: for a machine without systemd."""
 
 

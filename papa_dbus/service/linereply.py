@@ -94,6 +94,9 @@ def process_line(info: ProcessInfo) -> str:
         ("gid", info.gid if info.as_group or info.as_user else None),
         ("exit_code", info.exit_code),
         ("dropped", info.dropped or None),
+        ("memory_max", info.memory_max),
+        ("cpu_quota", info.cpu_quota),
+        ("tasks_max", info.tasks_max),
     ]
     return f"{_line(info.name, pairs)} args={' '.join(word(arg) for arg in info.args)}"
 

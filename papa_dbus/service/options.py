@@ -27,6 +27,11 @@ def text_size(text: str) -> int:
     return text_number(text)
 
 
+def text_percent(text: str) -> int:
+    """A whole number of per cent, with or without its sign."""
+    return text_number(text.removesuffix("%"))
+
+
 def text_octal(text: str) -> int:
     """A file mode mask, always octal, as a shell's umask takes it."""
     if not text or any(digit not in "01234567" for digit in text):
@@ -94,6 +99,9 @@ PROCESS_OPTIONS = _table(
         Option("bufsize", "t", text_size, "bytes of output kept until acknowledged; 0 keeps none (2m)"),
         Option("overflow", "s", str, "what a full buffer does: drop the oldest, or block (drop)"),
         Option("sockets", "as", text_names, "hosted sockets handed over by the LISTEN_FDS protocol"),
+        Option("memory_max", "t", text_size, "bytes of memory for it and its descendants (no limit)"),
+        Option("cpu_quota", "u", text_percent, "per cent of one processor for them; 200 is two (no limit)"),
+        Option("tasks_max", "t", text_number, "processes and threads that they may be (no limit)"),
     ]
 )
 

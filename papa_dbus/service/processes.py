@@ -37,8 +37,9 @@ from papa_dbus.service.store import Facts, Store, StoredProcess
 
 log = logging.getLogger(__name__)
 
-#: Puts a process that stands at its gate into a unit of its own: PID and name in, the unit's name out, or None.
-Placement = Callable[[int, str], Awaitable[str | None]]
+#: Puts a process that stands at its gate into a unit of its own: PID, name and the unit's limits in (by option), the
+#: unit's name out, or None. Raises Spawn where a limit does not hold.
+Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 #: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
@@ -279,6 +280,7 @@ class HostedProcess:
             unit=self.facts.unit,
             as_user=spec.uid is not None,
             as_group=spec.gid is not None,
+            **spec.resources,
         )
 
 
@@ -323,7 +325,7 @@ async def start(
             raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
         try:
-            unit = await place(child.pid, spec.name)
+            unit = await _placed(child.pid, spec, place)
             identity = launch.identity
             where = identity.home if spec.working_dir is None else spec.working_dir
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
@@ -342,6 +344,17 @@ async def start(
     reach("process runs")
     stored = StoredProcess(key, spec, facts, dict.fromkeys(pipes, 0), "running")
     return HostedProcess(stored, Held(child.pidfd, pipes, files), hooks)
+
+
+async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
+    try:
+        unit = await place(pid, spec.name, spec.resources)
+    except Spawn as error:
+        raise Spawn(f"process '{spec.name}': {error}") from None
+    if unit is None and spec.resources:
+        option = next(iter(spec.resources))
+        raise Spawn(f"process '{spec.name}': option '{option}': there is no systemd that could limit it")
+    return unit
 
 
 def _prepare(

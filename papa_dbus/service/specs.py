@@ -19,6 +19,8 @@ SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
 FAMILIES = ("inet", "inet6", "unix")
 SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
 
+#: Of the options that limit a process's scope: what Linux counts, and what it takes for no limit at all.
+_MOST = {"memory_max": 2**62, "cpu_quota": 1_000_000, "tasks_max": 2**22}
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
@@ -143,7 +145,11 @@ def _shared(env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output."""
+    """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output.
+
+    The limits of its scope, None where there is none: ``memory_max`` in bytes, ``cpu_quota`` in per cent of one
+    processor, ``tasks_max`` processes and threads.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -158,6 +164,9 @@ class ProcessSpec:
     bufsize: int = limits.DEFAULT_BUFSIZE
     overflow: str = "drop"
     sockets: tuple[str, ...] = ()
+    memory_max: int | None = None
+    cpu_quota: int | None = None
+    tasks_max: int | None = None
 
     def __post_init__(self) -> None:
         check_name("process", self.name)
@@ -180,8 +189,15 @@ class ProcessSpec:
         _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
         _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
         _check_choice("overflow", self.overflow, ("drop", "block"))
+        for option, value in self.resources.items():
+            _check_range(option, value, 1, _MOST[option])
         if self.env is not None:
             object.__setattr__(self, "env", _shared(tuple(self.env.items())))
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """Those limits of its scope that were asked for, by option."""
+        return {option: value for option in _MOST if (value := getattr(self, option)) is not None}
 
     def _check_command(self) -> None:
         if not self.command or not self.command[0]:
@@ -265,3 +281,6 @@ class ProcessInfo:
     unit: str | None
     as_user: bool = False
     as_group: bool = False
+    memory_max: int | None = None
+    cpu_quota: int | None = None
+    tasks_max: int | None = None

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 from systemd import daemon, journal
 
 from papa_dbus.bus import Bus, Message, Variant
-from papa_dbus.errors import Limit, PapaError
-from papa_dbus.service import rlimits
+from papa_dbus.errors import Limit, PapaError, Spawn
+from papa_dbus.service import cgroups, rlimits
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNIT_EXISTS = "already loaded or has a fragment file"
 _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
+#: The options that limit a process as properties of its scope (org.freedesktop.systemd1(5)). A quota is in microseconds
+#: of processor time for each second: 10,000 of them are 1 %.
+_LIMITS = {"memory_max": ("MemoryMax", 1), "cpu_quota": ("CPUQuotaPerSecUSec", 10_000), "tasks_max": ("TasksMax", 1)}
 _STORED_NAME = re.compile(r"[sp]\d+")
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
@@ -232,20 +235,28 @@ class Scopes:
         except PapaError:
             self._manager = ""  # no systemd on this bus
 
-    async def place(self, pid: int, name: str) -> str | None:
-        """Put a process in its scope and return the scope's name, None where there are no scopes to be had."""
+    async def place(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
+        """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
+
+        Raises Spawn where one of the limits in ``resources`` does not hold: the process is to run with them or not.
+        """
         if not self._available:
             return None
         await self._wait_for_bus()
         reason = ""
         for unit in (scope_name(name), scope_name(name, pid)):
             try:
-                await self._start(unit, pid, name)
+                await self._start(unit, pid, name, resources)
+                cgroups.check(pid, resources)
                 return unit
+            except Spawn:
+                raise
             except PapaError as error:
                 reason = str(error)
                 if _UNIT_EXISTS not in reason:
                     break
+        if resources:
+            raise Spawn(f"option '{next(iter(resources))}': it has no scope that could be limited: {reason}")
         log.warning("process '%s' (PID %d) has no scope and runs in papad's own: %s", name, pid, reason)
         return None
 
@@ -255,13 +266,16 @@ class Scopes:
             await asyncio.sleep(0.1)
             waited += 0.1
 
-    async def _start(self, unit: str, pid: int, name: str) -> None:
+    async def _start(self, unit: str, pid: int, name: str, resources: Mapping[str, int]) -> None:
         properties = [
             ["Description", Variant("s", f"Papa process {name}")],
             ["Slice", Variant("s", SLICE)],
             ["PIDs", Variant("au", [pid])],
             ["CollectMode", Variant("s", "inactive-or-failed")],  # leaves nothing behind, however it ends
         ]
+        for option, value in resources.items():
+            setting, factor = _LIMITS[option]
+            properties.append([setting, Variant("t", value * factor)])
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._jobs[unit] = done
         try:

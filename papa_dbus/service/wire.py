@@ -22,6 +22,9 @@ _PROCESS_TYPES = {
     "dropped": "t",
     "written": "t",
     "last_seq": "t",
+    "memory_max": "t",
+    "cpu_quota": "u",
+    "tasks_max": "t",
 }
 _IDS = ("s", "u")  # uid and gid: a name or a number
 
@@ -100,6 +103,9 @@ def process_properties(info: ProcessInfo) -> dict[str, Any]:
         "GID": info.gid,
         "WorkingDirectory": text(info.working_dir),
         "Unit": info.unit or "",
+        "MemoryMax": info.memory_max or 0,
+        "CPUQuota": info.cpu_quota or 0,
+        "TasksMax": info.tasks_max or 0,
         "Running": info.running,
         "ExitCode": info.exit_code or 0,
         "BufferedBytes": info.buffered,

@@ -47,12 +47,13 @@ def test_list_in_a_pipe_has_plain_columns(papactl: Papactl, tmp_path: Path) -> N
     papactl("run", "p", "--", "sleep", "1000")
     papactl("set", "v", "two words\n\x1b[31m")
     assert [line.split() for line in papactl("list").stdout.decode().splitlines()] == [
-        ["NAME", "FAMILY", "TYPE", "FILENO", "ADDRESS"],
+        ["NAME", "FAMILY", "TYPE", "FILENO", "UNIT", "ADDRESS"],
         [
             "s",
             "unix",
             "stream",
             *[papactl("list", "sockets", "--no-legend").stdout.split()[3].decode()],
+            "-",
             str(tmp_path / "s"),
         ],
         [],
@@ -106,7 +107,7 @@ def test_values(papactl: Papactl) -> None:
 
 def test_sockets(papactl: Papactl) -> None:
     made = papactl("socket", "make", "http", "--port", "0", "--backlog", "7").stdout.decode()
-    assert re.search(r"http  inet +stream +\d+ +127\.0\.0\.1:\d+", made)
+    assert re.search(r"http  inet +stream +\d+ +- +127\.0\.0\.1:\d+", made)
     assert papactl("socket", "remove", "http").stdout == b"http\n"
     assert "octal" in told(papactl("socket", "make", "x", "--path", "/tmp/x", "--umask", "9", status=2))
     assert "absolute" in told(papactl("socket", "make", "x", "--path", "x", status=2))

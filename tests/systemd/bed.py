@@ -32,6 +32,15 @@ echo mounted
 exec sleep infinity
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OLD_CONTROLLERS = ("memory", "cpu", "pids")
+# nspawn lets a container read those only. systemd takes cpu and cpuacct for one, wherever they are mounted.
+_OPEN_OLD_CONTROLLERS = "; ".join(
+    [
+        *(f"mount -o remount,bind,rw /sys/fs/cgroup/{name}" for name in _OLD_CONTROLLERS),
+        "[ /sys/fs/cgroup/cpu -ef /sys/fs/cgroup/cpuacct ] || mount --bind /sys/fs/cgroup/cpu /sys/fs/cgroup/cpuacct",
+        "systemctl daemon-reexec",
+    ]
+)
 # Seconds, each several times what this takes on two cores.
 _INSTALL = 600
 _BOOT = 60
@@ -52,6 +61,7 @@ class Bed:
         self._container: subprocess.Popen[bytes] | None = None
         self._leader = 0
         self.boot_warnings: list[str] = []
+        self._old_controllers = False
         self._keeper = subprocess.Popen(
             [
                 *_dies_with_us("KILL"),
@@ -113,6 +123,13 @@ class Bed:
             if implementation == "dbus-broker":
                 alias.symlink_to(f"/usr/lib/systemd/{manager}/dbus-broker.service")
 
+    def use_old_controllers(self) -> None:
+        """Have the container's systemd use the controllers memory, cpu and pids of version 1; before booting.
+
+        For a machine that has its controllers there (cgroups(7)): the container's usual version 2 alone has none then.
+        """
+        self._old_controllers = True
+
     def copy_in(self, source: Path, target: str) -> None:
         """Copy a file or folder of this machine to an absolute path in the container."""
         destination = self.root / target.lstrip("/")
@@ -149,19 +166,23 @@ class Bed:
         if state != "running":
             raise OSError(f"{self.name} came up {state}: {self.run('systemctl --failed --no-legend --plain').stdout}")
         self.boot_warnings = self.journal("--boot", "--priority=warning").splitlines()
+        if self._old_controllers:
+            self.run(_OPEN_OLD_CONTROLLERS)
 
     def start_without_systemd(self) -> None:
         """Start the container with an init that only reaps, and a network of its own that has only loopback."""
         self._start("--as-pid2", "--console=pipe", "sleep", "infinity")
 
     def _start(self, *how: str) -> None:
+        # Without this variable the container has both, as this machine has.
+        hierarchy = {} if self._old_controllers else {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         console = self.root.parent / "console"
         with _ReadySocket(self.root.parent / "ready") as ready, console.open("wb") as output:
             self._container = subprocess.Popen(
                 [*_dies_with_us("TERM"), *self._in_cgroup(), *self._nspawn(), "--private-network",
                  "--kill-signal=KILL", *how],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "NOTIFY_SOCKET": f"{_SCRATCH}/ready"},
+                env={**os.environ, **hierarchy, "NOTIFY_SOCKET": f"{_SCRATCH}/ready"},
             )  # fmt: skip
             try:
                 self._leader = ready.wait_for_leader()
@@ -170,9 +191,14 @@ class Bed:
 
     def _in_cgroup(self) -> list[str]:
         """A control group of its own: containers that are started from the same one would share theirs, too."""
-        self._cgroup = _unified_hierarchy() / f"papa-bed-{self.name}"
-        self._cgroup.mkdir()
-        return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self._cgroup)]
+        hierarchies = [_unified_hierarchy()]
+        if self._old_controllers:
+            hierarchies += [place for name in _OLD_CONTROLLERS if (place := old_hierarchy(name)) is not None]
+        self._cgroups = [hierarchy / f"papa-bed-{self.name}" for hierarchy in hierarchies]
+        for group in self._cgroups:
+            group.mkdir()
+        enter = "".join(f"echo $$ > {group}/cgroup.procs && " for group in self._cgroups)
+        return ["sh", "-c", f'{enter}exec "$@"', "sh"]
 
     def _nspawn(self) -> list[str]:
         return [
@@ -232,7 +258,10 @@ class Bed:
         if self._container is not None:
             self._container.terminate()  # nspawn passes on what --kill-signal= says, and ends when its systemd has
             self._container.wait(_COMMAND)
-            _remove_cgroup(self._cgroup)
+            _end_cgroup(self._cgroups[0])
+            mirror = old_hierarchy("name=systemd")  # where nspawn makes the same group once more
+            for group in [*self._cgroups, *([mirror / self._cgroups[0].name] if mirror else [])]:
+                _remove_cgroup(group)
         self._keeper.kill()
         self._keeper.communicate(timeout=_COMMAND)
 
@@ -270,8 +299,14 @@ def _unified_hierarchy() -> Path:
     return next(Path(fields[1]) for fields in mounts if fields[2] == "cgroup2")
 
 
-def _remove_cgroup(group: Path) -> None:
-    """Remove a control group with all below it, and what is left in them (cgroup.kill: Linux 5.14)."""
+def old_hierarchy(controller: str) -> Path | None:
+    """Give the place of a controller's hierarchy of version 1, where this machine has one."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return next((Path(of[1]) for of in mounts if of[2] == "cgroup" and controller in of[3].split(",")), None)
+
+
+def _end_cgroup(group: Path) -> None:
+    """End what is left in a control group and all below it (cgroup.kill: Linux 5.14)."""
     (group / "cgroup.kill").write_text("1")
     events = select.poll()
     with (group / "cgroup.events").open() as file:
@@ -279,6 +314,10 @@ def _remove_cgroup(group: Path) -> None:
         while "populated 1" in file.read():
             events.poll(1000)
             file.seek(0)
+
+
+def _remove_cgroup(group: Path) -> None:
+    """Remove a control group and all below it."""
     for path, _, _ in os.walk(group, topdown=False):
         Path(path).rmdir()
 

@@ -31,9 +31,11 @@ def make_bed(kind: str) -> Bed:
     return bed
 
 
-def _installed(kind: str) -> Bed:
+def installed(kind: str, prepare: Callable[[Bed], None] = lambda bed: None) -> Bed:
+    """Make a bed of one kind, with Papa installed, booted."""
     bed = make_bed(kind)
     try:
+        prepare(bed)
         brings_make = readme_command("make run").removesuffix("make run")
         bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
         bed.boot()
@@ -50,7 +52,7 @@ def beds() -> Iterator[Callable[[str], Bed]]:
 
     def get(kind: str) -> Bed:
         if kind not in made:
-            made[kind] = _installed(kind)
+            made[kind] = installed(kind)
         return made[kind]
 
     yield get

@@ -7,7 +7,7 @@ import pwd
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -408,7 +408,7 @@ async def test_a_start_that_nobody_waits_for_any_more_leaves_nothing(kernel: Ker
 
 
 async def test_a_child_that_is_killed_at_its_gate_leaves_nothing(kernel: Kernel) -> None:
-    async def kill(pid: int, name: str) -> None:
+    async def kill(pid: int, name: str, resources: Mapping[str, int]) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
@@ -558,13 +558,13 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     """The gate holds until the placement is done, and a failed placement runs nothing."""
     marker = tmp_path / "ran"
 
-    async def place(pid: int, name: str) -> str:
+    async def place(pid: int, name: str, resources: Mapping[str, int]) -> str:
         assert Path(f"/proc/{pid}").exists()
         await asyncio.sleep(0.05)
         assert not marker.exists()
         return f"papa-{name}.scope"
 
-    async def fail(pid: int, name: str) -> str:
+    async def fail(pid: int, name: str, resources: Mapping[str, int]) -> str:
         raise RuntimeError("no scope")
 
     kernel.place = fail
@@ -621,7 +621,7 @@ async def test_a_user_without_a_home_has_the_root_directory(kernel: Kernel) -> N
 
 
 async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_request(kernel: Kernel) -> None:
-    async def stop(pid: int, name: str) -> None:
+    async def stop(pid: int, name: str, resources: Mapping[str, int]) -> None:
         os.kill(pid, signal.SIGSTOP)
         raise Limit("no scope")
 

@@ -268,3 +268,61 @@ async def test_the_kernel_takes_no_datagram_of_a_shared_port(kernel: Kernel) -> 
 async def test_sockets_asked_for_at_the_same_time(kernel: Kernel) -> None:
     made = await asyncio.gather(*(make(kernel, host="localhost") for _ in range(10)))
     assert len({info.port for info in made}) == 1
+
+
+def listening(address: str | tuple[str, int], family: int = socket.AF_INET) -> int:
+    """A descriptor of a socket that somebody else has bound."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.bind(address)
+    sock.listen()
+    return sock.detach()
+
+
+async def test_what_is_passed_is_hosted_by_name_and_number(kernel: Kernel, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    passed = {
+        "web": [listening(("127.0.0.1", 0)), listening(path, socket.AF_UNIX)],
+        "abstract": [listening("\0papa-test", socket.AF_UNIX)],
+    }
+    assert kernel.host_passed(passed) == []
+    first, second, abstract = kernel.list_sockets(["web", "web-2", "abstract"])
+    assert (first.family, first.host, first.backlog, first.unit) == ("inet", "127.0.0.1", None, "")
+    assert (second.name, second.path, abstract.path) == ("web-2", path, "@papa-test")
+    kernel.name_units({"web": "web.socket", "other": "other.socket"})
+    assert [info.unit for info in kernel.list_sockets()] == ["web.socket", "web.socket", ""]
+    assert (await make(kernel, "web", port=first.port, backlog=77)).unit == "web.socket"
+    assert (await make(kernel, "web-2", path=path, umask=0o77)).unit == "web.socket"
+    for other in ({"port": first.port, "reuseport": True}, {"family": "inet6"}, {"path": path}):
+        with pytest.raises(Exists, match="with other options"):
+            await make(kernel, "web", **other)
+    kernel.remove_sockets(["*"])
+    assert os.path.exists(path)  # whoever made it may remove it
+    assert kernel.exit_if_idle()
+
+
+async def test_what_is_passed_and_cannot_be_hosted(kernel: Kernel, tmp_path: Path) -> None:
+    await make(kernel, "made")
+    os.mkfifo(tmp_path / "fifo")
+    left, right = socket.socketpair()
+    fds = {
+        "fifo": os.open(tmp_path / "fifo", os.O_RDWR),
+        "connected": left.detach(),
+        "link": socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach(),
+        "a blank": listening(("127.0.0.1", 0)),
+        "made": listening(("127.0.0.1", 0)),
+    }
+    said = kernel.host_passed({name: [fd] for name, fd in fds.items()})
+    for (name, fd), fault in zip(fds.items(), said, strict=True):
+        assert fault.startswith(f"what was passed as '{name}' is not hosted, and closed: ")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    ends = (
+        "it is no socket",
+        "that does not listen",
+        "inet6 and unix",
+        "white space",
+        "remove that, and restart papad",
+    )
+    assert all(fault.endswith(end) for fault, end in zip(said, ends, strict=True)), said
+    assert [info.name for info in kernel.list_sockets()] == ["made"]
+    right.close()

@@ -29,6 +29,19 @@ class Size(click.ParamType[int]):
         return int(digits) * _MULTIPLES.get(unit, 1)
 
 
+class Percent(click.ParamType[int]):
+    """A whole number of per cent."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """With or without its sign, as systemd's CPUQuota= has it."""
+        digits = str(value).removesuffix("%")
+        if not (digits.isascii() and digits.isdigit()):
+            self.fail(f"{value!r} is not a whole number of per cent, such as 50% or 200%", param, ctx)
+        return int(digits)
+
+
 def _environment(given: tuple[str, ...]) -> dict[str, str] | None:
     pairs = {}
     for item in given:
@@ -85,6 +98,13 @@ def _identity(text: str | None) -> str | int | None:
     metavar="NAME=VALUE",
     help="A resource limit, such as nofile=4096 or core=infinity; may be repeated.",
 )
+@click.option("--memory-max", type=Size(), metavar="SIZE", help="Memory for it and its descendants (no limit).")
+@click.option(
+    "--cpu-quota", type=Percent(), metavar="PERCENT", help="Per cent of one processor for them; 200% is two (no limit)."
+)
+@click.option(
+    "--tasks-max", type=click.IntRange(1), metavar="NUMBER", help="Processes and threads for them (no limit)."
+)
 @click.option("--umask", metavar="OCTAL", help="The file mode mask (022).")
 @click.option("--stdout", type=click.Choice(["pipe", "null"]), help="Keep the output, or not (pipe).")
 @click.option("--stderr", type=click.Choice(["pipe", "null", "stdout"]), help="Likewise; stdout: the same pipe (pipe).")
@@ -119,6 +139,7 @@ async def run(
     Examples:
       papactl run web --socket http --user www-data -- gunicorn app:app
       papactl run backup --follow --remove -- /usr/local/bin/backup
+      papactl run report --memory-max 512m --cpu-quota 50% -- /usr/local/bin/report
     """
     if remove and not follow:
         raise click.UsageError("--remove is for --follow: without it, 'papactl remove NAME' forgets a process")

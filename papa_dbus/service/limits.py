@@ -8,6 +8,12 @@ MAX_BUFSIZE: Final = 1024 * 1024 * 1024
 #: Records kept for a process, however short they are: it bounds the index, at 16 bytes a record.
 MAX_RECORDS: Final = 131_072
 
+#: The limits of a process's scope: bytes, of which Linux takes more for no limit; per cent of one processor; tasks, of
+#: which Linux has no more (PID_MAX_LIMIT).
+MAX_MEMORY_MAX: Final = 2**62
+MAX_CPU_QUOTA: Final = 1_000_000
+MAX_TASKS_MAX: Final = 4_194_304
+
 DEFAULT_WINDOW: Final = 1024 * 1024
 MAX_WINDOW: Final = 64 * 1024 * 1024
 

@@ -19,8 +19,12 @@ SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
 FAMILIES = ("inet", "inet6", "unix")
 SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
 
-#: Of the options that limit a process's scope: what Linux counts, and what it takes for no limit at all.
-_MOST = {"memory_max": 2**62, "cpu_quota": 1_000_000, "tasks_max": 2**22}
+#: The options that limit a process's scope, and the most that each can be.
+_MOST = {
+    "memory_max": limits.MAX_MEMORY_MAX,
+    "cpu_quota": limits.MAX_CPU_QUOTA,
+    "tasks_max": limits.MAX_TASKS_MAX,
+}
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 

@@ -237,7 +237,7 @@ def _socket(info: Socket) -> dict[str, Any]:
         "family": info.family, "type": info.type, "backlog": info.backlog, "path": info.path,
         "umask": None if info.umask is None else f"{info.umask:04o}", "host": info.host, "port": info.port,
         "interface": info.interface, "reuseport": "1" if info.reuseport else None, "fileno": info.fileno,
-        "unit": info.unit,
+        "unit": "?" if info.unit == "" else info.unit,
     }  # fmt: skip
     return {key: value for key, value in result.items() if value is not None}
 

@@ -42,11 +42,16 @@ A process gets it by $(socket.NAME.fileno) or $(socket.NAME.port) in its argumen
   make socket web port=8080
   make socket app path=/run/app.sock umask=007""",
     ),
-    ("list", "sockets"): Topic("list sockets [NAME ...]", "show sockets", _FILE_NUMBER),
+    ("list", "sockets"): Topic(
+        "list sockets [NAME ...]", "show sockets", f"unit is the socket unit that passed it to papad.\n{_FILE_NUMBER}"
+    ),
     ("remove", "sockets"): Topic(
         "remove sockets NAME ...",
         "close sockets and forget them",
-        f"Processes that have one keep it.\n{_FILE_NUMBER}",
+        f"""\
+Processes that have one keep it.
+One that has a unit is there again when papad starts anew: the unit passes it.
+{_FILE_NUMBER}""",
     ),
     ("make", "processes"): Topic(
         "make process NAME [OPTION=VALUE ...] PROGRAM [ARGUMENT ...]",

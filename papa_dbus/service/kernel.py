@@ -111,8 +111,9 @@ class Kernel:
             hosted = self._sockets.pop(name)
             reach("socket removed")
             hosted.close()
-            held = f"{hosted.unit or 'its socket unit'} holds it still, and passes it again when papad starts anew"
-            audit.record("removed", "socket", name, held if hosted.spec.passed else "")
+            holder = hosted.unit or "its socket unit"
+            still = f"{holder} holds it still, and passes it again when papad starts anew" if hosted.spec.passed else ""
+            audit.record("removed", "socket", name, still)
             self._tell("socket", "removed", name)
         return found
 

@@ -79,7 +79,7 @@ def socket_line(info: SocketInfo) -> str:
         ("interface", info.interface),
         ("reuseport", 1 if info.reuseport else None),
         ("fileno", info.fileno),
-        ("unit", info.unit),
+        ("unit", "?" if info.unit == "" else info.unit),
     ]
     return _line(info.name, pairs)
 

@@ -139,7 +139,7 @@ def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Bed) -> None
     assert count(papa) == 2
     said = restart(papa)
     assert "descriptors kept as 's999' belong to nothing that is stored; they are given up" in said
-    assert "descriptor 'odd' was passed and is none that papad knows; it is closed" in said
+    assert "what was passed as 'odd' is not hosted, and closed: it is no socket" in said
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
     nothing_is_left(papa)
 

@@ -311,9 +311,10 @@ class Store:
                 self.remove_process(key)
                 continue
             try:
-                found.append(
-                    StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), json.loads(pipes), state)
-                )
+                inodes = json.loads(pipes)
+                if not isinstance(inodes, dict):
+                    raise TypeError("its pipes are none")
+                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state))
             except _SENSELESS as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)

@@ -79,6 +79,7 @@ async def recover() -> None:
         return
     kernel = Kernel(store=store)
     kernel.recover({})
+    kernel.host_passed({})
     kernel.list_processes()
     kernel.list_sockets()
     kernel.set_value("new", "x")

@@ -83,6 +83,24 @@ def test_a_damaged_row_is_named_and_the_others_are_read(
     again.close()
 
 
+@pytest.mark.parametrize("rubbish", ["", "7", "[]", "null"])
+def test_a_process_whose_pipes_make_no_sense(tmp_path: Path, caplog: pytest.LogCaptureFixture, rubbish: str) -> None:
+    store = Store(stored(tmp_path, VERSION, f"UPDATE processes SET pipes = '{rubbish}' WHERE key = 4"))  # noqa: S608
+    assert len(store.processes()) == 1
+    assert "process 'p': its row is damaged" in caplog.text
+    store.close()
+
+
+def test_what_was_passed_last_time_is_told_and_what_is_passed_now_is_noted(tmp_path: Path) -> None:
+    store = Store(stored(tmp_path, VERSION))
+    first, second = (SocketSpec(name, "inet", host="::", port=1, passed=True) for name in ("first", "second"))
+    assert store.note_passed([(first, 0), (second, 0)])[1] == []
+    assert store.note_passed([(second, 0)])[1] == ["first", "second"]
+    assert [each.spec for each in store.sockets() if each.spec.passed] == [second]
+    assert len(store.sockets()) == 2  # the other one is papad's own
+    store.close()
+
+
 @pytest.mark.parametrize("begin", [0, 20, 100, 4096, 8192, 16384])
 def test_a_damaged_file_is_kept_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: int) -> None:
     path = stored(tmp_path, VERSION)

@@ -31,7 +31,7 @@ def make_bed(kind: str) -> Bed:
     return bed
 
 
-def installed(kind: str, prepare: Callable[[Bed], None] = lambda bed: None) -> Bed:
+def _installed(kind: str, prepare: Callable[[Bed], None] = lambda bed: None) -> Bed:
     """Make a bed of one kind, with Papa installed, booted."""
     bed = make_bed(kind)
     try:
@@ -52,7 +52,7 @@ def beds() -> Iterator[Callable[[str], Bed]]:
 
     def get(kind: str) -> Bed:
         if kind not in made:
-            made[kind] = installed(kind)
+            made[kind] = _installed(kind)
         return made[kind]
 
     yield get

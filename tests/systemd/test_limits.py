@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.systemd.bed import Bed, old_hierarchy
-from tests.systemd.conftest import as_after_boot, installed
+from tests.systemd.conftest import _installed, as_after_boot
 from tests.systemd.test_serving import KERNEL, call, watch
 from tests.systemd.test_survival import nothing_is_left
 
@@ -22,7 +22,7 @@ ASKED = {
 @pytest.fixture(scope="module")
 def limiting() -> Iterator[Bed]:
     """Give a bed whose systemd has the controllers: those of version 1, where this machine has them there."""
-    bed = installed("dbus-daemon", Bed.use_old_controllers if old_hierarchy("memory") else lambda bed: None)
+    bed = _installed("dbus-daemon", Bed.use_old_controllers if old_hierarchy("memory") else lambda bed: None)
     yield bed
     bed.stop()
 

@@ -30,7 +30,7 @@ _SOCKET_OPTIONS = {
 }  # fmt: skip
 _PROCESS_OPTIONS = {
     "env": "a{ss}", "working_dir": "s", "rlimits": "a{st}", "umask": "u", "stdout": "s", "stderr": "s", "bufsize": "t",
-    "overflow": "s", "sockets": "as",
+    "overflow": "s", "sockets": "as", "journal": "b",
 }  # fmt: skip
 
 
@@ -174,17 +174,19 @@ class Kernel:
         bufsize: int | None = None,
         overflow: Literal["drop", "block"] | None = None,
         sockets: Sequence[str] | None = None,
+        journal: bool | None = None,
     ) -> Process:
         """Start a process, or give the one that runs with the same command and options.
 
         ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
-        (sd_listen_fds(3)). Raises Exists, Spawn, Limit, NotFound, InvalidArgs.
+        (sd_listen_fds(3)). ``journal``: output goes to the systemd journal, too. Raises Exists, Spawn, Limit, NotFound,
+        InvalidArgs, NotSupported.
         """
         given = {
             "env": dict(env) if env is not None else None, "working_dir": working_dir,
             "rlimits": dict(rlimits) if rlimits is not None else None, "umask": umask, "stdout": stdout,
             "stderr": stderr, "bufsize": bufsize, "overflow": overflow,
-            "sockets": list(sockets) if sockets is not None else None,
+            "sockets": list(sockets) if sockets is not None else None, "journal": journal,
         }  # fmt: skip
         options = _variants(_PROCESS_OPTIONS, given)
         for key, who in (("uid", uid), ("gid", gid)):

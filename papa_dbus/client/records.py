@@ -84,6 +84,7 @@ class Process(_Item):
     written: int = 0
     exit_code: int | None = None
     unit: str | None = None
+    journal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

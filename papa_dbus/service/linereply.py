@@ -93,6 +93,7 @@ def process_line(info: ProcessInfo) -> str:
         ("gid", info.gid if info.as_group or info.as_user else None),
         ("exit_code", info.exit_code),
         ("dropped", info.dropped or None),
+        ("journal", 1 if info.journal else None),
     ]
     return f"{_line(info.name, pairs)} args={' '.join(word(arg) for arg in info.args)}"
 

@@ -94,6 +94,7 @@ PROCESS_OPTIONS = _table(
         Option("bufsize", "t", text_size, "bytes of output kept until acknowledged; 0 keeps none (2m)"),
         Option("overflow", "s", str, "what a full buffer does: drop the oldest, or block (drop)"),
         Option("sockets", "as", text_names, "hosted sockets handed over by the LISTEN_FDS protocol"),
+        Option("journal", "b", text_flag, "output goes to the systemd journal, too (0)"),
     ]
 )
 

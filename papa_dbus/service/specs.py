@@ -146,6 +146,7 @@ class ProcessSpec:
     bufsize: int = limits.DEFAULT_BUFSIZE
     overflow: str = "drop"
     sockets: tuple[str, ...] = ()
+    journal: bool = False
 
     def __post_init__(self) -> None:
         check_name("process", self.name)
@@ -168,6 +169,8 @@ class ProcessSpec:
         _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
         _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
         _check_choice("overflow", self.overflow, ("drop", "block"))
+        if self.journal and not self.bufsize:
+            raise InvalidArgs("option 'journal': goes with a bufsize, from which the journal is served, not with 0")
         if self.env is not None:
             object.__setattr__(self, "env", _shared(tuple(self.env.items())))
 
@@ -247,5 +250,6 @@ class ProcessInfo:
     written: int
     last_seq: int
     unit: str | None
+    journal: bool = False
     as_user: bool = False
     as_group: bool = False

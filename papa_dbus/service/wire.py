@@ -22,6 +22,7 @@ _PROCESS_TYPES = {
     "dropped": "t",
     "written": "t",
     "last_seq": "t",
+    "journal": "b",
 }
 _IDS = ("s", "u")  # uid and gid: a name or a number
 

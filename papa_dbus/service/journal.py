@@ -213,7 +213,7 @@ class Feed:
 
     def _loss(self, now: float) -> Iterator[Fields]:
         if self._left_out:
-            text = f"{self._left_out} bytes of output are not in the journal: it did not take them in time"
+            text = f"{self._left_out} bytes of output are not in the journal: more came than it takes"
             yield self._entry(text, _WARNING, ("PAPA_LEFT_OUT", str(self._left_out)))
             self._left_out = 0
             self._loss_told = now

@@ -55,7 +55,7 @@ class Journal:
     def fault(self) -> str | None:
         """Why there is no journal to write to; None where there is one."""
         try:
-            self._connect()
+            self._new_socket().close()  # of one that papad has, only sending would tell
         except OSError as error:
             return f"{self._path}: {error.strerror}"
         return None
@@ -99,14 +99,17 @@ class Journal:
 
     def _connect(self) -> socket.socket:
         if self._socket is None:
-            new = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            try:
-                new.connect(self._path)
-            except OSError:
-                new.close()
-                raise
-            self._socket = new
+            self._socket = self._new_socket()
         return self._socket
+
+    def _new_socket(self) -> socket.socket:
+        new = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            new.connect(self._path)
+        except OSError:
+            new.close()
+            raise
+        return new
 
     def _wait_for_room(self) -> None:
         if self._socket is not None and not self._watched:

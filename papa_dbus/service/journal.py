@@ -6,6 +6,7 @@ come is noted in the log's own file after each line. Knows neither journald's pr
 
 import asyncio
 import enum
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ _INFO, _NOTICE, _WARNING = "6", "5", "4"
 _LEVEL = re.compile(rb"<([0-7])>")
 
 
+#: By this field `journalctl -u` and `systemctl status` find what is said of a unit: of root's, and of a user's own.
+UNIT_FIELD: Final = "USER_UNIT" if os.geteuid() else "OBJECT_SYSTEMD_UNIT"
 #: Entries of one process at a turn of the loop, and processes: what takes a millisecond or two.
 _ENTRIES_AT_A_TURN, _FEEDS_AT_A_TURN = 16, 4
 
@@ -128,6 +131,13 @@ class Feed:
             self._left_out += self._log.written - self._offset
             self._log = None
 
+    def finish(self, journal: Journal) -> None:
+        """papad is about to end: write what has come of a line, where the log no longer has it for the next papad."""
+        if (log := self._log) is not None:
+            for fields in self._rest("restart", first_seq=log.first_seq):
+                if not journal.send(fields):
+                    break
+
     def turn(self, journal: Journal, most: int, now: float) -> Came:
         """Write ``most`` entries at most; ``now`` is the loop's time."""
         for fields in self._pending(now):
@@ -204,12 +214,13 @@ class Feed:
         self._offset += size
         self._note()
 
-    def _rest(self, why: str) -> Iterator[Fields]:
-        """Lines that have no end and will get none."""
+    def _rest(self, why: str, first_seq: float = float("inf")) -> Iterator[Fields]:
+        """Lines that have no end and will get none: those that begin before a number."""
         for stream, begun in list(self._begun.items()):
-            yield self._line(stream, begun, why)
-            del self._begun[stream]
-            self._note()
+            if begun.seq < first_seq:
+                yield self._line(stream, begun, why)
+                del self._begun[stream]
+                self._note()
 
     def _loss(self, now: float) -> Iterator[Fields]:
         if self._left_out:
@@ -266,7 +277,7 @@ class Feed:
         if self._log is not None and self._log.exit is None:
             fields.append(("OBJECT_PID", str(self._pid)))  # journald adds what it finds in /proc, where root asks
         if self._unit is not None:
-            fields.append(("OBJECT_SYSTEMD_UNIT", self._unit))  # journald itself cannot tell once the process has ended
+            fields.append((UNIT_FIELD, self._unit))  # journald itself cannot tell once the process has ended
         return fields
 
 
@@ -322,6 +333,11 @@ class Feeds:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
             self._ready.pop(oldest, None)
+
+    def finish(self) -> None:
+        """papad is about to end."""
+        for feed in self._by_key.values():
+            feed.finish(self._journal)
 
     def _mark_ready(self, feed: Feed) -> None:
         if not feed.paused:

@@ -375,6 +375,7 @@ class Kernel:
 
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
+        self._feeds.finish()
         self._store.close()
 
     async def settle(self) -> None:

@@ -99,6 +99,7 @@ def process_properties(info: ProcessInfo) -> dict[str, Any]:
         "GID": info.gid,
         "WorkingDirectory": text(info.working_dir),
         "Unit": info.unit or "",
+        "Journal": info.journal,
         "Running": info.running,
         "ExitCode": info.exit_code or 0,
         "BufferedBytes": info.buffered,

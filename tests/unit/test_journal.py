@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import journald, limits
-from papa_dbus.service.journal import Came, Feed, Feeds, Fields
+from papa_dbus.service.journal import UNIT_FIELD, Came, Feed, Feeds, Fields
 from papa_dbus.service.journald import Journal, OwnLog, pack
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.logfiles import LogFiles
@@ -289,7 +289,7 @@ def test_lines_are_put_together_and_have_their_fields(source: Source) -> None:
     first = source.log.read(1, 100, True)[0][0]
     assert source.sink.entries[0] == {
         "MESSAGE": b"one", "PRIORITY": b"6", "SYSLOG_FACILITY": b"3", "SYSLOG_IDENTIFIER": b"p", "SYSLOG_PID": b"7",
-        "OBJECT_PID": b"7", "OBJECT_SYSTEMD_UNIT": b"papa-p.scope", "PAPA_PROCESS": b"p", "PAPA_STREAM": b"out",
+        "OBJECT_PID": b"7", UNIT_FIELD: b"papa-p.scope", "PAPA_PROCESS": b"p", "PAPA_STREAM": b"out",
         "PAPA_SEQ": b"1", "PAPA_TIMESTAMP": b"%d" % first.timestamp,
     }  # fmt: skip
     assert source.sink.lines("err") == [b"trouble"]
@@ -377,6 +377,23 @@ def test_killed_between_the_writing_and_the_noting_one_line_comes_twice(source: 
     source.kill_papad()
     source.turn()
     assert source.sink.lines("out") == [b"one", b"two", b"two", b"three"]
+
+
+def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(source: Source) -> None:
+    source.say(b"acknowledged")
+    source.turn()
+    source.acknowledge_all()
+    source.say(b"kept", "err")
+    source.turn()
+    source.feed.finish(source.sink)  # type: ignore[arg-type]
+    assert [(e["MESSAGE"], e["PAPA_LINE_BREAK"]) for e in source.sink.entries] == [(b"acknowledged", b"restart")]
+    source.kill_papad()
+    source.say(b", and goes on\n", "err")
+    source.say(b", and so does it\n")
+    source.turn()
+    assert source.sink.lines("err") == [b"kept, and goes on"]
+    assert source.sink.lines("out") == [b"acknowledged", b", and so does it"]
+    assert source.sink.left_out == 0
 
 
 # ----------------------------------------------------------------------- loss

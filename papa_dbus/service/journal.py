@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import limits
+from papa_dbus.service.faults import reach
 from papa_dbus.service.logfiles import Passed
 from papa_dbus.service.output import CHUNK, KINDS, Exit, OutputLog, Record, Stream
 
@@ -95,6 +96,7 @@ class Feed:
         self._within = 0  # bytes of the next record that have been passed on
         if log.first_seq <= self._next <= log.last_seq:
             self._within = self._offset - log.offset_of(self._next)
+        self._torn: set[Stream] = set()  # the next line's beginning may have been left out
         self._begun: dict[Stream, _Begun] = {}
         self._recover_begun(log, "out", passed.begun_out)
         self._recover_begun(log, "err", passed.begun_err)
@@ -145,6 +147,7 @@ class Feed:
                 return Came.SO_FAR
             if not journal.send(fields):
                 return Came.NO_FURTHER
+            reach("journal entry written")
             most -= 1
             self.entries += 1
         return Came.TO_THE_END
@@ -186,7 +189,9 @@ class Feed:
         self._go_to(first, log.first_offset)
 
     def _go_to(self, seq: int, offset: int) -> None:
-        self._left_out += max(0, offset - self._offset)
+        if offset > self._offset:
+            self._left_out += offset - self._offset
+            self._torn |= set(KINDS)
         self._next, self._within, self._offset = seq, 0, max(offset, self._offset)
         self._note()
 
@@ -205,6 +210,7 @@ class Feed:
                 whole = begun._replace(data=begun.data + data[at:until])
                 yield self._line(stream, whole, "line-max" if end < 0 else None)
                 self._begun.pop(stream, None)
+                self._torn.discard(stream)
                 self._pass_on(until - at + (end >= 0))
         self._next, self._within = record.seq + 1, 0
         self._note()
@@ -244,7 +250,9 @@ class Feed:
 
     # ---------------------------------------------------------------- entries
 
-    def _line(self, stream: Stream, line: _Begun, unended: str | None) -> Fields:
+    def _line(self, stream: Stream, line: _Begun, cut: str | None) -> Fields:
+        if cut is None and stream in self._torn:
+            cut = "after-gap"
         level = _LEVEL.match(line.data)
         fields = self._entry(
             line.data[level.end() :] if level else line.data,
@@ -253,8 +261,8 @@ class Feed:
             ("PAPA_SEQ", str(line.seq)),
             ("PAPA_TIMESTAMP", str(line.timestamp)),
         )
-        if unended is not None:
-            fields.append(("PAPA_LINE_BREAK", unended))
+        if cut is not None:
+            fields.append(("PAPA_LINE_BREAK", cut))
         return fields
 
     def _end(self, exit_: Exit) -> Fields:

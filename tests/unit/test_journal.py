@@ -416,6 +416,8 @@ def test_what_the_log_has_dropped_is_counted_once_the_journal_works_again(papad_
     if not papad_dies:  # else what had come of that line was in the log alone, and has left it
         assert lines.pop(0) == b"begun"
         assert source.sink.entries[0]["PAPA_LINE_BREAK"] == b"gap"
+    marks = [entry.get("PAPA_LINE_BREAK") for entry in source.sink.entries if "PAPA_STREAM" in entry]
+    assert marks[-10:] == [b"after-gap"] + [None] * 9
     assert lines == [b"%098d" % number for number in range(40, 50)]
     [said] = [entry for entry in source.sink.entries if "PAPA_LEFT_OUT" in entry]
     assert said["PAPA_LEFT_OUT"] == b"%d" % (40 * 99 + 5 * papad_dies)
@@ -526,7 +528,8 @@ async def test_a_full_journal_holds_nobody_up(kernel: Kernel, there: Journald) -
     await there.until_said(b"last", b"flood")
     assert (b"here", b"bystander") in [(entry["MESSAGE"], entry["PAPA_PROCESS"]) for entry in there.entries]
     flood = [entry for entry in there.entries if entry["PAPA_PROCESS"] == b"flood"]
-    passed = sum(len(entry["MESSAGE"]) + 1 for entry in flood if "PAPA_STREAM" in entry)
+    lines = [entry for entry in flood if "PAPA_STREAM" in entry]
+    passed = sum(len(entry["MESSAGE"]) + (entry.get("PAPA_LINE_BREAK") != b"gap") for entry in lines)
     left_out = sum(int(entry.get("PAPA_LEFT_OUT", 0)) for entry in flood)
     assert left_out > 0
     assert passed + left_out == kernel.list_processes(["flood"])[0].written

@@ -29,7 +29,7 @@ _LEVEL = re.compile(rb"<([0-7])>")
 
 #: By this field `journalctl -u` and `systemctl status` find what is said of a unit: of root's, and of a user's own.
 UNIT_FIELD: Final = "USER_UNIT" if os.geteuid() else "OBJECT_SYSTEMD_UNIT"
-#: Entries of one process at a turn of the loop, and processes: what takes a millisecond or two.
+#: Entries of one process at a turn of the loop, and processes: what takes a millisecond.
 _ENTRIES_AT_A_TURN, _FEEDS_AT_A_TURN = 16, 4
 
 

@@ -43,7 +43,7 @@ class Header:
     exit_acknowledged: int = 0
 
 
-class Passed(NamedTuple):
+class JournalPosition(NamedTuple):
     """How far the journal has come: the next record, and the offset up to which it has all.
 
     ``begun_out`` and ``begun_err``: bytes before that offset, the last of their stream, of a line without an end.
@@ -58,8 +58,8 @@ class Passed(NamedTuple):
 
 
 _HEADER = struct.Struct(f"={len(fields(Header))}q")
-_PASSED = struct.Struct(f"={len(Passed._fields)}q")
-_PASSED_AT = _HEADER_BYTES - _PASSED.size
+_POSITION = struct.Struct(f"={len(JournalPosition._fields)}q")
+_POSITION_AT = _HEADER_BYTES - _POSITION.size
 _header_values = attrgetter(*(field.name for field in fields(Header)))
 
 
@@ -98,15 +98,15 @@ class LogFiles:
             raise ValueError("the index's header makes no sense")
         return header
 
-    def write_passed(self, passed: Passed) -> None:
+    def write_journal_position(self, position: JournalPosition) -> None:
         """Note how far the journal has come."""
-        os.pwrite(self.index, _PASSED.pack(*passed), _PASSED_AT)
+        os.pwrite(self.index, _POSITION.pack(*position), _POSITION_AT)
 
-    def read_passed(self) -> Passed:
+    def read_journal_position(self) -> JournalPosition:
         """What was noted last; the beginning, where nothing was."""
-        data = os.pread(self.index, _PASSED.size, _PASSED_AT)
-        passed = Passed(*_PASSED.unpack(data)) if len(data) == _PASSED.size else Passed()
-        return passed if passed.next_seq else Passed()
+        data = os.pread(self.index, _POSITION.size, _POSITION_AT)
+        position = JournalPosition(*_POSITION.unpack(data)) if len(data) == _POSITION.size else JournalPosition()
+        return position if position.next_seq else JournalPosition()
 
     def write_entry(self, seq: int, timestamp: int, begin: int, kind: int) -> None:
         """Say what will be spliced in next, or that the process has ended."""

@@ -67,7 +67,8 @@ def say(bed: Bed, line: str) -> str:
 
 def test_lines_are_found_by_name_by_field_and_by_unit(any_papa: Bed) -> None:
     script = (
-        "echo hello; printf ha; while [ ! -e /run/enough ]; do sleep 0.05; done; echo lf; printf '<4>careful\\n' >&2; printf 'a\\377b\\n'; "
+        "echo hello; printf ha; while [ ! -e /run/enough ]; do sleep 0.05; done; echo lf; "
+        "printf '<4>careful\\n' >&2; printf 'a\\377b\\n'; "
         "head -c 100000 /dev/zero | tr '\\0' x; echo; printf 'no end'; exit 3"
     )
     run(any_papa, "fields", script, "--user", "nobody", "--directory", "/")

@@ -27,6 +27,7 @@ DOMAIN = {
     "rlimits",
     "audit",
     "journal",
+    "journal_feed",
 }
 ACCESS = {"access", "peers", "users"}  # asked by both doors
 BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "polkit"}

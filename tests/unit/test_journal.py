@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import journald, limits
-from papa_dbus.service.journal import UNIT_FIELD, Came, Feed, Feeds, Fields
+from papa_dbus.service.journal import Feeds
+from papa_dbus.service.journal_feed import UNIT_FIELD, Came, Feed, Fields
 from papa_dbus.service.journald import Journal, OwnLog, pack
 from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.logfiles import LogFiles
+from papa_dbus.service.logfiles import JournalPosition, LogFiles
 from papa_dbus.service.output import OutputLog
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Watch
@@ -119,15 +120,11 @@ class Sink:
     """Takes so many entries and then no more, until it is told to; may die right after it has taken one."""
 
     def __init__(self) -> None:
-        self.on_room: list[object] = []
         self.room = 1 << 30
         self.dies = False
         self.entries: list[Entry] = []
 
-    def fault(self) -> None:
-        return None
-
-    def send(self, fields: Fields, /) -> bool:
+    def send(self, fields: Fields) -> bool:
         if not self.room:
             return False
         self.room -= 1
@@ -168,7 +165,7 @@ class Source:
             pass
 
     def turn(self, most: int = 1 << 30) -> Came:
-        return self.feed.turn(self.sink, most, 0.0)  # type: ignore[arg-type]
+        return self.feed.turn(self.sink.send, most, 0.0)
 
     def acknowledge_all(self) -> None:
         watch = Watch(1, WatchSpec(), lambda: None, lambda: None, lambda watch: None)
@@ -385,7 +382,7 @@ def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(sou
     source.acknowledge_all()
     source.say(b"kept", "err")
     source.turn()
-    source.feed.finish(source.sink)  # type: ignore[arg-type]
+    source.feed.finish(source.sink.send)
     assert [(e["MESSAGE"], e["PAPA_LINE_BREAK"]) for e in source.sink.entries] == [(b"acknowledged", b"restart")]
     source.kill_papad()
     source.say(b", and goes on\n", "err")
@@ -394,6 +391,16 @@ def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(sou
     assert source.sink.lines("err") == [b"kept, and goes on"]
     assert source.sink.lines("out") == [b"acknowledged", b", and so does it"]
     assert source.sink.left_out == 0
+
+
+@pytest.mark.parametrize("position", [(99, 0, 0, 0, 0), (1, 999, 0, 0, 0), (-1, 0, 0, 0, 0), (2, 1, 1 << 40, 0, 0)])
+def test_a_damaged_position_does_no_harm(source: Source, position: tuple[int, ...]) -> None:
+    source.say(b"one\n")
+    source.say(b"two\n")
+    source.log.files.write_journal_position(JournalPosition(*position))
+    source.kill_papad()
+    source.turn()
+    assert source.sink.lines("out")[-1].endswith(b"two")
 
 
 # ----------------------------------------------------------------------- loss

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from papa_dbus.service import limits
 from papa_dbus.service.faults import reach
 from papa_dbus.service.logfiles import JournalPosition
-from papa_dbus.service.output import CHUNK, KINDS, Exit, OutputLog, Record, Stream
+from papa_dbus.service.output import KINDS, Exit, OutputLog, Record, Stream
 
 Fields = list[tuple[str, str | bytes]]
 #: Writes an entry; false: the journal does not take it now.
@@ -25,6 +25,7 @@ Send = Callable[[Fields], bool]
 _FACILITY: Final = "3"
 _INFO, _NOTICE, _WARNING = "6", "5", "4"
 _LEVEL = re.compile(rb"<([0-7])>")
+_READ = 4096  # bytes of records that are read at a time: about what a turn writes
 #: By this field `journalctl -u` and `systemctl status` find what is said of a unit: of root's, and of a user's own.
 UNIT_FIELD: Final = "USER_UNIT" if os.geteuid() else "OBJECT_SYSTEMD_UNIT"
 
@@ -139,7 +140,7 @@ class Feed:
         if now - self._loss_told >= limits.JOURNAL_LOSS_INTERVAL:
             yield from self._loss(now)
         while self._next <= log.last_seq:
-            records, exit_ = log.read(self._next, CHUNK, at_least_one=True)
+            records, exit_ = log.read(self._next, _READ, at_least_one=True)
             for record in records:
                 yield from self._lines(record)
             if exit_ is not None and exit_.seq == self._next:

@@ -80,12 +80,13 @@ class Journal:
             self._later = self._later or asyncio.get_running_loop().call_later(_RETRY, self._tell)
         return False
 
-    def wait(self, seconds: float) -> None:
-        """Wait until there is room: for papad's last words only."""
-        if self._socket is not None:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
-            poll.poll(seconds * 1000)
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is room, for papad's last words only. False: there was none, or there is no journal."""
+        if self._socket is None:
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
         """Leave the journal; the next entry connects again."""
@@ -192,5 +193,5 @@ class OwnLog:
     def finish(self, seconds: float) -> None:
         """Before papad ends: wait so long at most until all is written."""
         end = time.monotonic() + seconds
-        while not self._flush() and (left := end - time.monotonic()) > 0:
-            self._journal.wait(left)
+        while not self._flush() and self._journal.wait(max(0.0, end - time.monotonic())):
+            pass

@@ -274,6 +274,23 @@ async def test_papads_last_words_wait_for_room(there: Journald) -> None:
     journal.close()
 
 
+async def test_without_a_journal_last_words_wait_for_nothing(there: Journald) -> None:
+    there.path.unlink()
+    tries: list[bytes] = []
+
+    class Counted(Journal):
+        def send_packed(self, entry: bytes) -> bool:
+            tries.append(entry)
+            return super().send_packed(entry)
+
+    journal = Counted(str(there.path))
+    write = OwnLog(journal, "papad")
+    write("papad has stopped")
+    write.finish(PATIENCE)
+    assert tries == [b"MESSAGE=papad has stopped\n"] * 2, "as it came, and at the end"
+    journal.close()
+
+
 # ---------------------------------------------------------------------- lines
 
 

@@ -53,7 +53,7 @@ class Limit(PapaError):
 
 
 class NotSupported(PapaError):
-    """This cannot be had over the connection that there is."""
+    """This cannot be had on this machine, or over the connection that there is."""
 
     code = "not-supported"
 

@@ -31,6 +31,7 @@ _SOCKET_OPTIONS = {
 _PROCESS_OPTIONS = {
     "env": "a{ss}", "working_dir": "s", "rlimits": "a{st}", "umask": "u", "stdout": "s", "stderr": "s", "bufsize": "t",
     "overflow": "s", "sockets": "as", "memory_max": "t", "cpu_quota": "u", "tasks_max": "t",
+    "journal": "b",
 }  # fmt: skip
 
 
@@ -177,14 +178,16 @@ class Kernel:
         memory_max: int | None = None,
         cpu_quota: int | None = None,
         tasks_max: int | None = None,
+        journal: bool | None = None,
     ) -> Process:
         """Start a process, or give the one that runs with the same command and options.
 
         ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
         (sd_listen_fds(3)). ``memory_max`` (bytes), ``cpu_quota`` (per cent of one processor) and ``tasks_max``
-        (processes and threads) limit it and its descendants; Spawn where that cannot be had.
+        (processes and threads) limit it and its descendants; Spawn where that cannot be had. ``journal``: output
+        goes to the systemd journal, too.
 
-        Raises Exists, Spawn, Limit, NotFound, InvalidArgs.
+        Raises Exists, Spawn, Limit, NotFound, InvalidArgs, NotSupported.
         """
         given = {
             "env": dict(env) if env is not None else None, "working_dir": working_dir,
@@ -192,6 +195,7 @@ class Kernel:
             "stderr": stderr, "bufsize": bufsize, "overflow": overflow,
             "sockets": list(sockets) if sockets is not None else None,
             "memory_max": memory_max, "cpu_quota": cpu_quota, "tasks_max": tasks_max,
+            "journal": journal,
         }  # fmt: skip
         options = _variants(_PROCESS_OPTIONS, given)
         for key, who in (("uid", uid), ("gid", gid)):

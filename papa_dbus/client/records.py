@@ -91,6 +91,7 @@ class Process(_Item):
     memory_max: int | None = None
     cpu_quota: int | None = None
     tasks_max: int | None = None
+    journal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from papa_dbus.service import rlimits, systemd
 from papa_dbus.service.access import GROUP, Access
 from papa_dbus.service.dbus import DBusDoor
 from papa_dbus.service.forks import Launcher
+from papa_dbus.service.journald import Journal, OwnLog
 from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.ownbus import OwnBus
 from papa_dbus.service.polkit import Polkit
@@ -36,6 +37,8 @@ LINE_SOCKETS = "line"
 #: There may be thousands, and all names come in one variable: hence one letter.
 LINE_CONNECTIONS, LINE_STATE = "c", "connections"
 _STATUS_SECONDS = 0.2
+#: Seconds that papad's end may wait for a journal that is full.
+_LAST_WORDS_SECONDS = 1.0
 #: In the runtime directory: the registries of what systemd keeps the descriptors of.
 _STATE_FILE = "state.sqlite"
 
@@ -86,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # papad has one thread. Python 3.12 and up counts them in /proc/self/stat by its spaces, and the title has some.
     warnings.filterwarnings("ignore", ".*is multi-threaded, use of fork", DeprecationWarning)
     setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
-    _set_up_logging(options.verbose)
+    journal = Journal()
+    own_log = OwnLog(journal, systemd.LOG_IDENTIFIER)
+    _set_up_logging(options.verbose, own_log)
     _keep_descriptors_from_children()
     launcher = _launcher()
     rlimits.raise_own()
@@ -94,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.bus == "own":
             own = OwnBus()
-        return asyncio.run(Papad(options, own, launcher).run())
+        return asyncio.run(Papad(options, own, launcher, journal, own_log).run())
     except PapaError as error:
         log.error("%s", error)
         return 1
@@ -103,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             own.close()
         if launcher is not None:
             launcher.close()
+        own_log.finish(_LAST_WORDS_SECONDS)
 
 
 def _launcher() -> Launcher | None:
@@ -113,11 +119,11 @@ def _launcher() -> Launcher | None:
         return None
 
 
-def _set_up_logging(verbose: bool) -> None:
+def _set_up_logging(verbose: bool, own_log: OwnLog) -> None:
     root = logging.getLogger()
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    if not systemd.log_to_journal():
+    if not systemd.log_to_journal(own_log):
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("papad: %(message)s"))
         root.addHandler(handler)
@@ -134,13 +140,21 @@ def _keep_descriptors_from_children() -> None:
 class Papad:
     """The kernel with its doors, from start to stop."""
 
-    def __init__(self, options: argparse.Namespace, own: OwnBus | None, launcher: Launcher | None) -> None:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        own: OwnBus | None,
+        launcher: Launcher | None,
+        journal: Journal,
+        own_log: OwnLog,
+    ) -> None:
         self._options = options
         self._own = own
         self._launcher = launcher
+        self._own_log = own_log
         self._passed = systemd.Passed()
         self._store, self._descriptors = self._open_store()
-        self._kernel = Kernel(store=self._store)
+        self._kernel = Kernel(store=self._store, journal=journal)
         self._stop = asyncio.Event()
         self._status_due = False
         self._reload = False
@@ -202,6 +216,7 @@ class Papad:
             if self._launcher is not None:
                 self._launcher.close()
             rlimits.give_back()
+            self._own_log.finish(_LAST_WORDS_SECONDS)
             self._descriptors.execute_again(handed_over)
         log.info("papad has stopped")
         return 0

@@ -16,6 +16,7 @@ from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
+from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.sockets import HostedSocket
@@ -48,7 +49,9 @@ async def no_placement(pid: int, name: str, resources: Mapping[str, int]) -> Non
 class Kernel:
     """Holds sockets, values and processes by name, and decides nothing else."""
 
-    def __init__(self, place: Placement = no_placement, store: Store | None = None) -> None:
+    def __init__(
+        self, place: Placement = no_placement, store: Store | None = None, journal: Journal | None = None
+    ) -> None:
         self.place = place
         self.fork: Fork = fork_here
         self._store = store or Store()
@@ -64,6 +67,7 @@ class Kernel:
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
+        self._feeds = Feeds(journal or NoJournal())
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose)
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
@@ -215,7 +219,11 @@ class Kernel:
     # --------------------------------------------------------------- processes
 
     async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
-        """Start a process, or give the one that runs already. Raises Exists, Spawn, Limit, NotFound, InvalidArgs."""
+        """Start a process, or give the one that runs already.
+
+        Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
+        not there.
+        """
         await self._turn("process", spec.name)
         existing = self._processes.get(spec.name)
         if existing is not None:
@@ -223,6 +231,8 @@ class Kernel:
         existing = self._processes.get(spec.name)
         if existing is not None and existing.running:
             return self._running(existing, spec)
+        if spec.journal:
+            self._feeds.check()
         if existing is not None:
             _check_free(existing)
         elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
@@ -235,6 +245,7 @@ class Kernel:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
             self._by_pid[process.pid] = spec.name
+        self._feed(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
         for watch, patterns in self._followers.items():
@@ -242,6 +253,10 @@ class Kernel:
                 watch.attach(spec.name, process.log)
         self._tell("process", "added", spec.name)
         return process.info()
+
+    def _feed(self, process: HostedProcess) -> None:
+        if process.spec.journal:
+            self._feeds.add(process.key, process.spec.name, process.pid, process.facts.unit, process.log)
 
     def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
@@ -278,14 +293,14 @@ class Kernel:
         return _select(self._processes, patterns, self._by_pid)
 
     def _process_ended(self, process: HostedProcess) -> None:
-        code = process.exit_code
-        log.info(
-            "process '%s' (PID %d) ended with %s",
-            process.spec.name,
-            process.pid,
-            code,
-            extra={"PAPA_PROCESS": process.spec.name},
-        )
+        if not process.spec.journal:  # its end stands behind its last line there
+            log.info(
+                "process '%s' (PID %d) ended with %s",
+                process.spec.name,
+                process.pid,
+                process.exit_code,
+                extra={"PAPA_PROCESS": process.spec.name},
+            )
         if process not in self._retired:
             self._tell("process", "changed", process.spec.name)
 
@@ -295,6 +310,7 @@ class Kernel:
                 self._retired.remove(process)
                 self._store.remove_process(process.key)
                 reach("process forgotten")
+                self._feeds.remove(process.key)
                 process.dispose()
         elif process.dispensable and self._processes.get(process.spec.name) is process:
             self._unlist(process)
@@ -413,6 +429,7 @@ class Kernel:
 
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
+        self._feeds.finish()
         self._store.close()
 
     async def settle(self) -> None:
@@ -450,6 +467,7 @@ class Kernel:
         return recovery.faults
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> None:
+        self._feed(process)
         if stored.state == "retired":
             self._retired.add(process)
             return

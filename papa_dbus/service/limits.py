@@ -13,6 +13,15 @@ MAX_RECORDS: Final = 131_072
 MAX_MEMORY_MAX: Final = 2**62
 MAX_CPU_QUOTA: Final = 1_000_000
 MAX_TASKS_MAX: Final = 4_194_304
+#: Of a process's output on its way to the journal: bytes of one entry, as journald's own LineMax=, and entries in so
+#: many seconds, as its RateLimitBurst= and RateLimitIntervalSec= (journald.conf(5)); papa.service itself has no limit.
+JOURNAL_LINE: Final = 48 * 1024
+JOURNAL_BURST: Final = 10_000
+JOURNAL_INTERVAL: Final = 30.0
+#: Seconds between two entries that say what was left out, while more is.
+JOURNAL_LOSS_INTERVAL: Final = 1.0
+#: Processes that have gone before the journal took their last words.
+MAX_JOURNAL_GONE: Final = 1024
 
 DEFAULT_WINDOW: Final = 1024 * 1024
 MAX_WINDOW: Final = 64 * 1024 * 1024

@@ -97,6 +97,7 @@ def process_line(info: ProcessInfo) -> str:
         ("memory_max", info.memory_max),
         ("cpu_quota", info.cpu_quota),
         ("tasks_max", info.tasks_max),
+        ("journal", 1 if info.journal else None),
     ]
     return f"{_line(info.name, pairs)} args={' '.join(word(arg) for arg in info.args)}"
 

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Self
+from typing import NamedTuple, Self
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,23 @@ class Header:
     exit_acknowledged: int = 0
 
 
+class JournalPosition(NamedTuple):
+    """How far the journal has come: the next record, and the offset up to which it has all.
+
+    ``begun_out`` and ``begun_err``: bytes before that offset, the last of their stream, of a line without an end.
+    ``left_out``: bytes that it will not get, and that it has not been told of.
+    """
+
+    next_seq: int = 1
+    offset: int = 0
+    begun_out: int = 0
+    begun_err: int = 0
+    left_out: int = 0
+
+
 _HEADER = struct.Struct(f"={len(fields(Header))}q")
+_POSITION = struct.Struct(f"={len(JournalPosition._fields)}q")
+_POSITION_AT = _HEADER_BYTES - _POSITION.size
 _header_values = attrgetter(*(field.name for field in fields(Header)))
 
 
@@ -81,6 +97,16 @@ class LogFiles:
         if header.first_seq < 1 or min(header.first_offset, header.acknowledged, header.acknowledged_offset) < 0:
             raise ValueError("the index's header makes no sense")
         return header
+
+    def write_journal_position(self, position: JournalPosition) -> None:
+        """Note how far the journal has come."""
+        os.pwrite(self.index, _POSITION.pack(*position), _POSITION_AT)
+
+    def read_journal_position(self) -> JournalPosition:
+        """What was noted last; the beginning, where nothing was."""
+        data = os.pread(self.index, _POSITION.size, _POSITION_AT)
+        position = JournalPosition(*_POSITION.unpack(data)) if len(data) == _POSITION.size else JournalPosition()
+        return position if position.next_seq else JournalPosition()
 
     def write_entry(self, seq: int, timestamp: int, begin: int, kind: int) -> None:
         """Say what will be spliced in next, or that the process has ended."""

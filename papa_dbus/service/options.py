@@ -102,6 +102,7 @@ PROCESS_OPTIONS = _table(
         Option("memory_max", "t", text_size, "bytes of memory for it and its descendants (no limit)"),
         Option("cpu_quota", "u", text_percent, "per cent of one processor for them; 200 is two (no limit)"),
         Option("tasks_max", "t", text_number, "processes and threads that they may be (no limit)"),
+        Option("journal", "b", text_flag, "output goes to the systemd journal, too (0)"),
     ]
 )
 

@@ -27,7 +27,8 @@ CHUNK = 65536
 #: Records read at a time: what a door can put into one message without making others wait.
 MAX_BATCH = 512
 
-_KINDS: tuple[Stream, Stream] = ("out", "err")
+#: In the order of the numbers that they have in an index.
+KINDS: tuple[Stream, Stream] = ("out", "err")
 _EXIT = 2
 
 
@@ -83,6 +84,7 @@ class OutputLog:
         self.exit_acknowledged = False
         self.completed = False
         self.readers: list[Reader] = []
+        self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
         self._on_room = on_room
@@ -153,8 +155,13 @@ class OutputLog:
     def complete(self) -> None:
         """Nothing will be written any more: all ends of its pipes are closed."""
         self.completed = True
-        for reader in tuple(self.readers):
+        self._wake()
+
+    def _wake(self) -> None:
+        for reader in tuple(self.readers):  # one that has come to its end leaves
             reader.wake()
+        if self.listener is not None:
+            self.listener()
 
     @property
     def held(self) -> int:
@@ -181,7 +188,7 @@ class OutputLog:
         most = min(most, CHUNK, self.capacity)
         timestamp = now()
         try:
-            self.files.write_entry(self.last_seq + 1, timestamp, self._end, _KINDS.index(stream))
+            self.files.write_entry(self.last_seq + 1, timestamp, self._end, KINDS.index(stream))
             reach("record announced")
             size = os.splice(pipe, self.files.output, most, offset_dst=self._end)
         except BlockingIOError:
@@ -209,11 +216,10 @@ class OutputLog:
     def _append(self, stream: Stream, size: int, timestamp: int) -> None:
         self._end += size
         self._times.append(timestamp)
-        self._ends.append(self._end << 2 | _KINDS.index(stream))
+        self._ends.append(self._end << 2 | KINDS.index(stream))
         if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
             self._make_room()
-        for reader in tuple(self.readers):  # one that has come to its end leaves
-            reader.wake()
+        self._wake()
 
     def end(self, code: int | None, timestamp: int) -> None:
         """Note the process's end, after its last output."""
@@ -224,8 +230,7 @@ class OutputLog:
         self.exit = Exit(self.last_seq, timestamp, code, self._end)
         reach("end announced")
         self._write_header()
-        for reader in tuple(self.readers):  # one that has come to its end leaves
-            reader.wake()
+        self._wake()
 
     def _make_room(self) -> None:
         place = self._head
@@ -262,7 +267,7 @@ class OutputLog:
     def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
         """The records from ``seq`` on, of at most ``room`` bytes together, and the end where it follows at once."""
         place = seq - self._base
-        begin = offset = self._ends[place - 1] >> 2 if place > self._head else self._start
+        begin = offset = self.offset_of(seq)
         places = range(place, min(len(self._ends), place + MAX_BATCH))
         spans: list[tuple[int, int, int]] = []
         exit_: Exit | None = None
@@ -282,9 +287,19 @@ class OutputLog:
         at = 0
         for place, end, kind in spans:
             until = end - begin
-            records.append(Record(self._base + place, self._times[place], _KINDS[kind], payload[at:until]))
+            records.append(Record(self._base + place, self._times[place], KINDS[kind], payload[at:until]))
             at = until
         return records, exit_
+
+    def offset_of(self, seq: int) -> int:
+        """Where a record that is there begins in the process's whole output."""
+        place = seq - self._base
+        return self._ends[place - 1] >> 2 if place > self._head else self._start
+
+    def stream_of(self, seq: int) -> Stream | None:
+        """The stream of a record that is there; None: that number is the end."""
+        kind = self._ends[seq - self._base] & 3
+        return None if kind == _EXIT else KINDS[kind]
 
     def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
@@ -317,8 +332,7 @@ class OutputLog:
         self._leave(self.last_seq)
         self.files.give_back(self._start, self.first_seq, everything=True)
         self.capacity = 0
-        for reader in tuple(self.readers):  # one that has come to its end leaves
-            reader.wake()
+        self._wake()
 
     def resume(self, capacity: int) -> None:
         """Keep records again, after forget()."""

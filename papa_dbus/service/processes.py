@@ -278,6 +278,7 @@ class HostedProcess:
             written=log_.written,
             last_seq=log_.last_seq,
             unit=self.facts.unit,
+            journal=spec.journal,
             as_user=spec.uid is not None,
             as_group=spec.gid is not None,
             **spec.resources,

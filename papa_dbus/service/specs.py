@@ -171,6 +171,7 @@ class ProcessSpec:
     memory_max: int | None = None
     cpu_quota: int | None = None
     tasks_max: int | None = None
+    journal: bool = False
 
     def __post_init__(self) -> None:
         check_name("process", self.name)
@@ -195,6 +196,8 @@ class ProcessSpec:
         _check_choice("overflow", self.overflow, ("drop", "block"))
         for option, value in self.resources.items():
             _check_range(option, value, 1, _MOST[option])
+        if self.journal and not self.bufsize:
+            raise InvalidArgs("option 'journal': goes with a bufsize, from which the journal is served, not with 0")
         if self.env is not None:
             object.__setattr__(self, "env", _shared(tuple(self.env.items())))
 
@@ -283,6 +286,7 @@ class ProcessInfo:
     written: int
     last_seq: int
     unit: str | None
+    journal: bool = False
     as_user: bool = False
     as_group: bool = False
     memory_max: int | None = None

@@ -26,6 +26,8 @@ from papa_dbus.service import cgroups, rlimits
 log = logging.getLogger(__name__)
 
 SLICE = "papa.slice"
+#: What papad's own log is called in the journal.
+LOG_IDENTIFIER = "papad"
 _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNIT_EXISTS = "already loaded or has a fragment file"
@@ -206,11 +208,14 @@ class DescriptorStore:
         daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
-def log_to_journal() -> bool:
-    """Send the log to the journal, with its fields, where systemd has connected papad to it."""
+def log_to_journal(write: Callable[..., None]) -> bool:
+    """Send the log to the journal, with its fields, where systemd has connected papad to it.
+
+    ``write`` takes a record's fields in the place of systemd-python's ``journal.send``, which may wait.
+    """
     if "JOURNAL_STREAM" not in os.environ:
         return False
-    logging.getLogger().addHandler(journal.JournalHandler(SYSLOG_IDENTIFIER="papad"))
+    logging.getLogger().addHandler(journal.JournalHandler(sender_function=write, SYSLOG_IDENTIFIER=LOG_IDENTIFIER))
     return True
 
 

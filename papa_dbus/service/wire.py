@@ -25,6 +25,7 @@ _PROCESS_TYPES = {
     "memory_max": "t",
     "cpu_quota": "u",
     "tasks_max": "t",
+    "journal": "b",
 }
 _IDS = ("s", "u")  # uid and gid: a name or a number
 
@@ -106,6 +107,7 @@ def process_properties(info: ProcessInfo) -> dict[str, Any]:
         "MemoryMax": info.memory_max or 0,
         "CPUQuota": info.cpu_quota or 0,
         "TasksMax": info.tasks_max or 0,
+        "Journal": info.journal,
         "Running": info.running,
         "ExitCode": info.exit_code or 0,
         "BufferedBytes": info.buffered,

@@ -26,6 +26,8 @@ DOMAIN = {
     "limits",
     "rlimits",
     "audit",
+    "journal",
+    "journal_feed",
 }
 ACCESS = {"access", "peers", "users"}  # asked by both doors
 BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "polkit"}
@@ -70,7 +72,7 @@ def test_service_and_client_do_not_know_each_other(file: Path) -> None:
 
 @pytest.mark.parametrize("module", sorted(DOMAIN))
 def test_the_domain_knows_no_door(module: str) -> None:
-    above = BUS_DOOR | line_door() | ACCESS | {"systemd", "ownbus", "__main__"}
+    above = BUS_DOOR | line_door() | ACCESS | {"systemd", "journald", "ownbus", "__main__"}
     for name in imports(PACKAGE / "service" / f"{module}.py"):
         assert not name.startswith("papa_dbus.bus"), name
         assert name.removeprefix("papa_dbus.service.").split(".")[0] not in above, name

@@ -53,6 +53,7 @@ def test_faults_of_sockets(asked: dict[str, Any], says: str) -> None:
         ({"stdout": "file"}, "option 'stdout': 'file' is none of pipe, null"),
         ({"stderr": "file"}, "option 'stderr'"),
         ({"bufsize": 2**31}, "option 'bufsize'"),
+        ({"journal": True, "bufsize": 0}, "option 'journal': goes with a bufsize"),
         ({"overflow": "wait"}, "option 'overflow': 'wait' is none of drop, block"),
         ({"name": "a b"}, "process name 'a b': a name may not contain white space"),
     ],

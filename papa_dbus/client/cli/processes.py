@@ -110,6 +110,9 @@ def _identity(text: str | None) -> str | int | None:
 @click.option("--stderr", type=click.Choice(["pipe", "null", "stdout"]), help="Likewise; stdout: the same pipe (pipe).")
 @click.option("--bufsize", type=Size(), metavar="SIZE", help="Bytes of output kept until acknowledged (2m).")
 @click.option("--overflow", type=click.Choice(["drop", "block"]), help="What a full buffer does (drop).")
+@click.option(
+    "--journal", is_flag=True, default=None, help="Output goes to the systemd journal, too: journalctl -t NAME."
+)
 @click.option("--follow", "-f", is_flag=True, help="Show its output until it ends, and end with its exit status.")
 @click.option("--remove", is_flag=True, help="With --follow: forget the process once it has ended.")
 @with_kernel()

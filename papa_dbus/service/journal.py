@@ -1,0 +1,146 @@
+"""Whose output goes to the journal, and in which turns: so many entries of each process, one process after the other.
+
+A flood slows nobody down: a turn of the loop takes a few entries, and a process that has written what it may in an
+interval waits, as all do while the journal is full. Knows neither journald's protocol nor its socket.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from papa_dbus.errors import NotSupported
+from papa_dbus.service import limits
+from papa_dbus.service.journal_feed import Came, Feed, Fields
+from papa_dbus.service.output import OutputLog
+
+log = logging.getLogger(__name__)
+
+#: Entries of one process at a turn of the loop, and processes: what takes a millisecond.
+_ENTRIES_AT_A_TURN, _FEEDS_AT_A_TURN = 16, 4
+
+
+class Journal(Protocol):
+    """Where lines go."""
+
+    on_room: list[Callable[[], object]]
+
+    def fault(self) -> str | None:
+        """Why there is none; None where there is one."""
+
+    def send(self, fields: Fields, /) -> bool:
+        """Write an entry. False: not now; ``on_room`` is called when it may be tried again."""
+
+
+class NoJournal:
+    """Where there is none."""
+
+    def __init__(self) -> None:
+        self.on_room: list[Callable[[], object]] = []
+
+    def fault(self) -> str | None:
+        """Why."""
+        return "papad has no connection to one"
+
+    def send(self, _: Fields, /) -> bool:
+        """Write nothing."""
+        return False
+
+
+class Feeds:
+    """All processes that write to the journal: at each turn of the loop a few entries of some, one after the other."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._by_key: dict[int, Feed] = {}
+        self._gone: dict[Feed, None] = {}  # their processes have; the oldest first
+        self._ready: dict[Feed, None] = {}  # in the order in which they are served
+        self._full = False
+        self._turn_due = False
+        journal.on_room.append(self._go_on)
+
+    def check(self) -> None:
+        """Raise NotSupported where there is no journal."""
+        if (fault := self._journal.fault()) is not None:
+            raise NotSupported(f"option 'journal': there is no systemd journal here: {fault}")
+
+    def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog) -> None:
+        """Begin, or go on, with a process."""
+        feed = self._by_key[key] = Feed(name, pid, unit, log)
+        log.listener = lambda: self._mark_ready(feed)
+        self._mark_ready(feed)
+
+    def remove(self, key: int) -> None:
+        """The process is about to be forgotten."""
+        feed = self._by_key.pop(key, None)
+        if feed is None:
+            return
+        feed.leave()
+        if feed.over:
+            self._ready.pop(feed, None)
+            return
+        self._gone[feed] = None
+        feed.paused = False  # a few entries are left
+        self._mark_ready(feed)
+        if len(self._gone) > limits.MAX_JOURNAL_GONE:
+            oldest = next(iter(self._gone))
+            del self._gone[oldest]
+            self._ready.pop(oldest, None)
+            log.warning(
+                "process '%s': the journal does not get its last words: it has been full for too long", oldest.name
+            )
+
+    def finish(self) -> None:
+        """papad is about to end."""
+        for feed in self._by_key.values():
+            feed.finish(self._journal.send)
+
+    def _mark_ready(self, feed: Feed) -> None:
+        if not feed.paused:
+            self._ready[feed] = None
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._ready and not self._full and not self._turn_due:
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _go_on(self) -> None:
+        self._full = False
+        self._schedule()
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        now = asyncio.get_running_loop().time()
+        for _ in range(min(_FEEDS_AT_A_TURN, len(self._ready))):
+            feed = next(iter(self._ready))
+            del self._ready[feed]
+            if self._serve(feed, now) is Came.NO_FURTHER:
+                self._full = True
+                return
+        self._schedule()
+
+    def _serve(self, feed: Feed, now: float) -> Came:
+        if now - feed.interval_begins >= limits.JOURNAL_INTERVAL:
+            feed.interval_begins, feed.entries = now, 0
+        most = _ENTRIES_AT_A_TURN
+        if not feed.gone:
+            most = min(most, limits.JOURNAL_BURST - feed.entries)
+        if most <= 0:
+            self._pause(feed)
+            return Came.SO_FAR
+        came = feed.turn(self._journal.send, most, now)
+        if came is not Came.TO_THE_END:
+            self._ready[feed] = None
+        elif feed.over:
+            self._gone.pop(feed, None)
+        return came
+
+    def _pause(self, feed: Feed) -> None:
+        """Let a process wait that has written what it may: its log keeps the rest, as long as there is room."""
+        feed.paused = True
+        asyncio.get_running_loop().call_at(feed.interval_begins + limits.JOURNAL_INTERVAL, self._resume, feed)
+
+    def _resume(self, feed: Feed) -> None:
+        feed.paused = False
+        self._mark_ready(feed)

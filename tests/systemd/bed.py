@@ -244,7 +244,7 @@ class Bed:
         follow = ["journalctl", "--quiet", "--output=cat", "--follow", "--no-tail", f"--after-cursor={after}"]
         command = self.command(["timeout", str(timeout), *follow])
         seen = []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="backslashreplace") as process:
             assert process.stdout is not None
             for line in process.stdout:
                 seen.append(line)
@@ -323,7 +323,9 @@ def _remove_cgroup(group: Path) -> None:
 
 
 def _finish(command: Sequence[str], *, check: bool, timeout: float) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", timeout=timeout
+    )
     if check and done.returncode != 0:
         raise AssertionError(f"{shlex.join(command)}\nended with {done.returncode}\n{done.stdout}{done.stderr}")
     return done

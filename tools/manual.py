@@ -46,6 +46,9 @@ _DATE = "2026-11-24"
 _EMPTY_LINE = re.compile(r"^(\.S[HS] .*\n)\.sp\n", re.MULTILINE)
 
 
+_FIRST_LINE = '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n'
+
+
 class Page:
     """One page: sections of docutils' nodes, from which its own writer makes the page."""
 
@@ -69,11 +72,14 @@ class Page:
         """The page as troff."""
         settings = {"output_encoding": "unicode", "generator": False, "datestamp": None}
         written = publish_from_doctree(self.document, writer="manpage", settings_overrides=settings)
-        return '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n' + _EMPTY_LINE.sub(r"\1", written)
+        return (
+            '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n'
+            + _EMPTY_LINE.sub(r"\1", written)
+        )
 
 
 def paragraphs(text: str) -> Iterator[nodes.Node]:
-    """A help text: paragraphs, and what stands behind click's \\b as it is."""
+    """A help text: paragraphs, and what stands behind click's \\b as it is."""  # noqa: D301
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("\b\n"):
             yield verbatim(block.removeprefix("\b\n"))
@@ -155,7 +161,9 @@ def line_protocol() -> Iterator[nodes.Node]:
     for words in COMMANDS:
         usage, _, text = help_text(words).partition("\n")
         title = nodes.title("", " ".join(usage.split()[: len(words)]))
-        yield nodes.section("", title, nodes.paragraph("", "", nodes.strong("", usage)), verbatim(inspect.cleandoc(text)))
+        yield nodes.section(
+            "", title, nodes.paragraph("", "", nodes.strong("", usage)), verbatim(inspect.cleandoc(text))
+        )
 
 
 def papad_option(action: argparse.Action) -> tuple[str, str]:
@@ -197,9 +205,14 @@ def contract_page() -> Page:
 _ERROR = re.compile(r"(org\.papa\.Error\.\w+) +(.+?)(?=\s{3,}|$)", re.MULTILINE)
 
 
+_NEW_PARAGRAPH = r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)"
+
+
 def prose(comment: str) -> Iterator[nodes.Node]:
     """A comment's text: an empty line, a dash or a new subject begins a paragraph."""
-    for text in re.split(r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)", _ERROR.sub("", comment).strip()):
+    for text in re.split(
+        r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)", _ERROR.sub("", comment).strip()
+    ):
         yield nodes.paragraph("", " ".join(text.split()).removesuffix(", and"))
 
 

@@ -84,7 +84,7 @@ class Shell:
 
     def run(self, command: Command) -> tuple[str, int]:
         """Type a command, and what it is told on the way; what is on the screen then, and its status."""
-        screen, above = "", list[str]()
+        screen, above, echo = "", list[str](), ""
         self._child.sendline(command.typed)
         for line in command.output:
             if line == "^C":
@@ -94,13 +94,13 @@ class Shell:
                 above = []
             elif line.startswith(("> ", "] ")) or line in (">", "]"):
                 before, match = self._until(rf"(^|\n){re.escape(line[0])} $")
-                screen += f"{before}{match[1]}{line}\n"
+                screen += f"{before.removeprefix(echo)}{match[1]}{line}\n"
                 self._child.sendline(line[2:])
-                above = []
+                above, echo = [], f"{line[2:]}\r\n"  # telnet has it echoed, the shell does not
             else:
                 above.append(line)
         before, match = self._until(_READY)
-        screen = (screen + before).replace("\r", "")
+        screen = (screen + before.removeprefix(echo)).replace("\r", "")
         return screen if screen.endswith("\n") or not screen else f"{screen}\n", int(match[1])
 
 

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import manual
 
 project = "Papa"
-author = "the authors of Papa"
 version = release = papa_dbus.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
@@ -24,10 +23,15 @@ smartquotes = False  # "--" begins an option here
 highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+# performance.md shows a picture that `make bench` draws; until it has once, that is no mistake of this site's.
+suppress_warnings = [] if Path(__file__).with_name("latency.svg").exists() else ["image.not_readable"]
 # The types of Python's own library that stand in signatures: their documentation is on another site.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections\.abc|socket|types)\..*|Self|Event|socket\.socket"),
-    (r"py:class", r"papa_dbus\.client\.(records\._Item|subscription\.Subscription|link\.Link)|Link|Subscription|_Item"),
+    (
+        r"py:class",
+        r"papa_dbus\.client\.(records\._Item|subscription\.Subscription|link\.Link|papa_watcher\.Watch)|Link|Subscription|_Item",
+    ),
 ]
 
 html_theme = "furo"
@@ -36,6 +40,7 @@ html_static_path = ["_static"]
 html_css_files = ["papa.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 
 class ManualPage(SphinxDirective):

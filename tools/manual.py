@@ -84,7 +84,13 @@ def paragraphs(text: str) -> Iterator[nodes.Node]:
         if block.startswith("\b\n"):
             yield verbatim(block.removeprefix("\b\n"))
         else:
-            yield nodes.paragraph("", " ".join(block.split()))
+            yield paragraph(" ".join(block.split()))
+
+
+def paragraph(text: str) -> nodes.Node:
+    """A paragraph; what stands between two backticks is a literal."""
+    parts = [nodes.literal("", part) if odd % 2 else nodes.Text(part) for odd, part in enumerate(text.split("`"))]
+    return nodes.paragraph("", "", *parts)
 
 
 def verbatim(text: str) -> nodes.Node:
@@ -213,7 +219,7 @@ def prose(comment: str) -> Iterator[nodes.Node]:
     for text in re.split(
         r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)", _ERROR.sub("", comment).strip()
     ):
-        yield nodes.paragraph("", " ".join(text.split()).removesuffix(", and"))
+        yield paragraph(" ".join(text.split()).removesuffix(", and"))
 
 
 def defined(term: str, meaning: Iterable[nodes.Node]) -> nodes.Node:

@@ -13,7 +13,7 @@ PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsy
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
                  polkitd chromium nginx uwsgi-core uwsgi-plugin-python3 \
-                 openssh-client openssh-server man-db mandoc bash zsh fish
+                 openssh-client openssh-server man-db mandoc bash zsh fish curl jq
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
 SPHINX  := --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees

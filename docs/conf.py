@@ -25,13 +25,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 # performance.md shows a picture that `make bench` draws; until it has once, that is no mistake of this site's.
 suppress_warnings = [] if Path(__file__).with_name("latency.svg").exists() else ["image.not_readable"]
-# The types of Python's own library that stand in signatures: their documentation is on another site.
+# Types in signatures that have no page here: Python's own, and what stands behind the client's public classes.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections\.abc|socket|types)\..*|Self|Event|socket\.socket"),
-    (
-        r"py:class",
-        r"papa_dbus\.client\.(records\._Item|subscription\.Subscription|link\.Link|papa_watcher\.Watch)|Link|Subscription|_Item",
-    ),
+    (r"py:.*", r"(collections\.abc|socket|types)\..*|Self|Event"),
+    (r"py:class", r"papa_dbus\.client\.(records\._Item|papa_watcher\.Watch)|Link|Subscription|_Item"),
 ]
 
 html_theme = "furo"

@@ -1,10 +1,10 @@
 """A page's console blocks, typed into a terminal of a bed and compared with what the page says.
 
-The convention: ``# `` stands before what root types, ``$ `` before what a user types; ``> `` or ``] `` before what
-goes to a program that shows this prompt (a shell in the middle of a command, telnet); ``^C`` where Ctrl-C is typed
-once what stands above it has come. All else is output: ``…`` stands for anything in a line, and alone for any lines;
-how far columns are apart does not matter. A command succeeds, or the next one is ``echo $?``. All blocks of a page
-are one session of each user, from top to bottom.
+The convention: ``# `` stands before what root types, ``$ `` before what a user types; ``> `` or ``] `` before what goes
+to a program that shows this prompt (a shell in the middle of a command, telnet); ``^C`` where Ctrl-C is typed once what
+stands above it has come. All else is output: ``…`` stands for anything in a line, and alone for any lines; how many
+blanks are between columns or before a line does not matter. A command succeeds, or the next one is ``echo $?``. All
+blocks of a page are one session of each user, from top to bottom.
 """
 
 import re
@@ -61,6 +61,10 @@ def commands(page: Path) -> list[Command]:
     return found
 
 
+class Stuck(Exception):
+    """What was to come did not; the message is what did."""
+
+
 class Shell:
     """A shell on a terminal."""
 
@@ -77,7 +81,10 @@ class Shell:
         self._child.close(force=True)
 
     def _until(self, expected: str) -> tuple[str, re.Match[str]]:
-        self._child.expect(expected)
+        try:
+            self._child.expect(expected)
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            raise Stuck(self._child.before) from None
         match = self._child.match
         assert isinstance(match, re.Match)
         return self._child.before or "", match
@@ -111,7 +118,7 @@ def pattern(lines: list[str]) -> str:
         if line == "…":
             parts.append(r"(?:[^\n]*\n)*?")
         else:
-            parts.append(r"[^\n]*?".join(map(re.escape, line.split("…"))) + r"[ \r]*\n")
+            parts.append(" *" + r"[^\n]*?".join(map(re.escape, line.strip(" ").split("…"))) + r"[ \r]*\n")
     return re.sub(r"(\\ ){2,}", " +", "".join(parts))  # columns
 
 
@@ -121,8 +128,8 @@ def differences(page: Path, shell_of: Callable[[str], Shell]) -> Iterator[str]:
     for command, following in zip(todo, [*todo[1:], None], strict=True):
         try:
             screen, status = shell_of(command.user).run(command)
-        except (pexpect.TIMEOUT, pexpect.EOF) as error:
-            yield f"{page}:{command.line}: {command.typed}\n{error}"
+        except Stuck as stuck:
+            yield f"{page}:{command.line}: {command.typed}\ndoes not go on; the last that it printed:\n{stuck}"
             return
         if not re.fullmatch(pattern([line for line in command.output if line != "^C"]), screen):
             expected = "\n".join(command.output)

@@ -16,7 +16,7 @@ PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session
                  openssh-client openssh-server man-db mandoc bash zsh fish curl jq
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
-SPHINX  := --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees
+SPHINX  := --fresh-env --write-all --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
 .PHONY: help run test check man docs docs-links format bench install uninstall clean packages-run packages-test

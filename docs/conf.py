@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from pygments.lexer import RegexLexer, bygroups, using
+from pygments.lexers.shell import BashLexer
+from pygments.token import Generic, Text
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -57,6 +60,20 @@ class ManualPage(SphinxDirective):
         return [node for node in page.children if isinstance(node, nodes.section)]
 
 
+class Console(RegexLexer):
+    """A console block as the test reads it (tests/systemd/console.py): the rest of a here-document is typed as well."""
+
+    name = "console"
+    tokens = {  # noqa: RUF012 (how Pygments has it)
+        "root": [
+            (r"^([#$] )(.*\n)", bygroups(Generic.Prompt, using(BashLexer))),
+            (r"^([>\]] ?)(.*\n)", bygroups(Generic.Prompt, Text)),
+            (r".*\n", Generic.Output),
+        ]
+    }
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("manual", ManualPage)
+    app.add_lexer("console", Console)

@@ -46,7 +46,7 @@ def commands(page: Path) -> list[Command]:
     """What a page's console blocks have typed."""
     found: list[Command] = []
     for token in fences(page):
-        if token.info.strip() != "console":
+        if token.info.split()[:1] != ["console"]:
             continue
         assert token.map is not None
         fresh = True

@@ -13,12 +13,13 @@ PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsy
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
                  polkitd chromium curl gunicorn nginx uvicorn uwsgi-core uwsgi-plugin-python3 \
-                 openssh-client openssh-server man-db mandoc bash zsh fish
+                 openssh-client openssh-server man-db mandoc bash zsh fish jq
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
+SPHINX  := --fresh-env --write-all --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
-.PHONY: help run test check man format bench install uninstall clean packages-run packages-test
+.PHONY: help run test check man docs docs-links format bench install uninstall clean packages-run packages-test
 
 help:
 	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
@@ -26,6 +27,8 @@ help:
 	@echo 'make check        ruff, its formatter, mypy'
 	@echo 'make format       lets ruff mend what it can'
 	@echo 'make man          writes docs/man anew, of --help and of the contract'
+	@echo 'make docs         the documentation as a site, build/docs/index.html; what is doubtful in it is an error'
+	@echo 'make docs-links   asks for each link of it to another site whether it is there'
 	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
 	@echo 'make uninstall    all of it away again; only the group papa stays'
@@ -43,7 +46,13 @@ check: $(VENV)/.ready-test
 	$(VENV)/bin/mypy
 
 man: $(VENV)/.ready-test
-	$(VENV)/bin/python tools/manpages
+	$(VENV)/bin/python tools/manual.py
+
+docs: $(VENV)/.ready-test
+	@$(VENV)/bin/sphinx-build $(SPHINX) --builder html docs build/docs
+
+docs-links: $(VENV)/.ready-test
+	@$(VENV)/bin/sphinx-build $(SPHINX) --builder linkcheck docs build/docs-links
 
 format: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet --fix .
@@ -59,7 +68,7 @@ uninstall:
 	@$(SYSTEM) uninstall
 
 clean:
-	rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .vagrant
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .vagrant
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 packages-run:

@@ -1,4 +1,4 @@
-"""The examples of docs/client.md print what stands below them."""
+"""The examples in Python of docs/ print what stands below them."""
 
 import os
 import re
@@ -10,20 +10,24 @@ import pytest
 
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
 
-PAGE = (ROOT / "docs/client.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
+EXAMPLES = [
+    (name, *example)
+    for name, text in PAGES.items()
+    for example in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
+]
 
 
 def test_each_example_has_its_output() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") == 2
+    assert len(EXAMPLES) == sum(text.count("```python") for text in PAGES.values()) > 2
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["asyncio", "drop-in"])
-def test_an_example(example: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "program", "output"), EXAMPLES, ids=[page for page, *_ in EXAMPLES])
+def test_an_example(page: str, program: str, output: str, tmp_path: Path) -> None:
     papad = Papad(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", example[0]], cwd=ROOT, timeout=PATIENCE, text=True,
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program], cwd=ROOT, timeout=PATIENCE, text=True,
         env={**os.environ, "PAPA_BUS_ADDRESS": papad.address}, capture_output=True, check=False,
     )  # fmt: skip
     papad.stop()
-    assert (done.stdout, done.stderr) == (example[1], "")
+    assert (done.stdout, done.stderr) == (output, "")

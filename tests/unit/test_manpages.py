@@ -13,7 +13,7 @@ PAGES = ("papactl.1", "papad.8", "org.papa.Kernel.5")
 
 def test_the_pages_are_what_the_help_says(tmp_path: Path) -> None:
     """After a change of the help or the contract: make man."""
-    subprocess.run([sys.executable, PROJECT / "tools/manpages", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, PROJECT / "tools/manual.py", tmp_path], check=True, timeout=60)
     for page in PAGES:
         assert (tmp_path / page).read_text() == (PROJECT / "docs/man" / page).read_text(), f"{page}: make man"
 

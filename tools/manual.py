@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the manual pages into docs/man: papactl(1) and papad(8) of what their --help says, org.papa.Kernel(5) of the
-contract. `make man` runs it; a test holds what is committed against it.
+"""The manual: papactl(1) and papad(8) of what their help says, org.papa.Kernel(5) of the contract.
+
+`make man` runs it, which writes the pages into docs/man; a test holds what is committed against it. `make docs` takes
+the same pages for the site (docs/conf.py).
 """
 
 import argparse
@@ -8,7 +10,7 @@ import inspect
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -19,6 +21,7 @@ from docutils.utils import new_document
 from papa_dbus.client.cli.commands import papactl
 from papa_dbus.client.cli.ends import MEANINGS
 from papa_dbus.service.__main__ import parser as papad
+from papa_dbus.service.help import COMMANDS, help_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONTRACT = PROJECT / "papa_dbus/org.papa.Kernel.xml"
@@ -41,6 +44,9 @@ PAPAD_FILES = {
 _DATE = "2026-11-24"
 #: docutils begins a section with an empty line that man's macros make anyway.
 _EMPTY_LINE = re.compile(r"^(\.S[HS] .*\n)\.sp\n", re.MULTILINE)
+
+
+_FIRST_LINE = '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n'
 
 
 class Page:
@@ -66,16 +72,25 @@ class Page:
         """The page as troff."""
         settings = {"output_encoding": "unicode", "generator": False, "datestamp": None}
         written = publish_from_doctree(self.document, writer="manpage", settings_overrides=settings)
-        return '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n' + _EMPTY_LINE.sub(r"\1", written)
+        return (
+            '.\\" Made by `make man`, of what --help says and of the D-Bus contract: change those.\n'
+            + _EMPTY_LINE.sub(r"\1", written)
+        )
 
 
 def paragraphs(text: str) -> Iterator[nodes.Node]:
-    """A help text: paragraphs, and what stands behind click's \\b as it is."""
+    """A help text: paragraphs, and what stands behind click's \\b as it is."""  # noqa: D301
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("\b\n"):
             yield verbatim(block.removeprefix("\b\n"))
         else:
-            yield nodes.paragraph("", " ".join(block.split()))
+            yield paragraph(" ".join(block.split()))
+
+
+def paragraph(text: str) -> nodes.Node:
+    """A paragraph; what stands between two backticks is a literal."""
+    parts = [nodes.literal("", part) if odd % 2 else nodes.Text(part) for odd, part in enumerate(text.split("`"))]
+    return nodes.paragraph("", "", *parts)
 
 
 def verbatim(text: str) -> nodes.Node:
@@ -138,10 +153,23 @@ def papad_page() -> Page:
     page.section("SYNOPSIS", nodes.paragraph("", " ".join(parser.format_usage().split()).removeprefix("usage: ")))
     page.section("DESCRIPTION", *paragraphs(parser.description or ""), *paragraphs(parser.epilog or ""))
     page.section("OPTIONS", definitions(map(papad_option, parser._actions)))  # noqa: SLF001 (there is no public list)
+    page.section("LINE PROTOCOL", *line_protocol())
     page.section("SIGNALS", definitions(PAPAD_SIGNALS.items()))
     page.section("FILES", definitions(PAPAD_FILES.items()))
     page.section("SEE ALSO", see_also("papactl(1)", "org.papa.Kernel(5)", "systemd.service(5)", "telnet(1)"))
     return page
+
+
+def line_protocol() -> Iterator[nodes.Node]:
+    """What port 20202 and the Unix socket understand: help's own words."""
+    yield nodes.paragraph("", "On port 20202 and on the Unix socket a command is a line. telnet(1) will do:")
+    yield verbatim(help_text([]))
+    for words in COMMANDS:
+        usage, _, text = help_text(words).partition("\n")
+        title = nodes.title("", " ".join(usage.split()[: len(words)]))
+        yield nodes.section(
+            "", title, nodes.paragraph("", "", nodes.strong("", usage)), verbatim(inspect.cleandoc(text))
+        )
 
 
 def papad_option(action: argparse.Action) -> tuple[str, str]:
@@ -183,10 +211,15 @@ def contract_page() -> Page:
 _ERROR = re.compile(r"(org\.papa\.Error\.\w+) +(.+?)(?=\s{3,}|$)", re.MULTILINE)
 
 
+_NEW_PARAGRAPH = r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)"
+
+
 def prose(comment: str) -> Iterator[nodes.Node]:
     """A comment's text: an empty line, a dash or a new subject begins a paragraph."""
-    for text in re.split(r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)", _ERROR.sub("", comment).strip()):
-        yield nodes.paragraph("", " ".join(text.split()).removesuffix(", and"))
+    for text in re.split(
+        r"\n\s*\n|\n\s*- |\n\s*(?=options: |result keys: |Asking again)", _ERROR.sub("", comment).strip()
+    ):
+        yield paragraph(" ".join(text.split()).removesuffix(", and"))
 
 
 def defined(term: str, meaning: Iterable[nodes.Node]) -> nodes.Node:
@@ -210,13 +243,13 @@ def arguments(elements: list[ElementTree.Element]) -> str:
     return ", ".join(f"{element.get('name')} {element.get('type')}" for element in elements)
 
 
-def pages() -> dict[str, str]:
-    """All pages by the name of their file."""
-    made = {"papactl.1": papactl_page(), "papad.8": papad_page(), "org.papa.Kernel.5": contract_page()}
-    return {name: page.text() for name, page in made.items()}
+#: The pages by the names of their files.
+PAGES: dict[str, Callable[[], Page]] = {
+    "papactl.1": papactl_page, "papad.8": papad_page, "org.papa.Kernel.5": contract_page,
+}  # fmt: skip
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs/man"
-    for file, content in pages().items():
-        (folder / file).write_text(content)
+    for file, make in PAGES.items():
+        (folder / file).write_text(make().text())

@@ -148,6 +148,11 @@ class OutputLog:
         return self._base + len(self._ends) - 1
 
     @property
+    def last_time(self) -> int:
+        """When the newest record was read, in µs; 0 where there is none."""
+        return self._times[-1] if self._times else 0
+
+    @property
     def records(self) -> int:
         """How many records wait for an acknowledgement."""
         return len(self._ends) - self._head

@@ -195,7 +195,8 @@ class HostedProcess:
                 # served before that, and would find the process still there.
                 if _at_its_end(fd):
                     self._close_pipe(stream)
-            self.log.end(self.exit_code, self._ended_at)
+            # What it wrote before may have been read after it: times go in the order of the numbers.
+            self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
             self._move(State.ENDED)
             self._hooks.on_end(self)
             self._hooks.on_loose(self)

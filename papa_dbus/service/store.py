@@ -47,7 +47,7 @@ _SENSELESS = (ValueError, TypeError, AttributeError)
 #: What SQLite says where there is no room, say. Whatever else it says of a file, the file is not as papad left it.
 _NO_DAMAGE = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
-    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
 )
 _TABLES = ("key, name, spec, port FROM sockets", 'name, value FROM "values"', "last FROM keys",
            "key, name, spec, facts, pipes, state FROM processes")  # fmt: skip
@@ -327,7 +327,7 @@ def _open(path: Path | None) -> _Database:
     try:
         return _open_file(path)
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
+        if not _is_damage(error, path):
             raise PapaError(f"{path} cannot be opened: {error}") from None
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
@@ -336,6 +336,13 @@ def _open(path: Path | None) -> _Database:
             if part.exists():
                 part.rename(f"{aside}{suffix}")
         return _open_file(path)
+
+
+def _is_damage(error: sqlite3.DatabaseError, path: Path) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code == sqlite3.SQLITE_READONLY:  # so it says, too, of a file whose header asks for a later SQLite
+        return all(os.access(part, os.W_OK) for part in (path, path.parent))
+    return code not in _NO_DAMAGE
 
 
 def _open_file(path: Path) -> _Database:

@@ -115,6 +115,18 @@ def test_a_damaged_file_is_kept_aside(tmp_path: Path, caplog: pytest.LogCaptureF
     assert aside.read_bytes()[begin : begin + 600] == b"\xff" * 600
 
 
+def test_a_file_that_asks_for_a_later_sqlite_is_damaged_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite calls it read-only (its file format, 1.3.3: the file format version numbers)."""
+    path = stored(tmp_path, VERSION)
+    data = bytearray(path.read_bytes())
+    data[18] = 3
+    path.write_bytes(data)
+    store = Store(path)
+    assert store.values() == {}
+    store.close()
+    assert "is damaged (attempt to write a readonly database)" in caplog.text
+
+
 def test_one_that_is_too_new_is_left_as_it_is(tmp_path: Path) -> None:
     path = stored(tmp_path, VERSION, f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()

@@ -1,5 +1,6 @@
 """papactl's commands, in the order of its help."""
 
+import difflib
 from typing import Any
 
 import click
@@ -15,6 +16,16 @@ class Ordered(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The commands' names."""
         return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As ever, with a guess at what was misspelt, which click before 8.4 (Debian's) does not make."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.commands, n=1)
+            if not close or "Did you mean" in error.format_message():
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean '{close[0]}'?", ctx) from None
 
 
 @click.group(cls=Ordered, params=connection_options(), context_settings={"help_option_names": ["-h", "--help"]})

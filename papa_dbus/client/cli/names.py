@@ -53,7 +53,7 @@ class AutoloadedZsh(ZshComplete):
 add_completion_class(AutoloadedZsh)
 
 
-class Name(click.ParamType[str]):
+class Name(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """The name of something that the kernel holds."""
 
     name = "name"

@@ -16,7 +16,7 @@ _MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 _NO_LIMIT = 2**64 - 1
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A number of bytes."""
 
     name = "size"

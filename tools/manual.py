@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The manual: papactl(1) and papad(8) of what their help says, org.papa.Kernel(5) of the contract.
+"""The manual: papactl(1) and papad(8) of what their help says, org.papa.Kernel(5) of the contract; papa-circusd(1).
 
 `make man` runs it, which writes the pages into docs/man; a test holds what is committed against it. `make docs` takes
 the same pages for the site (docs/conf.py).
@@ -19,6 +19,7 @@ from docutils.core import publish_from_doctree
 from docutils.utils import new_document
 
 from papa_dbus.client.cli.commands import papactl
+from papa_dbus.client.circus.__main__ import KNOWN
 from papa_dbus.client.cli.ends import MEANINGS
 from papa_dbus.service.__main__ import parser as papad
 from papa_dbus.service.help import COMMANDS, help_text
@@ -30,6 +31,12 @@ PAPACTL_ENVIRONMENT = {
     "PAPA_BUS_ADDRESS": "The message bus of the kernel: system, session or an address.",
     "NO_COLOR": "Where it is set, and not empty, nothing is coloured (no-color.org).",
 }
+CIRCUSD = """
+The process manager Circus, with its own options, and with use_papa in watchers and sockets: what they start and bind is
+held by Papa, and goes on while papa-circusd is away, with all its output.
+
+papa-circusd --help lists the options. Circus has to be installed for the same Python: {versions}.
+"""
 PAPAD_SIGNALS = {
     "SIGTERM, SIGINT": "End. Under systemd what papad holds is kept for the next one, unless the service is stopped.",
     "SIGHUP": "Execute papad again, with all that it holds: how a new version takes over (systemctl reload papa).",
@@ -172,6 +179,15 @@ def line_protocol() -> Iterator[nodes.Node]:
         )
 
 
+def circusd_page() -> Page:
+    """papa-circusd(1). Its --help is circusd's own."""
+    page = Page("papa-circusd", 1, "circusd, with processes and sockets in the Papa process kernel")
+    page.section("SYNOPSIS", nodes.paragraph("", "papa-circusd [OPTIONS] [CONFIG]"))
+    page.section("DESCRIPTION", *paragraphs(CIRCUSD.format(versions=", ".join(KNOWN))))
+    page.section("SEE ALSO", see_also("papactl(1)", "papad(8)"))
+    return page
+
+
 def papad_option(action: argparse.Action) -> tuple[str, str]:
     """One of papad's options."""
     names = ", ".join(action.option_strings)
@@ -246,6 +262,7 @@ def arguments(elements: list[ElementTree.Element]) -> str:
 #: The pages by the names of their files.
 PAGES: dict[str, Callable[[], Page]] = {
     "papactl.1": papactl_page, "papad.8": papad_page, "org.papa.Kernel.5": contract_page,
+    "papa-circusd.1": circusd_page,
 }  # fmt: skip
 
 

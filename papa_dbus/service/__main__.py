@@ -11,6 +11,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -64,6 +65,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--socket", metavar="PATH", help="Unix socket of the line protocol, as well")
     parser.add_argument("--verbose", action="store_true", help="log debugging details")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only say whether this version can go on with the state of the one that runs: what a reload asks first",
+    )
     parser.add_argument("--version", action="version", version=f"papad {__version__}")
     return parser
 
@@ -92,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     journal = Journal()
     own_log = OwnLog(journal, systemd.LOG_IDENTIFIER)
     _set_up_logging(options.verbose, own_log)
+    if options.check:
+        return _check()
     _keep_descriptors_from_children()
     launcher = _launcher()
     rlimits.raise_own()
@@ -117,6 +125,17 @@ def _launcher() -> Launcher | None:
     except OSError as error:
         log.warning("the launcher cannot be started (%s): papad forks for itself, which takes longer", error.strerror)
         return None
+
+
+def _check() -> int:
+    """Run by the unit's ExecReload=, in its environment, before the papad that runs gives its place up."""
+    try:
+        if folder := os.environ.get("RUNTIME_DIRECTORY"):
+            Store.check(Path(folder) / _STATE_FILE)
+    except PapaError as error:
+        log.error("papad %s cannot take over: %s", __version__, error)
+        return 1
+    return 0
 
 
 def _set_up_logging(verbose: bool, own_log: OwnLog) -> None:

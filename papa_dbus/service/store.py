@@ -5,6 +5,7 @@ any instant a ``kill -9`` loses nothing and leaves nothing behind that papad doe
 same rows live in memory and end with papad. Knows neither systemd nor any protocol.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -140,6 +141,18 @@ class Store:
         self._db = _open(path)
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raise PapaError where this version could not go on with what another papad has stored, and is using."""
+        if not path.exists():
+            return
+        try:
+            db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+            with contextlib.closing(db):
+                _refuse_newer(db, path)
+        except sqlite3.Error as error:
+            raise PapaError(f"{path} cannot be read: {error}") from None
 
     def _next_key(self) -> int:
         return int(self._db.one("UPDATE keys SET last = last + 1 RETURNING last"))
@@ -349,9 +362,7 @@ def _open_file(path: Path) -> _Database:
     db = sqlite3.connect(path, isolation_level=None, factory=_Database)
     db.text_factory = _text
     try:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > VERSION:
-            raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
+        version = _refuse_newer(db, path)
         # It outlives papad, not the machine: nothing has to reach a disk.
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = WAL")
@@ -365,6 +376,13 @@ def _open_file(path: Path) -> _Database:
     except BaseException:
         db.close()
         raise
+
+
+def _refuse_newer(db: sqlite3.Connection, path: Path) -> int:
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
+    return version
 
 
 def _text(stored: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.errors import PapaError
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.store import VERSION, Facts, Store, StoredProcess, StoredSocket, TooNew
 
@@ -132,5 +133,22 @@ def test_one_that_is_too_new_is_left_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(TooNew, match=rf"written by a newer papad \(layout {VERSION + 1}, this one knows {VERSION}\)"):
         Store(path)
+    with pytest.raises(TooNew):
+        Store.check(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["state.sqlite"]
+
+
+def test_a_newer_version_asks_while_another_uses_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    Store.check(path)  # there is none yet
+    assert not path.exists()
+    store = Store(path)
+    Store.check(path)
+    store._db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(TooNew):
+        Store.check(path)
+    store.close()
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(PapaError, match="cannot be read"):
+        Store.check(path)

@@ -17,7 +17,9 @@ class Ordered(click.Group):
         """The commands' names."""
         return list(self.commands)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As ever, with a guess at what was misspelt, which click before 8.4 (Debian's) does not make."""
         try:
             return super().resolve_command(ctx, args)

@@ -14,12 +14,16 @@ PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsy
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
                  polkitd chromium curl gunicorn nginx uvicorn uwsgi-core uwsgi-plugin-python3 \
                  openssh-client openssh-server man-db mandoc bash zsh fish jq
+# The same as Build-Depends in debian/control, which dpkg-buildpackage looks at.
+PACKAGES_DEB  := build-essential debhelper dh-python pybuild-plugin-pyproject python3 python3-click python3-dbus-next \
+                 python3-hatchling python3-rich python3-setproctitle python3-systemd systemd
 
 PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517
 SPHINX  := --fresh-env --write-all --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
-.PHONY: help run test check man docs docs-links format bench install uninstall clean packages-run packages-test
+.PHONY: help run test check man docs docs-links format bench dist deb install uninstall clean packages-run packages-test \
+        packages-deb
 
 help:
 	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
@@ -30,6 +34,8 @@ help:
 	@echo 'make docs         the documentation as a site, build/docs/index.html; what is doubtful in it is an error'
 	@echo 'make docs-links   asks for each link of it to another site whether it is there'
 	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
+	@echo 'make dist         a wheel and an sdist, in dist/'
+	@echo 'make deb          a package for the Debian that this is, in dist/'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
 	@echo 'make uninstall    all of it away again; only the group papa stays'
 	@echo 'make clean        removes the virtual environment and the caches'
@@ -61,6 +67,12 @@ format: $(VENV)/.ready-test
 bench: $(VENV)/.ready-test
 	@$(VENV)/bin/python -m benchmarks --page docs/performance.md
 
+dist: $(VENV)/.ready-test
+	$(VENV)/bin/python -m build --outdir dist .
+
+deb: packages-deb
+	@tools/deb
+
 install: packages-run
 	@$(SYSTEM) install
 
@@ -76,6 +88,9 @@ packages-run:
 
 packages-test: packages-run
 	@tools/debian-packages $(PACKAGES_TEST)
+
+packages-deb:
+	@tools/debian-packages $(PACKAGES_DEB)
 
 # The project itself is installed in place, so only a change of what it needs is a reason to install again.
 $(VENV)/.ready-run: pyproject.toml | packages-run

@@ -117,7 +117,8 @@ class Admission:
         try:
             reply = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", [sender], _ASK_TIMEOUT)
         except PapaError as error:
-            log.warning("a call of %s is not run, since the bus does not say whose it is: %s", sender, error)
+            if self._bus.connected:  # else the caller has lost papad, too, and knows
+                log.warning("a call of %s is not run, since the bus does not say whose it is: %s", sender, error)
             raise AccessDenied(f"the bus does not say who {sender} is: {error}") from None
         known = {name: variant.value for name, variant in reply.body[0].items()}
         if "UnixUserID" not in known:

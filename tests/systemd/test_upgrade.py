@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pexpect
 
@@ -64,55 +66,125 @@ print(json.dumps([out, code]))
 """
 
 
-def test_reload_to_another_version(bare: Bed) -> None:
-    """A telnet session, a watch on the bus and one on the line protocol, a socket that is served, a process."""
-    bare.run(f"cd /root/papa && {OFFLINE} make install && systemctl start papa", timeout=300)
-    call(bare, "MakeSocket", "sa{sv}", "web", "0")
-    call(bare, "MakeProcess", "sasa{sv}", "writer", "3", "sh", "-c", WRITER, "0")
-    telnet = bare.command(["telnet", "127.0.0.1", "20202"])
+#: Serves on a hosted socket, and connects to it constantly: how many were answered, and how many not.
+SERVER = """
+import socket
+listener = socket.socket(fileno=3)
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b"served")
+    connection.close()
+"""
+CONNECTOR = f"""
+import json, os, socket, sys
+print(flush=True)
+counts = [0, 0]
+while not os.path.exists("{STOP}"):
+    try:
+        with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60) as connection:
+            counts[connection.recv(6) != b"served"] += 1
+    except OSError:
+        counts[1] += 1
+print(json.dumps(counts))
+"""
+
+
+def version(bed: Bed) -> str:
+    """Give the version that the kernel says it has."""
+    return bed.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout.split('"')[1]
+
+
+def main_pid(bed: Bed) -> str:
+    """Give the service's main PID."""
+    return bed.run("systemctl show --property=MainPID --value papa").stdout.strip()
+
+
+@contextmanager
+def load(bed: Bed, python: str) -> Iterator[None]:
+    """A telnet session, a watch on the bus and one on the line protocol, a served socket, a process that prints.
+
+    None of them notices what is done meanwhile, and the journal has no complaint. ``python`` has the client library.
+    """
+    port = call(bed, "MakeSocket", "sa{sv}", "web", "0").split('"port" q ')[1].split()[0]
+    call(bed, "MakeProcess", "sasa{sv}", "writer", "3", "sh", "-c", WRITER, "0")
+    call(bed, "MakeProcess", "sasa{sv}", "server", "3", python, "-c", SERVER, "1", "sockets", "as", "1", "web")
+    telnet = bed.command(["telnet", "127.0.0.1", "20202"])
     screen = pexpect.spawn(telnet[0], telnet[1:], timeout=20, encoding="utf-8", echo=False)
-    watchers = [
-        subprocess.Popen(bare.command(["timeout", "120", PYTHON, "-c", program]), stdout=subprocess.PIPE, text=True)
-        for program in (WATCHER, LINE_WATCHER)
+    programs = [
+        subprocess.Popen(
+            bed.command(["timeout", "120", python, "-c", program, port]), stdout=subprocess.PIPE, text=True
+        )
+        for program in (WATCHER, LINE_WATCHER, CONNECTOR)
     ]
     try:
         screen.expect("> ")
         screen.sendline("set before 1")
         screen.expect("> ")
-        for watcher in watchers:  # they have begun
-            assert watcher.stdout is not None
-            assert watcher.stdout.readline() == "\n"
-        bare.run(f"touch {GO}")
-        pid = bare.run("systemctl show --property=MainPID --value papa").stdout
-        old = bare.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout
-        bare.run(f"""cp -r /root/papa /root/next && cd /root/next &&
-            sed -i 's/^__version__ = .*/__version__ = "{NEXT}"/' papa_dbus/__init__.py && {OFFLINE} make install""",
-            timeout=300)  # fmt: skip
-        assert bare.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout == old
-        cursor = bare.journal_cursor()
-        bare.run("systemctl reload papa")
-        bare.wait_for_journal(f"papad {NEXT} is ready", cursor)
-
-        assert bare.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout == f's "{NEXT}"\n'
-        assert bare.run("systemctl show --property=MainPID --value papa").stdout == pid
+        for program in programs:  # they have begun
+            assert program.stdout is not None
+            assert program.stdout.readline() == "\n"
+        bed.run(f"touch {GO}")
+        cursor = bed.journal_cursor()
+        yield
         screen.sendline("get before")
         screen.expect("1\r?\n> ")
         screen.sendline("list processes writer")
         screen.expect("writer pid=[0-9]+ running=True")
         screen.expect("> ")
-        bare.run(f"touch {STOP}")
-        for watcher in watchers:
-            text, code = json.loads(watcher.communicate(timeout=60)[0].split("\n")[-2])
+        bed.run(f"touch {STOP}")
+        said = [json.loads(program.communicate(timeout=60)[0].split("\n")[-2]) for program in programs]
+        for text, code in said[:2]:
             lines = text.split()
             assert lines == [*map(str, range(1, len(lines))), "end"]
             assert code == 6
+        answered, failed = said[2]
+        assert answered > 0
+        assert failed == 0
         screen.sendline("quit")
         screen.expect("ok")
         screen.expect(pexpect.EOF)
     finally:
         screen.close(force=True)
-        for watcher in watchers:
-            watcher.kill()
-            watcher.communicate()
-    said = bare.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning")
-    assert said == ""
+        for program in programs:
+            program.kill()
+            program.communicate()
+        bed.run(f"rm -f {GO} {STOP}")
+    assert bed.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning") == ""
+
+
+def test_reload_to_another_version(bare: Bed) -> None:
+    """`make install` of a newer version changes nothing yet; a reload does."""
+    bare.run(f"cd /root/papa && {OFFLINE} make install && systemctl start papa", timeout=300)
+    with load(bare, PYTHON):
+        pid, old = main_pid(bare), version(bare)
+        bare.run(f"""cp -r /root/papa /root/next && cd /root/next &&
+            sed -i 's/^__version__ = .*/__version__ = "{NEXT}"/' papa_dbus/__init__.py && {OFFLINE} make install""",
+            timeout=300)  # fmt: skip
+        assert version(bare) == old
+        cursor = bare.journal_cursor()
+        bare.run("systemctl reload papa")
+        bare.wait_for_journal(f"papad {NEXT} is ready", cursor)
+        assert version(bare) == NEXT
+        assert main_pid(bare) == pid
+
+
+def test_a_version_that_cannot_take_over_is_told_so_and_the_old_one_goes_on(bare: Bed) -> None:
+    """One that does not even start, and one that is older than the state."""
+    bare.run(f"cd /root/papa && {OFFLINE} make install && papactl run p -- sleep 600", timeout=300)
+    pid = main_pid(bare)
+    module = bare.run([PYTHON, "-c", "import papa_dbus.service.kernel as it; print(it.__file__)"]).stdout.strip()
+    bare.run(f"mv {module} /root/kernel.py")
+    assert bare.run("systemctl reload papa", check=False).returncode == 1
+    bare.run(f"mv /root/kernel.py {module}")
+
+    layout = "import sqlite3; sqlite3.connect('/run/papa/state.sqlite').execute('PRAGMA user_version = {}')"
+    bare.run([PYTHON, "-c", layout.format(999)])
+    cursor = bare.journal_cursor()
+    assert bare.run("systemctl reload papa", check=False).returncode == 1
+    bare.wait_for_journal("cannot take over: /run/papa/state.sqlite was written by a newer papad (layout 999,", cursor)
+    assert main_pid(bare) == pid
+    assert bare.run("papactl show p --json && systemctl is-active papa").stdout.endswith("active\n")
+
+    bare.run([PYTHON, "-c", layout.format(1)])
+    bare.run("systemctl reload papa")
+    assert main_pid(bare) == pid

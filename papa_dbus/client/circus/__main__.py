@@ -33,7 +33,14 @@ def main() -> int:
 
 
 def _pip() -> str:
-    return f"{sys.executable} -m pip install circus=={KNOWN[-1]}"
+    if sys.prefix != sys.base_prefix:
+        return f"{sys.executable} -m pip install circus=={KNOWN[-1]}"
+    # The system's own Python, as with the Debian package: pip is to leave that one alone (PEP 668).
+    venv = "/opt/circus"
+    return (
+        f"{sys.executable} -m venv --system-site-packages {venv} && {venv}/bin/pip install circus=={KNOWN[-1]},"
+        f" and then {venv}/bin/python -m papa_dbus.client.circus"
+    )
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="only say whether this version can go on with the state of the one that runs: what a reload asks first",
+        help="only say whether this version can go on with the state in RUNTIME_DIRECTORY: what a reload asks first",
     )
     parser.add_argument("--version", action="version", version=f"papad {__version__}")
     return parser
@@ -129,9 +129,12 @@ def _launcher() -> Launcher | None:
 
 def _check() -> int:
     """Run by the unit's ExecReload=, in its environment, before the papad that runs gives its place up."""
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    if not folder:
+        log.error("papad --check is for the unit's ExecReload=: RUNTIME_DIRECTORY, which says whose state, is not set")
+        return 1
     try:
-        if folder := os.environ.get("RUNTIME_DIRECTORY"):
-            Store.check(Path(folder) / _STATE_FILE)
+        Store.check(Path(folder) / _STATE_FILE)
     except PapaError as error:
         log.error("papad %s cannot take over: %s", __version__, error)
         return 1

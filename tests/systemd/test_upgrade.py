@@ -172,6 +172,7 @@ def test_a_version_that_cannot_take_over_is_told_so_and_the_old_one_goes_on(bare
     """One that does not even start, and one that is older than the state."""
     bare.run(f"cd /root/papa && {OFFLINE} make install && papactl run p -- sleep 600", timeout=300)
     pid = main_pid(bare)
+    assert bare.run("papad --check", check=False).returncode == 1  # by hand it knows of no state, and says so
     module = bare.run([PYTHON, "-c", "import papa_dbus.service.kernel as it; print(it.__file__)"]).stdout.strip()
     bare.run(f"mv {module} /root/kernel.py")
     assert bare.run("systemctl reload papa", check=False).returncode == 1

@@ -75,6 +75,15 @@ def install(bed: Bed, package: str) -> str:
     return done.stdout + done.stderr
 
 
+def upgrade(bed: Bed, package: str) -> str:
+    """Install a package in place of a running one, an older one too, and wait until its kernel is there."""
+    cursor = bed.journal_cursor()
+    said = install(bed, package)
+    bed.wait_for_journal(f"papad {package.removeprefix('papa_').removesuffix('*.deb')}", cursor)
+    bed.run("papactl list")  # waits for it
+    return said
+
+
 @pytest.fixture
 def papa(debian: Bed) -> Bed:
     """Give the Debian with the package of this checkout, the kernel not running and nothing hosted."""
@@ -119,7 +128,7 @@ def test_upgraded_under_load(papa: Bed) -> None:
     theirs = papa.run("papactl --user run mine -- sleep 600", "joe").stdout
     with load(papa, PYTHON):
         pid = main_pid(papa)
-        said = install(papa, f"papa_{NEXT}*.deb")
+        said = upgrade(papa, f"papa_{NEXT}*.deb")
         assert "papa: the new version takes over: systemctl reload papa\n" in said
         assert version(papa) == NEXT
         assert main_pid(papa) == pid
@@ -142,7 +151,7 @@ def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Bed) -> 
     assert version(papa) == NEXT
 
     papa.run([PYTHON, "-c", LAYOUT.format(1)])
-    install(papa, "papa_2*.deb")
+    upgrade(papa, "papa_2*.deb")
     assert version(papa).startswith("2.")
     assert main_pid(papa) == pid
     assert "running" in papa.run("papactl list processes").stdout

@@ -48,7 +48,7 @@ def until(end):
     return data
 def say(line):
     file.write(line); file.flush()
-until(b"> "); say(b"watch p writer\\n"); until(b"\\n"); print(flush=True)
+until(b"> "); say(b"watch p line-writer\\n"); until(b"\\n"); print(flush=True)
 out, code = "", None
 while True:
     head = file.read(2)
@@ -106,7 +106,8 @@ def load(bed: Bed, python: str) -> Iterator[None]:
     None of them notices what is done meanwhile, and the journal has no complaint. ``python`` has the client library.
     """
     port = call(bed, "MakeSocket", "sa{sv}", "web", "0").split('"port" q ')[1].split()[0]
-    call(bed, "MakeProcess", "sasa{sv}", "writer", "3", "sh", "-c", WRITER, "0")
+    for name in ("writer", "line-writer"):  # of one each: what the other acknowledges would be gone for a bus's watch
+        call(bed, "MakeProcess", "sasa{sv}", name, "3", "sh", "-c", WRITER, "0")
     call(bed, "MakeProcess", "sasa{sv}", "server", "3", python, "-c", SERVER, "1", "sockets", "as", "1", "web")
     telnet = bed.command(["telnet", "127.0.0.1", "20202"])
     screen = pexpect.spawn(telnet[0], telnet[1:], timeout=20, encoding="utf-8", echo=False)

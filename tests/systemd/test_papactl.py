@@ -44,6 +44,10 @@ def test_status_starts_nothing_and_list_does(bed: Bed) -> None:
     assert {grade for grade, _ in findings(bed).values()} == {"good"}
 
 
+def test_status_in_the_moment_of_a_reload(papa: Bed) -> None:
+    assert papa.run("for i in $(seq 10); do systemctl reload papa; papactl status; done").stdout.count("● Papa") == 10
+
+
 def test_a_screen_with_a_unit(papa: Bed) -> None:
     made = papa.run("papactl run web -- sleep 1000").stdout
     assert re.fullmatch(r"web: PID \d+, papa-web\.scope\n", made)

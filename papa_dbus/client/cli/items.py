@@ -13,7 +13,7 @@ from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
 from papa_dbus.client.cli import names, printing
 from papa_dbus.client.cli.ends import Status
 from papa_dbus.client.cli.printing import Column
-from papa_dbus.client.cli.running import Command, Target, with_kernel
+from papa_dbus.client.cli.running import Command, Target, missing, with_kernel
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _KINDS = ("sockets", "processes", "values")
@@ -84,8 +84,8 @@ async def status(kernel: Kernel, as_json: bool) -> int:
     Starts no kernel: where none runs it says so, with exit status 3.
     """
     where = click.get_current_context().ensure_object(Target).described
-    if not kernel.link.present:
-        printing.say(f"the kernel{where} does not run; 'systemctl start papa' starts it, as the first call does")
+    if fault := await missing(kernel.link, where):
+        printing.say(fault)
         return Status.NOT_RUNNING
     info, processes = await kernel.info(), list((await kernel.list_processes()).values())
     if as_json:

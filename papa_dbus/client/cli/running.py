@@ -1,6 +1,7 @@
 """What every command has in common: where its kernel is, and how it is run."""
 
 import asyncio
+import contextlib
 import functools
 import signal
 import sys
@@ -11,11 +12,15 @@ from typing import Any
 
 import click
 
+from papa_dbus.bus import Bus
 from papa_dbus.client import aio
 from papa_dbus.client.cli.ends import Status
-from papa_dbus.client.link import offers_kernel
-from papa_dbus.errors import Unreachable
+from papa_dbus.client.link import Link, offers_kernel
+from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
+
+#: Seconds for a kernel that is reloaded or restarted to be on the bus again.
+_COMES_BACK = 10.0
 
 
 @dataclass
@@ -42,6 +47,33 @@ class Target:
             if needs_kernel and not link.present and not await offers_kernel(link.bus):
                 raise Unreachable(f"{BUS_NAME} is not on {link.bus.described}")
             yield kernel
+
+
+async def missing(link: Link, where: str) -> str | None:
+    """What is to be said where no kernel is on the bus. One that is being reloaded or restarted is waited for."""
+    if link.present:
+        return None
+    state = await _state_of_service(link.bus)
+    if state not in ("active", "reloading", "activating"):
+        return f"the kernel{where} does not run; 'systemctl start papa' starts it, as the first call does"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_COMES_BACK):
+            await link.wait_for_kernel()
+            return None
+    return f"papa.service is {state}, and the kernel{where} is not on the bus: 'journalctl --unit=papa' says why"
+
+
+async def _state_of_service(bus: Bus) -> str | None:
+    """systemd's word for it; None where systemd is not on the bus, or has not loaded it."""
+    systemd, properties = "org.freedesktop.systemd1", "org.freedesktop.DBus.Properties"
+    try:
+        reply = await bus.call(
+            systemd, "/org/freedesktop/systemd1", f"{systemd}.Manager", "GetUnit", "s", ["papa.service"]
+        )
+        unit = [f"{systemd}.Unit", "ActiveState"]
+        return str((await bus.call(systemd, reply.body[0], properties, "Get", "ss", unit)).body[0].value)
+    except PapaError:
+        return None
 
 
 def _set_bus(context: click.Context, _: click.Parameter, value: str | None) -> None:

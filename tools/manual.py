@@ -18,8 +18,8 @@ from docutils import nodes
 from docutils.core import publish_from_doctree
 from docutils.utils import new_document
 
-from papa_dbus.client.cli.commands import papactl
 from papa_dbus.client.circus.__main__ import KNOWN
+from papa_dbus.client.cli.commands import papactl
 from papa_dbus.client.cli.ends import MEANINGS
 from papa_dbus.service.__main__ import parser as papad
 from papa_dbus.service.help import COMMANDS, help_text

@@ -21,7 +21,15 @@ USER = "ada"
 #: A booted bed has no network: the sh blocks of these pages run before it boots, in this order.
 BEFORE_BOOT = ("tutorial.md", "howto/circus.md")
 #: Lines of other sh blocks, which cannot run here at all, by page and line; and why, or where they do run.
-NOT_RUN: dict[tuple[str, str], str] = {}
+NOT_RUN = {
+    ("howto/upgrading.md", line): where
+    for where, lines in (
+        ("test_debian_package.py", ("git pull", "sudo make deb", "sudo apt install ./dist/papa_*.deb")),
+        ("test_upgrade.py", ("git pull", "sudo make install", "sudo systemctl reload papa")),
+        ("no newer version is on PyPI", ("/opt/papa/bin/pip install --upgrade './papa[ctl]'", "systemctl reload papa")),
+    )
+    for line in lines
+}
 #: Languages of blocks that have no commands in them.
 NO_COMMANDS = {"text", "ini", "python", "{eval-rst}", "{literalinclude}", "{manual}", "{raw}", "{toctree}"}
 #: Where a page may leave something behind.

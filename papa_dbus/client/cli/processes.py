@@ -29,7 +29,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
         return int(digits) * _MULTIPLES.get(unit, 1)
 
 
-class Percent(click.ParamType[int]):
+class Percent(click.ParamType):  # type: ignore[type-arg]  # as Size
     """A whole number of per cent."""
 
     name = "percent"

@@ -1,0 +1,113 @@
+"""How fast processes are made on systemd, each in a scope of its own: papad beside systemd itself and Papa 1.0.6.
+
+Runs as root on a machine (a container will do) with a booted systemd where papa.service is installed and nothing is
+hosted, with a Python that has the project's `bench` extra, from the project's folder:
+
+    .venv/bin/python -m benchmarks.scopes [--rounds N] [--processes N]
+
+Each in turns; prints the medians, in processes a second, one made after the other.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import papa
+from dbus_next import BusType, Message, MessageType, Variant
+from dbus_next.aio import MessageBus
+
+from benchmarks.subjects import Papa106
+from papa_dbus.client import aio
+
+_SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_PROGRAM = "/bin/true"
+
+
+async def by_systemd(count: int) -> None:
+    """Transient services, each waited for until its job is done, as systemd-run(1) does."""
+    bus: Any = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    done: asyncio.Queue[str] = asyncio.Queue()
+
+    def hear(message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.member == "JobRemoved":
+            done.put_nowait(message.body[1])
+
+    async def call(member: str, signature: str = "", body: Any = ()) -> Any:
+        destination, path, interface = _SYSTEMD
+        reply = await bus.call(
+            Message(
+                destination=destination, path=path, interface=interface, member=member, signature=signature,
+                body=list(body),
+            )
+        )  # fmt: skip
+        if reply.message_type is MessageType.ERROR:
+            raise OSError(reply.body)
+        return reply.body
+
+    bus.add_message_handler(hear)
+    await call("Subscribe")
+    for n in range(count):
+        properties = [
+            ["ExecStart", Variant("a(sasb)", [[_PROGRAM, [_PROGRAM], False]])],
+            ["RemainAfterExit", Variant("b", False)],
+        ]
+        [job] = await call("StartTransientUnit", "ssa(sv)a(sa(sv))", [f"bench-{n}.service", "fail", properties, []])
+        while await done.get() != job:
+            pass
+    bus.disconnect()
+
+
+async def by_aio(count: int) -> None:
+    """papad on the system bus."""
+    async with aio.connect("system") as kernel:
+        for n in range(count):
+            await kernel.make_process(f"bench.{n}", [_PROGRAM])
+        await kernel.remove_processes("bench.*")
+
+
+def by_line(count: int) -> None:
+    """papad through port 20202, with the client of Papa 1.0.6."""
+    with papa.Papa(20202, 5) as client:
+        for n in range(count):
+            client.make_process(f"bench.{n}", _PROGRAM, env=dict(os.environ))
+        client.remove_processes("bench.*")
+
+
+def by_papa(count: int, subject: Papa106) -> None:
+    """Papa 1.0.6, without any scope."""
+    for n in range(count):
+        subject.make(f"bench.{n}", [_PROGRAM])
+    subject.client.remove_processes("bench.*")
+
+
+def main(rounds: int, processes: int) -> None:
+    """The table."""
+    with Papa106() as old:
+        ways: dict[str, Callable[[], None]] = {
+            "papad, D-Bus (aio)": lambda: asyncio.run(by_aio(processes)),
+            "papad, 20202": lambda: by_line(processes),
+            "systemd, transient services": lambda: asyncio.run(by_systemd(processes)),
+            "Papa 1.0.6, without scopes": lambda: by_papa(processes, old),
+        }
+        seen: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, make in ways.items():
+                begin = time.perf_counter()
+                make()
+                seen[name].append(processes / (time.perf_counter() - begin))
+    for name, rates in seen.items():
+        print(f"{name:<28} {statistics.median(rates):>5.0f} a second")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="How fast processes are made on systemd.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=200)
+    options = parser.parse_args()
+    subprocess.run(["systemctl", "start", "papa"], check=True)
+    main(options.rounds, options.processes)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from papa_dbus.errors import Limit, PapaError
+from papa_dbus.errors import InvalidArgs, Limit, PapaError
 from papa_dbus.service.faults import reach
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
@@ -42,7 +42,7 @@ _Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
 
 
 #: What _load() raises for a row that makes no sense.
-_SENSELESS = (ValueError, TypeError, AttributeError)
+_SENSELESS = (ValueError, TypeError, AttributeError, InvalidArgs)
 
 
 #: What SQLite says where there is no room, say. Whatever else it says of a file, the file is not as papad left it.

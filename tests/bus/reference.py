@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,13 +43,20 @@ class Server:
         self.process.wait(PATIENCE)
 
     def clear(self) -> None:
-        """Kill and forget whatever is hosted."""
+        """Kill and forget whatever is hosted.
+
+        The reference forgets a process by its name when it notices the end: before that a namesake would go instead.
+        """
+        end = time.monotonic() + PATIENCE
         with pypi.Papa(self.port) as p:
-            for name, process in p.list_processes().items():
-                if process["running"]:
-                    kill_session(process["pid"])
-                with contextlib.suppress(pypi.Error):  # one that was removed goes with its end
-                    p.remove_processes(name)
+            while (processes := p.list_processes()) and time.monotonic() < end:
+                for name, process in processes.items():
+                    if process["running"]:
+                        kill_session(process["pid"])
+                    else:
+                        with contextlib.suppress(pypi.Error):  # one that was removed goes with its end
+                            p.remove_processes(name)
+                time.sleep(0.01)
             for name in p.list_sockets():
                 p.remove_sockets(name)
             for name in p.list_values():

@@ -84,6 +84,16 @@ def test_a_damaged_row_is_named_and_the_others_are_read(
     again.close()
 
 
+@pytest.mark.parametrize(("table", "change"), [("sockets", "'$.type', 'x'"), ("processes", "'$.stdout', 'x'")])
+def test_a_row_that_nobody_could_have_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str, change: str
+) -> None:
+    store = Store(stored(tmp_path, VERSION, f"UPDATE {table} SET spec = json_set(spec, {change})"))  # noqa: S608
+    assert [len(store.sockets()), len(store.processes())] == ([0, 2] if table == "sockets" else [1, 0])
+    assert "its row is damaged: option" in caplog.text
+    store.close()
+
+
 @pytest.mark.parametrize("rubbish", ["", "7", "[]", "null"])
 def test_a_process_whose_pipes_make_no_sense(tmp_path: Path, caplog: pytest.LogCaptureFixture, rubbish: str) -> None:
     store = Store(stored(tmp_path, VERSION, f"UPDATE processes SET pipes = '{rubbish}' WHERE key = 4"))  # noqa: S608

@@ -74,6 +74,7 @@ class Launcher:
                 [sys.executable, "-I", "-S", "-c", code],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[number],
+                start_new_session=True,  # Ctrl-C is for papad
                 env={"PATH": os.defpath},  # without any there is no room for a title
             )
 

@@ -44,7 +44,6 @@ def _launch(data: bytes, descriptors: list[int]) -> Launch:
 def serve(number: int) -> NoReturn:
     """Fork for whoever has the other end of the socket ``number``, until that is closed."""
     setproctitle("papa launcher")
-    os.setsid()  # Ctrl-C is for papad
     shed()
     rlimits.raise_own()
     gc.disable()

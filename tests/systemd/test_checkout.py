@@ -53,6 +53,6 @@ def test_the_tests_that_need_no_systemd_on_debian_13() -> None:
     bed = make_bed("trixie")
     try:
         bed.run_unbooted(f"cd /root/papa && {readme_command('make test').removesuffix('make test')} make check")
-        bed.run_unbooted(f"cd /root/papa && .venv/bin/pytest -q {ON_DEBIAN_13}")
+        bed.run_unbooted(f"cd /root/papa && .venv/bin/pytest -q --color=no {ON_DEBIAN_13}")
     finally:
         bed.stop()

@@ -268,8 +268,9 @@ async def test_papads_last_words_wait_for_room(there: Journald) -> None:
         pass
     write = OwnLog(journal, "papad")
     write("papad has stopped")
-    asyncio.get_running_loop().run_in_executor(None, there.read)
+    reading = asyncio.get_running_loop().run_in_executor(None, there.read)
     write.finish(PATIENCE)
+    await reading
     assert there.read()[-1] == {"MESSAGE": b"papad has stopped"}
     journal.close()
 

@@ -26,7 +26,6 @@ smartquotes = False  # "--" begins an option here
 highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-# performance.md shows a picture that `make bench` draws; until it has once, that is no mistake of this site's.
 # Types in signatures that have no page here: Python's own, and what stands behind the client's public classes.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections\.abc|socket|types)\..*|Self|Event"),

@@ -25,7 +25,9 @@ from benchmarks.subjects import Papa106
 from papa_dbus.client import aio
 
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _PROGRAM = "/bin/true"
+_PATIENCE = 30.0  # seconds
 
 
 async def by_systemd(count: int) -> None:
@@ -37,8 +39,8 @@ async def by_systemd(count: int) -> None:
         if message.message_type is MessageType.SIGNAL and message.member == "JobRemoved":
             done.put_nowait(message.body[1])
 
-    async def call(member: str, signature: str = "", body: Any = ()) -> Any:
-        destination, path, interface = _SYSTEMD
+    async def call(member: str, signature: str = "", body: Any = (), to: tuple[str, str, str] = _SYSTEMD) -> Any:
+        destination, path, interface = to
         reply = await bus.call(
             Message(
                 destination=destination, path=path, interface=interface, member=member, signature=signature,
@@ -50,6 +52,7 @@ async def by_systemd(count: int) -> None:
         return reply.body
 
     bus.add_message_handler(hear)
+    await call("AddMatch", "s", [f"type='signal',sender='{_SYSTEMD[0]}',member='JobRemoved'"], _BUS)
     await call("Subscribe")
     for n in range(count):
         properties = [
@@ -57,8 +60,9 @@ async def by_systemd(count: int) -> None:
             ["RemainAfterExit", Variant("b", False)],
         ]
         [job] = await call("StartTransientUnit", "ssa(sv)a(sa(sv))", [f"bench-{n}.service", "fail", properties, []])
-        while await done.get() != job:
-            pass
+        async with asyncio.timeout(_PATIENCE):
+            while await done.get() != job:
+                pass
     bus.disconnect()
 
 

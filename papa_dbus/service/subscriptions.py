@@ -15,17 +15,13 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
+from papa_dbus.service.watches import MUCH, REST, Dropped, Event, Exited, Output, Watch
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Bytes of payload in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
 #: Watches that are sent something before others have their turn.
 _WATCHES_A_TURN = 32
-#: Seconds between two turns with little to send. A line after silence goes at once, and many go together.
-_REST = 0.002
-#: Bytes of payload in a turn after which there is no rest: the log would fill up meanwhile.
-_MUCH = 32 * 1024
 
 
 class _Subscription:
@@ -120,8 +116,8 @@ class Subscriptions:
             sent += self._send_to(subscription)
         self._bus.flush()
         loop = asyncio.get_running_loop()
-        if 0 < sent < _MUCH and not self._ready:
-            self._rested_at = loop.time() + _REST
+        if 0 < sent < MUCH and not self._ready:
+            self._rested_at = loop.time() + REST
         self._turn = loop.call_soon(self._send_some) if self._ready else None
 
     def _send_to(self, subscription: _Subscription) -> int:

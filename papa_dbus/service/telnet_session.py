@@ -22,8 +22,8 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.telnet_handover import Left
+from papa_dbus.service.watches import MUCH, REST, Watch
 from papa_dbus.service.watches import Event as WatchEvent
-from papa_dbus.service.watches import Watch
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,6 @@ WRITE_TIMEOUT: Final = 60.0
 MAX_UNKNOWN: Final = 10
 #: Seconds between a watch's first line and its first batch: Papa's client hides from select() what comes with it.
 SETTLE: Final = 0.05
-#: Seconds between two small batches, and the bytes of one that is not: a line after silence goes at once, and many cost
-#: less together. What is more would fill up the log meanwhile.
-REST: Final = 0.002
-MUCH: Final = 32 * 1024
 #: Seconds for the last line to arrive before the connection goes; what comes meanwhile is thrown away.
 LINGER: Final = 2.0
 

@@ -6,11 +6,16 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service.output import Exit, OutputLog, Record
 from papa_dbus.service.specs import WatchSpec
+
+#: Seconds that a door rests after a sending with little in it, and the bytes that are not little. A line after silence
+#: goes at once, and many cost less together; what is more would fill up the log meanwhile.
+REST: Final = 0.002
+MUCH: Final = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from papa_dbus.service.journal import Feeds
 from papa_dbus.service.journal_feed import UNIT_FIELD, Came, Feed, Fields
 from papa_dbus.service.journald import Journal, OwnLog, pack
 from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.logfiles import JournalPosition, LogFiles
+from papa_dbus.service.logfiles import JournalPosition
 from papa_dbus.service.output import OutputLog
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Watch
+from tests.source import Source
 from tests.support import PATIENCE, Reader, run
 
 Entry = dict[str, bytes]
@@ -141,15 +142,13 @@ class Sink:
         return sum(int(entry["PAPA_LEFT_OUT"]) for entry in self.entries if "PAPA_LEFT_OUT" in entry)
 
 
-class Source:
-    """A log, the pipe that fills it, and its way to a sink."""
+class Fed(Source):
+    """A source, and its way to a sink."""
 
     def __init__(self, capacity: int = 1 << 20) -> None:
-        self.log = OutputLog(capacity, lambda: None, LogFiles.create())
+        super().__init__(capacity)
         self.sink = Sink()
         self.feed = self.new_feed()
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
 
     def new_feed(self) -> Feed:
         return Feed("p", 7, "papa-p.scope", self.log)
@@ -158,11 +157,6 @@ class Source:
         """Another one goes on with what the files say."""
         self.log = OutputLog.recover(self.log.capacity, lambda: None, self.log.files)
         self.feed = self.new_feed()
-
-    def say(self, data: bytes, stream: str = "out") -> None:
-        os.write(self._write, data)
-        while self.log.fill(self._read, "err" if stream == "err" else "out") is not None:
-            pass
 
     def turn(self, most: int = 1 << 30) -> Came:
         return self.feed.turn(self.sink.send, most, 0.0)
@@ -174,15 +168,10 @@ class Source:
             watch.acknowledge_taken()
         watch.close()
 
-    def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
-        self.log.close()
-
 
 @pytest.fixture
-def source() -> Iterator[Source]:
-    source = Source()
+def source() -> Iterator[Fed]:
+    source = Fed()
     yield source
     source.close()
 
@@ -295,7 +284,7 @@ async def test_without_a_journal_last_words_wait_for_nothing(there: Journald) ->
 # ---------------------------------------------------------------------- lines
 
 
-def test_lines_are_put_together_and_have_their_fields(source: Source) -> None:
+def test_lines_are_put_together_and_have_their_fields(source: Fed) -> None:
     source.say(b"one\nhal")
     source.say(b"trouble\n", "err")
     source.say(b"f\n\n")
@@ -314,7 +303,7 @@ def test_lines_are_put_together_and_have_their_fields(source: Source) -> None:
     assert bad["PRIORITY"] == b"3"
 
 
-def test_a_long_line_comes_in_pieces(source: Source) -> None:
+def test_a_long_line_comes_in_pieces(source: Fed) -> None:
     line = limits.JOURNAL_LINE
     source.say(b"x" * line + b"\n")
     source.say(b"y" * (line - 1))
@@ -324,7 +313,7 @@ def test_a_long_line_comes_in_pieces(source: Source) -> None:
     assert [entry.get("PAPA_LINE_BREAK") for entry in source.sink.entries] == [None, b"line-max", None, None]
 
 
-def test_what_has_no_end_comes_with_the_process_s_end(source: Source) -> None:
+def test_what_has_no_end_comes_with_the_process_s_end(source: Fed) -> None:
     source.say(b"out of")
     source.say(b"err of", "err")
     source.turn()
@@ -360,7 +349,7 @@ def test_no_line_twice_and_none_left_out_however_papad_dies(
     monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[str, bytes]], happens: list[tuple[int, int, bool]]
 ) -> None:
     monkeypatch.setattr(limits, "JOURNAL_LINE", 20)
-    source = Source()
+    source = Fed()
     written = {"out": b"", "err": b""}
     for (stream, data), (room, most, dies) in zip(pieces, happens, strict=False):
         source.say(data, stream)
@@ -382,7 +371,7 @@ def test_no_line_twice_and_none_left_out_however_papad_dies(
     source.close()
 
 
-def test_killed_between_the_writing_and_the_noting_one_line_comes_twice(source: Source) -> None:
+def test_killed_between_the_writing_and_the_noting_one_line_comes_twice(source: Fed) -> None:
     source.say(b"one\ntwo\nthree\n")
     source.turn(1)
     source.sink.dies = True
@@ -394,7 +383,7 @@ def test_killed_between_the_writing_and_the_noting_one_line_comes_twice(source: 
     assert source.sink.lines("out") == [b"one", b"two", b"two", b"three"]
 
 
-def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(source: Source) -> None:
+def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(source: Fed) -> None:
     source.say(b"acknowledged")
     source.turn()
     source.acknowledge_all()
@@ -412,7 +401,7 @@ def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(sou
 
 
 @pytest.mark.parametrize("position", [(99, 0, 0, 0, 0), (1, 999, 0, 0, 0), (-1, 0, 0, 0, 0), (2, 1, 1 << 40, 0, 0)])
-def test_a_damaged_position_does_no_harm(source: Source, position: tuple[int, ...]) -> None:
+def test_a_damaged_position_does_no_harm(source: Fed, position: tuple[int, ...]) -> None:
     source.say(b"one\n")
     source.say(b"two\n")
     source.log.files.write_journal_position(JournalPosition(*position))
@@ -426,7 +415,7 @@ def test_a_damaged_position_does_no_harm(source: Source, position: tuple[int, ..
 
 @pytest.mark.parametrize("papad_dies", [False, True])
 def test_what_the_log_has_dropped_is_counted_once_the_journal_works_again(papad_dies: bool) -> None:
-    source = Source(1000)
+    source = Fed(1000)
     source.say(b"begun")
     source.turn()
     source.sink.room = 0
@@ -451,7 +440,7 @@ def test_what_the_log_has_dropped_is_counted_once_the_journal_works_again(papad_
     source.close()
 
 
-def test_what_was_acknowledged_before_the_journal_got_it_is_counted_and_the_end_is_told(source: Source) -> None:
+def test_what_was_acknowledged_before_the_journal_got_it_is_counted_and_the_end_is_told(source: Fed) -> None:
     source.say(b"one\n")
     source.say(b"two\n", "err")
     source.log.end(3, 1)
@@ -464,8 +453,8 @@ def test_what_was_acknowledged_before_the_journal_got_it_is_counted_and_the_end_
     ]  # fmt: skip
 
 
-def test_a_loss_goes_on_being_said_after_papad_s_death_and_is_not_said_for_each_piece(source: Source) -> None:
-    small = Source(100)
+def test_a_loss_goes_on_being_said_after_papad_s_death_and_is_not_said_for_each_piece(source: Fed) -> None:
+    small = Fed(100)
     for number in range(60):
         small.say(b"%049d\n" % number)
         small.turn(1)
@@ -477,7 +466,7 @@ def test_a_loss_goes_on_being_said_after_papad_s_death_and_is_not_said_for_each_
     small.close()
 
 
-def test_a_process_that_goes_leaves_its_last_words(source: Source) -> None:
+def test_a_process_that_goes_leaves_its_last_words(source: Fed) -> None:
     source.say(b"half")
     source.turn()
     source.sink.room = 0
@@ -561,7 +550,7 @@ async def test_a_full_journal_holds_nobody_up(kernel: Kernel, there: Journald) -
 
 
 async def test_a_flood_and_a_line_take_turns(there: Journald) -> None:
-    flood, other = Source(), Source()
+    flood, other = Fed(), Fed()
     flood.say(b"flood\n" * 5000)
     other.say(b"other\n")
     journal = Journal(str(there.path))

@@ -8,30 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs, NotFound
-from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import OutputLog, Record
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
+from tests.source import Source
 from tests.support import no_room
-
-
-class Source:
-    """A log and a pipe that fills it."""
-
-    def __init__(self, capacity: int = 1000) -> None:
-        self.log = OutputLog(capacity, lambda: None, LogFiles.create())
-        self.read, self.write = os.pipe()
-        os.set_blocking(self.read, False)
-
-    def say(self, data: bytes, stream: str = "out") -> None:
-        os.write(self.write, data)
-        while self.log.fill(self.read, "err" if stream == "err" else "out") is not None:
-            pass
-
-    def close(self) -> None:
-        os.close(self.read)
-        os.close(self.write)
-        self.log.close()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
+from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
@@ -68,7 +69,7 @@ class Kernel:
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
         self._feeds = Feeds(journal or NoJournal())
-        self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose)
+        self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
         for listener in self.listeners:
@@ -430,6 +431,7 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
+        self._hooks.intake.close()
         self._store.close()
 
     async def settle(self) -> None:

@@ -13,7 +13,7 @@ import select
 import struct
 import termios
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
@@ -22,6 +22,7 @@ from papa_dbus.service.child import Launch
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork
+from papa_dbus.service.intake import Intake
 from papa_dbus.service.logfiles import LogFiles
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
@@ -44,6 +45,8 @@ Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 #: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
 _REAP_SECONDS, _REAP_LOOKS = 0.02, 100
+#: Bytes that the pipes of a process hold that has filled one: 64 KiB are filled in less than a turn of the loop.
+_WIDE = 256 * 1024
 _BURST = 8  # chunks that one pipe may fill before others have their turn
 
 
@@ -85,6 +88,7 @@ class HostedProcess:
         self._pipes = dict(held.pipes)
         self._unread_at_exit: dict[Stream, int] = {}
         self._paused = False
+        self._wide = False
         self._looks = 0
         self._ended_at = 0
         self._loop = asyncio.get_running_loop()
@@ -92,7 +96,7 @@ class HostedProcess:
             self.exit_code = self.log.exit.code
             self.state = State.ENDED
         else:
-            self._loop.add_reader(self.pidfd, self.poll)
+            hooks.intake.add(self.pidfd, self._poll)
         self._listen()
 
     @property
@@ -104,7 +108,7 @@ class HostedProcess:
 
     def _listen(self) -> None:
         for stream, fd in self._pipes.items():
-            self._loop.add_reader(fd, self._read, stream)
+            self._hooks.intake.add(fd, self._read_out if stream == "out" else self._read_err)
 
     def _room(self) -> int:
         """Bytes that may be read now: with ``overflow=block`` what is free, else always a chunk."""
@@ -114,24 +118,43 @@ class HostedProcess:
             return min(CHUNK, self.log.capacity - self.log.held)
         return CHUNK
 
-    def _read(self, stream: Stream) -> None:
+    def _read_out(self) -> bool:
+        return self._read("out")
+
+    def _read_err(self) -> bool:
+        return self._read("err")
+
+    def _read(self, stream: Stream) -> bool:
+        """Returns whether its writer may be waiting: it was much, or there is more."""
+        total = 0
         for _ in range(_BURST):
             most = self._room()
             if most <= 0:
                 self._pause()
-                return
+                return False
             size = self.log.fill(self._pipes[stream], stream, most)
             if size == 0:
                 self._close_pipe(stream)
             if self._unread_at_exit:
                 self._note_read(stream, size)
-            if size is None or size < most or stream not in self._pipes:
-                return
+            total += size or 0
+            if total >= CHUNK // 2 and not self._wide:
+                self._widen()
+            if size is None or size < min(most, self.log.capacity) or stream not in self._pipes:
+                return total >= CHUNK
+        return True
+
+    def _widen(self) -> None:
+        """Give the child room to write on while papad does something else: it fills its pipes."""
+        self._wide = True
+        for fd in self._pipes.values():
+            with suppress(OSError):  # the user has as many as there may be (pipe(7), pipe-user-pages-soft)
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
 
     def _pause(self) -> None:
         self._paused = True
         for fd in self._pipes.values():
-            self._loop.remove_reader(fd)
+            self._hooks.intake.remove(fd)
 
     def _on_room(self) -> None:
         """Something has left the log, or its consumers have: go on where reading was held up."""
@@ -142,7 +165,7 @@ class HostedProcess:
 
     def _close_pipe(self, stream: Stream) -> None:
         fd = self._pipes.pop(stream)
-        self._loop.remove_reader(fd)
+        self._hooks.intake.remove(fd)
         os.close(fd)
         if not self._pipes:
             self.log.complete()
@@ -150,13 +173,17 @@ class HostedProcess:
 
     # --------------------------------------------------------------------- end
 
+    def _poll(self) -> bool:
+        self.poll()
+        return False
+
     def poll(self) -> None:
         """Notice the process's end, if it has ended."""
         if self.state is not State.RUNNING:
             return
         end = look_at(self.pidfd)
         if end is NOT_YET_REAPED:
-            self._loop.remove_reader(self.pidfd)
+            self._hooks.intake.remove(self.pidfd)
             self._loop.call_later(_REAP_SECONDS, self._look_again)
         elif end is not STILL_RUNNING:
             self._note_end(end if isinstance(end, int) else None)
@@ -171,7 +198,7 @@ class HostedProcess:
             self._note_end(end if isinstance(end, int) else None)
 
     def _note_end(self, code: int | None) -> None:
-        self._loop.remove_reader(self.pidfd)
+        self._hooks.intake.remove(self.pidfd)
         self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
@@ -292,6 +319,7 @@ class Hooks:
 
     on_end: Callable[[HostedProcess], None]
     on_loose: Callable[[HostedProcess], None]
+    intake: Intake
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import MUCH, REST, Dropped, Event, Exited, Output, Watch
+from papa_dbus.service.watches import MUCH, REST, Dropped, Event, Exited, Watch, size_of
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Bytes of payload in one signal: large enough to be cheap, small enough that others do not wait for it.
@@ -133,7 +133,7 @@ class Subscriptions:
             self._bus.send(_signal(subscription.client, watch.number, event), urgent=False)
         if events and watch.ready:
             self._ready[subscription] = None
-        return sum(_size(event) for event in events)
+        return sum(map(size_of, events))
 
     def pump_all(self) -> None:
         """The bus takes messages again."""
@@ -195,10 +195,6 @@ def _signal(client: str, number: int, event: Event) -> Message:
         signature="ts" + signature,
         body=[number, event.process, *body],
     )
-
-
-def _size(event: Event) -> int:
-    return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
 
 
 def _body(event: Event) -> tuple[str, str, list[Any]]:

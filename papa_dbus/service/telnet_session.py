@@ -22,7 +22,7 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.telnet_handover import Left
-from papa_dbus.service.watches import MUCH, REST, Watch
+from papa_dbus.service.watches import MUCH, REST, Watch, size_of
 from papa_dbus.service.watches import Event as WatchEvent
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,9 @@ MAX_BATCH: Final = 1024 * 1024
 WRITE_TIMEOUT: Final = 60.0
 #: Lines in a row that begin with no command: who sends more does not speak this protocol.
 MAX_UNKNOWN: Final = 10
-#: Seconds between a watch's first line and its first batch: Papa's client hides from select() what comes with it.
+#: Papa's client reads the answer to `watch` with one recv() of so many bytes, and hides from select() what comes along:
+#: a first batch of no more than that waits so many seconds, of a larger one something is left to be seen.
+FIRST_READ: Final = 1024
 SETTLE: Final = 0.05
 #: Seconds for the last line to arrive before the connection goes; what comes meanwhile is thrown away.
 LINGER: Final = 2.0
@@ -95,6 +97,7 @@ class Session(asyncio.BufferedProtocol):
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None
         self.left: tuple[int, Left] | None = None
@@ -442,6 +445,7 @@ class Session(asyncio.BufferedProtocol):
 
         ``sent``: a batch was sent before, and waits for its acknowledgement.
         """
+        self._settling = True
         self._rest_until = asyncio.get_running_loop().time() + SETTLE
         while not self._ended:
             if self._leaving and not batch:
@@ -458,26 +462,27 @@ class Session(asyncio.BufferedProtocol):
                     return linereply.reply("Nothing left to watch" if watch.closed else "Stopped watching")
             elif self._at_end:
                 break
-            elif not sent and self._is_due(watch, batch) and (batch or (batch := watch.take(MAX_BATCH))):
+            elif not sent and self._fill(batch, watch):
                 sent = True
                 data, batch = linereply.batch(batch), []
+                self._settling = False
                 await self._door.check(self)
-                if len(data) < MUCH:
-                    self._rest_until = asyncio.get_running_loop().time() + REST
+                self._rest_until = asyncio.get_running_loop().time() + (REST if len(data) < MUCH else 0)
                 # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
                 await self._send(data, patiently=True)
             else:
                 await self._stir()
         return b""
 
-    def _is_due(self, watch: Watch, batch: list[WatchEvent]) -> bool:
-        """Whether there is a next batch, and it is time; else the session is stirred when it is."""
-        if not batch and not watch.ready:
-            return False
+    def _fill(self, batch: list[WatchEvent], watch: Watch) -> bool:
+        """Take the next batch where it is time; else the session is stirred when it is. Returns whether it is to go."""
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._rest_until:
-            return True
-        if self._alarm is None or self._alarm.when() != self._rest_until:
+        due = loop.time() >= self._rest_until
+        if (due and not batch) or self._settling:
+            batch += watch.take(MAX_BATCH)
+        if due or (self._settling and sum(map(size_of, batch)) > FIRST_READ):
+            return bool(batch)
+        if (batch or watch.ready) and (self._alarm is None or self._alarm.when() != self._rest_until):
             self._alarm = loop.call_at(self._rest_until, self._stirred.set)
         return False
 

@@ -50,6 +50,11 @@ class Exited:
 Event = Output | Dropped | Exited
 
 
+def size_of(event: Event) -> int:
+    """The bytes of payload that are in an event; 1 where it is no output."""
+    return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
+
+
 class Position(NamedTuple):
     """Where a cursor stands, for the cursor of another papad. Numbers, offsets and bytes as the cursor has them."""
 
@@ -216,6 +221,7 @@ class Watch:
         self._on_closed = on_closed
         self._cursors: dict[str, deque[Cursor]] = {}  # by name; a name's earlier process first
         self._ready: dict[Cursor, None] = {}  # in the order in which they are served
+        self._taken: dict[Cursor, None] = {}  # those from which something was taken since acknowledge_taken()
         self._in_flight = 0
 
     @property
@@ -239,6 +245,7 @@ class Watch:
         if position is not None:
             cursor.position = position
             self._in_flight += position.in_flight
+            self._taken[cursor] = None
         log.attach(cursor)
         self._cursors.setdefault(name, deque()).append(cursor)
         if cursor.has_more():
@@ -272,6 +279,7 @@ class Watch:
                 continue  # its namesake goes first; acknowledging that one's end makes this one ready
             taken, size = cursor.take(room, at_least_one=not self._in_flight)
             events += taken
+            self._taken[cursor] = None
             self._in_flight += size
             room -= size
             if not self.consumes:
@@ -306,8 +314,9 @@ class Watch:
 
     def acknowledge_taken(self) -> None:
         """Note that all that was taken has been dealt with."""
-        for cursors in list(self._cursors.values()):
-            self._acknowledge(cursors[0], cursors[0].next_seq - 1)
+        taken, self._taken = self._taken, {}
+        for cursor in taken:
+            self._acknowledge(cursor, cursor.next_seq - 1)
         self._resume()
 
     def _acknowledge(self, cursor: Cursor, seq: int) -> None:
@@ -322,6 +331,7 @@ class Watch:
         cursors.remove(cursor)
         self._in_flight -= cursor.in_flight
         self._ready.pop(cursor, None)
+        self._taken.pop(cursor, None)
         if not cursors:
             del self._cursors[cursor.name]
         elif cursors[0].has_more():

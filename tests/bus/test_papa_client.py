@@ -463,14 +463,18 @@ def test_what_a_killed_client_had_read_comes_again(papad: Papad, p: Any, program
         check_three_lines(*gather(watcher))
 
 
-def test_select_never_hangs(p: Any) -> None:
-    """Output that comes with the answer to a watch would be hidden from select(): 30 of 100 tries hung."""
+@pytest.mark.parametrize("size", [1, 1000, 1025, 10_000])
+def test_select_never_hangs(p: Any, size: int) -> None:
+    """Output that comes with the answer to a watch would be hidden from select(): 30 of 100 tries hung.
+
+    More than the client reads at once (1024 bytes) need not wait: something of it is left to be seen.
+    """
     for n in range(50):
-        p.make_process(f"p{n}", "/bin/echo", args="x")
+        p.make_process(f"p{n}", "/bin/echo", args="x" * size)
         with p.watch_processes(f"p{n}") as watcher:
             assert select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
-        with p.make_process(f"p{n}", "/bin/echo", args="x", watch_immediately=True) as watcher:
+        with p.make_process(f"p{n}", "/bin/echo", args="x" * size, watch_immediately=True) as watcher:
             assert select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
 

@@ -1,6 +1,7 @@
 """Hosted processes, real ones: what they get, what is kept of them, how they end."""
 
 import asyncio
+import fcntl
 import json
 import os
 import pwd
@@ -456,6 +457,16 @@ async def test_drop_never_holds_the_child_up(kernel: Kernel) -> None:
     reader = Reader(kernel, ["p"])
     await reader.until_exited()
     assert reader.dropped + len(reader.data()) == 3_000_005
+
+
+async def test_a_child_that_fills_its_pipes_gets_larger_ones(kernel: Kernel) -> None:
+    """One that prints a line does not: what a pipe holds is the machine's memory, too."""
+    sizes = {}
+    for name, script in {"line": "echo line", "flood": "head -c 100000 /dev/zero"}.items():
+        await run(kernel, "sh", "-c", f"{script}; exec sleep 60", name=name)
+        await Reader(kernel, [name], mode="observe").until("line" if name == "line" else "\0" * 100_000)
+        sizes[name] = [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in kernel._processes[name]._pipes.values()]
+    assert sizes == {"line": [65536, 65536], "flood": [262144, 262144]}
 
 
 async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel) -> None:

@@ -1,0 +1,119 @@
+"""The intake: what comes from many is read together, and what is much is read on without a rest."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from papa_dbus.service import intake
+from papa_dbus.service.intake import Intake
+
+
+class Pipe:
+    """A pipe that is read by an intake, so many bytes at a time; ``read`` is what came with each reading."""
+
+    def __init__(self, into: Intake, hurry: bool = False) -> None:
+        self.end, self._write = os.pipe()
+        self.read: list[bytes] = []
+        self._into = into
+        self._hurry = hurry
+        into.add(self.end, self._come)
+
+    def _come(self) -> bool:
+        self.read.append(os.read(self.end, 4))
+        return self._hurry
+
+    def say(self, data: bytes) -> None:
+        os.write(self._write, data)
+
+    def close(self) -> None:
+        self._into.remove(self.end)
+        os.close(self.end)
+        os.close(self._write)
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Intake]:
+    """An intake that rests for long."""
+    monkeypatch.setattr(intake, "REST", 0.3)
+    monkeypatch.setattr(intake, "MAX_REST", 0.3)
+    reading = Intake()
+    yield reading
+    reading.close()
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(reading: Intake) -> None:
+    pipe = Pipe(reading)
+    pipe.say(b"1")
+    await turns()
+    pipe.say(b"2")
+    await turns()
+    assert pipe.read == [b"1", b"2"]
+    pipe.say(b"3")
+    await turns()
+    pipe.say(b"4")
+    await turns()
+    assert pipe.read == [b"1", b"2"]
+    while len(pipe.read) < 3:
+        await asyncio.sleep(0.01)
+    assert pipe.read == [b"1", b"2", b"34"]
+    pipe.close()
+
+
+async def test_no_rest_while_a_writer_may_be_waiting(reading: Intake) -> None:
+    pipe, other = Pipe(reading, hurry=True), Pipe(reading)
+    other.say(b"o")
+    pipe.say(b"123456789abc")
+    await turns()
+    assert pipe.read == [b"1234", b"5678", b"9abc"]
+    assert other.read == [b"o"]
+    pipe.close()
+    other.close()
+
+
+async def test_each_has_its_turn(reading: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are served at once: all are read, without a rest."""
+    monkeypatch.setattr(intake, "AT_ONCE", 3)
+    pipes = [Pipe(reading) for _ in range(10)]
+    for pipe in pipes:
+        pipe.say(b"x")
+    await turns()
+    assert [pipe.read for pipe in pipes] == [[b"x"]] * 10
+    for pipe in pipes:
+        pipe.close()
+
+
+async def test_one_whose_turn_has_been_ended_by_another_is_not_read(reading: Intake) -> None:
+    pipes = [Pipe(reading), Pipe(reading)]
+
+    def end_the_other(of: int) -> bool:
+        pipes[1 - of].close()
+        return False
+
+    for number, pipe in enumerate(pipes):
+        reading.remove(pipe.end)
+        reading.add(pipe.end, partial(end_the_other, number))
+        pipe.say(b"x")
+    await turns()
+    [left] = [pipe for pipe in pipes if os.path.exists(f"/proc/self/fd/{pipe.end}")]
+    left.close()
+
+
+async def test_it_can_be_closed_while_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "REST", 0.05)
+    reading = Intake()
+    pipe = Pipe(reading)
+    for _ in range(2):  # after the second it rests
+        pipe.say(b"x")
+        await turns()
+    reading.close()
+    await asyncio.sleep(0.1)
+    assert pipe.read == [b"x", b"x"]
+    os.close(pipe.end)

@@ -297,9 +297,9 @@ class Papad:
 
     def _recover(self) -> None:
         """Host again what an earlier papad left with systemd."""
-        kept = self._passed.kept()
+        kept, places = self._passed.kept()
         if self._descriptors is not None:
-            self._descriptors.adopt(kept)
+            self._descriptors.adopt(kept, places)
         for fault in self._kernel.recover(kept):
             log.error("not recovered: %s", fault)
         if kept:

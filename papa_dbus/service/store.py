@@ -92,8 +92,8 @@ class _Database(sqlite3.Connection):
 class Keeper(Protocol):
     """Holds descriptors while papad is away. A few characters name all descriptors of one item."""
 
-    def keep(self, name: str, fds: Sequence[int]) -> None:
-        """Hold duplicates of these, too."""
+    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        """Hold duplicates of these, too. ``more``: others of that name follow, which may not be refused then."""
 
     def drop(self, name: str) -> None:
         """Let go of all of that name."""
@@ -169,9 +169,9 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _keep(self, name: str, fds: Sequence[int]) -> None:
-        if self._keeper is not None and fds:
-            self._keeper.keep(name, fds)
+    def _keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        if self._keeper is not None:
+            self._keeper.keep(name, fds, more)
 
     def _drop(self, name: str) -> None:
         if self._keeper is not None:
@@ -279,7 +279,7 @@ class Store:
             )
         reach("process noted")
         try:
-            self._keep(f"p{key}", [*pipes.values(), *files])
+            self._keep(f"p{key}", [*pipes.values(), *files], more=True)
         except BaseException:
             self.remove_process(key)
             raise

@@ -22,6 +22,7 @@ from systemd import daemon, journal
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.errors import Limit, PapaError, Spawn
 from papa_dbus.service import cgroups, rlimits
+from papa_dbus.service.parcels import Parcel, contents
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +98,11 @@ class Passed:
             daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")  # where it is in the store papad has not put it there
         return {name: self._by_name.pop(name) for name in names}
 
-    def kept(self) -> dict[str, list[int]]:
-        """What the descriptor store gave back, by name."""
-        return {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
+    def kept(self) -> tuple[dict[str, list[int]], dict[str, int]]:
+        """What the descriptor store gave back, by name, and how many places that has there."""
+        given = {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
+        places = {name: len(fds) for name, fds in given.items()}
+        return {name: [fd for one in fds for fd in _unpacked(one)] for name, fds in given.items()}, places
 
     def close_rest(self) -> None:
         """Close what nobody has asked for, and say so; systemd is not to keep it either."""
@@ -108,6 +111,14 @@ class Passed:
             daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
             for fd in fds:
                 os.close(fd)
+
+
+def _unpacked(fd: int) -> list[int]:
+    fds = contents(fd)
+    if fds is None:
+        return [fd]
+    os.close(fd)
+    return fds
 
 
 def is_listening(fd: int) -> bool:
@@ -137,11 +148,28 @@ def _identity(fd: int) -> _Identity:
     return status.st_dev, status.st_ino
 
 
+class _Kept:
+    """What is kept under one name. ``places``: how many descriptors systemd has for it; fewer where a parcel is."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[tuple[int, _Identity]] = []
+        self.places = 0
+        self.parcel: Parcel | None = None  # more may come into it
+
+    def note(self, fds: Sequence[int], places: int) -> None:
+        self.descriptors += ((fd, _identity(fd)) for fd in fds)
+        self.places += places
+
+    def still_there(self) -> list[int]:
+        # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
+        return [fd for fd, what in self.descriptors if what == _identity(fd)]
+
+
 class DescriptorStore:
     """systemd's descriptor store (sd_notify(3), FDSTORE=1): what is in it comes back when papad is started again."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[tuple[int, _Identity]]] = {}
+        self._kept: dict[str, _Kept] = {}
         self._name_bytes = 0
         self._count = 0
         self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
@@ -161,33 +189,75 @@ class DescriptorStore:
         folder = os.environ.get("RUNTIME_DIRECTORY")
         return Path(folder) if folder and "NOTIFY_SOCKET" in os.environ else None
 
-    def adopt(self, descriptors: Mapping[str, Sequence[int]]) -> None:
+    def adopt(self, kept: Mapping[str, Sequence[int]], places: Mapping[str, int]) -> None:
         """Count what is in the store already."""
-        for name, fds in descriptors.items():
-            self._note(name, fds)
+        for name, fds in kept.items():
+            self._note(name, fds, places[name])
 
-    def _note(self, name: str, fds: Sequence[int]) -> None:
-        self._kept.setdefault(name, []).extend((fd, _identity(fd)) for fd in fds)
-        self._count += len(fds)
-        self._name_bytes += len(fds) * (len(name) + 1)
+    def _note(self, name: str, fds: Sequence[int], places: int) -> _Kept:
+        kept = self._kept.setdefault(name, _Kept())
+        kept.note(fds, places)
+        self._count += places
+        self._name_bytes += places * (len(name) + 1)
+        return kept
 
-    def keep(self, name: str, fds: Sequence[int]) -> None:
-        """Store descriptors. Raises Limit where no more would come back."""
-        if self._count + len(fds) > self._most:
+    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        """Store descriptors; several are one there. With ``more``, others of that name come into the same place.
+
+        Raises Limit where no more would come back.
+        """
+        kept = self._kept.get(name)
+        if kept is not None and kept.parcel is not None:
+            self._put(kept.parcel, fds)
+            kept.note(fds, 0)
+        elif more or len(fds) > 1:
+            self._check_room(name)
+            parcel = Parcel()
+            try:
+                self._put(parcel, fds)
+                self._give(name, parcel.end)
+            except BaseException:
+                parcel.close()
+                raise
+            finally:
+                os.close(parcel.end)
+            kept = self._note(name, fds, 1)
+            kept.parcel = parcel
+        else:
+            self._check_room(name)
+            self._give(name, *fds)
+            kept = self._note(name, fds, 1)
+        if not more and kept.parcel is not None:
+            kept.parcel.close()
+            kept.parcel = None
+
+    def _check_room(self, name: str) -> None:
+        if self._count + 1 > self._most:
             raise Limit(f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=)")
-        if self._count + len(fds) > self._most_open:
+        if self._count + 1 > self._most_open:
             raise Limit(f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=)")
-        if self._name_bytes + len(fds) * (len(name) + 1) > _MAX_NAMES:
+        if self._name_bytes + len(name) + 1 > _MAX_NAMES:
             raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
+
+    @staticmethod
+    def _put(parcel: Parcel, fds: Sequence[int]) -> None:
+        try:
+            parcel.put(fds)
+        except OSError as error:  # ETOOMANYREFS, unix(7): as many as papad may open are on their way
+            raise Limit(f"no more descriptors can be kept: {error.strerror}") from None
+
+    @staticmethod
+    def _give(name: str, fd: int) -> None:
         # FDPOLL=0: systemd would drop a pipe whose writer has gone, with what is unread in it.
-        daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=list(fds))
-        self._note(name, fds)
+        daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[fd])
 
     def execute_again(self, others: Mapping[str, Sequence[int]]) -> NoReturn:
         """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
-        # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
-        kept = [(name, fd) for name, fds in self._kept.items() for fd, what in fds if what == _identity(fd)]
-        pairs = [(name, fd) for name, fds in others.items() for fd in fds] + kept
+        pairs = [(name, fd) for name, fds in others.items() for fd in fds]
+        for name, kept in self._kept.items():
+            if fds := kept.still_there():
+                as_stored = [Parcel.of(fds).end] if kept.places < len(kept.descriptors) else fds
+                pairs += ((name, fd) for fd in as_stored)
         # Out of the way first, so that putting one in its place does not close another.
         above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
         for number, (_, fd) in enumerate(above, _LISTEN_FDS_START):
@@ -202,9 +272,11 @@ class DescriptorStore:
 
     def drop(self, name: str) -> None:
         """Let go of all descriptors of a name."""
-        fds = self._kept.pop(name, [])
-        self._count -= len(fds)
-        self._name_bytes -= len(fds) * (len(name) + 1)
+        if (kept := self._kept.pop(name, None)) is not None:
+            self._count -= kept.places
+            self._name_bytes -= kept.places * (len(name) + 1)
+            if kept.parcel is not None:
+                kept.parcel.close()
         daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 

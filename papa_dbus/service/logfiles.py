@@ -66,6 +66,13 @@ _header_values = attrgetter(*(field.name for field in fields(Header)))
 class LogFiles:
     """The files of one log. They are open as long as the process is listed, and are closed with close()."""
 
+    __slots__ = (
+        "_punched",
+        "_punched_index",
+        "index",
+        "output",
+    )
+
     def __init__(self, output: int, index: int) -> None:
         self.output = output
         self.index = index

@@ -76,6 +76,27 @@ class OutputLog:
     ``on_room`` is called when something has left a log that was full.
     """
 
+    __slots__ = (
+        "_base",
+        "_end",
+        "_ends",
+        "_head",
+        "_on_room",
+        "_start",
+        "_starved",
+        "_times",
+        "acknowledged",
+        "acknowledged_offset",
+        "capacity",
+        "completed",
+        "dropped",
+        "exit",
+        "exit_acknowledged",
+        "files",
+        "listener",
+        "readers",
+    )
+
     def __init__(self, capacity: int, on_room: Callable[[], None], files: LogFiles) -> None:
         self.capacity = capacity
         self.files = files

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 _MARK: Final = b"papa parcel"
 _MOST: Final = 253  # descriptors of one message (SCM_MAX_FD, unix(7))
@@ -20,7 +20,7 @@ _MSG_CMSG_CLOEXEC: Final = 0x40000000  # recvmsg(2); not in Python
 
 
 class Parcel:
-    """To be filled with put(). ``end`` is what keeps it; to be closed where somebody else has a duplicate."""
+    """To be filled with put(). ``end`` is what holds it, and is to be closed where somebody else has a duplicate."""
 
     def __init__(self) -> None:
         self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -28,25 +28,23 @@ class Parcel:
         self.end = end.detach()
 
     @classmethod
-    def of(cls, fds: Sequence[int]) -> Self:
-        """One with these in it, to which nothing will be put. Raises OSError."""
+    def of(cls, fds: Sequence[int]) -> int:
+        """The end of one with these in it, to which nothing will be put. Raises OSError."""
         parcel = cls()
         try:
             parcel.put(fds)
-        except OSError:
-            os.close(parcel.end)
-            raise
+            return os.dup(parcel.end)
         finally:
             parcel.close()
-        return parcel
 
     def put(self, fds: Sequence[int]) -> None:
         """Put duplicates of these into it. Raises OSError."""
         socket.send_fds(self._socket, [_MARK], fds)
 
     def close(self) -> None:
-        """Nothing more comes. What is in it stays."""
+        """Nothing more comes. What is in it stays as long as somebody has its end."""
         self._socket.close()
+        os.close(self.end)
 
 
 def contents(fd: int) -> list[int] | None:

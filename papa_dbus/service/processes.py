@@ -73,6 +73,24 @@ class HostedProcess:
     ``on_end`` is called once, when its end has been noted; ``on_loose`` whenever something that held it may be gone.
     """
 
+    __slots__ = (
+        "_ended_at",
+        "_hooks",
+        "_looks",
+        "_paused",
+        "_pipes",
+        "_unread_at_exit",
+        "_wide",
+        "exit_code",
+        "facts",
+        "key",
+        "log",
+        "pid",
+        "pidfd",
+        "spec",
+        "state",
+    )
+
     def __init__(self, stored: StoredProcess, held: "Held", hooks: "Hooks", recovered: bool = False) -> None:
         self.key = stored.key
         self.spec = stored.spec
@@ -91,7 +109,6 @@ class HostedProcess:
         self._wide = False
         self._looks = 0
         self._ended_at = 0
-        self._loop = asyncio.get_running_loop()
         if self.log.exit is not None:
             self.exit_code = self.log.exit.code
             self.state = State.ENDED
@@ -184,7 +201,7 @@ class HostedProcess:
         end = look_at(self.pidfd)
         if end is NOT_YET_REAPED:
             self._hooks.intake.remove(self.pidfd)
-            self._loop.call_later(_REAP_SECONDS, self._look_again)
+            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
         elif end is not STILL_RUNNING:
             self._note_end(end if isinstance(end, int) else None)
 
@@ -193,7 +210,7 @@ class HostedProcess:
         end = look_at(self.pidfd)
         if end is NOT_YET_REAPED and self._looks < _REAP_LOOKS:
             self._looks += 1
-            self._loop.call_later(_REAP_SECONDS, self._look_again)
+            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
         elif self.state is State.RUNNING:
             self._note_end(end if isinstance(end, int) else None)
 

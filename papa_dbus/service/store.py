@@ -1,8 +1,8 @@
 """What survives papad itself: the registries in one SQLite file, and descriptors with a keeper that outlives papad.
 
 The order of work is the point: what is needed to find a thing again is stored before the thing exists, so that at
-any instant a ``kill -9`` loses nothing and leaves nothing behind that papad does not know. Where there is no keeper the
-same rows live in memory and end with papad. Knows neither systemd nor any protocol.
+any instant a ``kill -9`` loses nothing and leaves nothing behind that papad does not know. Where there is neither file
+nor keeper, nothing is stored: it would end with papad, and nobody read it. Knows neither systemd nor any protocol.
 """
 
 import contextlib
@@ -138,6 +138,7 @@ class Store:
     def __init__(self, path: Path | None = None, keeper: Keeper | None = None) -> None:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
         self._keeper = keeper
+        self._lasts = path is not None
         self._db = _open(path)
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
@@ -201,8 +202,9 @@ class Store:
         return key
 
     def _insert_socket(self, key: int, spec: SocketSpec, port: int | None, fd: int) -> None:
-        row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino})
-        self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+        if self._lasts:
+            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino})
+            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
 
     def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
         """Store which sockets papad was passed, with their descriptors, in the place of those of its last start.
@@ -247,7 +249,8 @@ class Store:
 
     def set_value(self, name: str, value: str) -> None:
         """Store a value."""
-        self._db.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (name, value))
+        if self._lasts:
+            self._db.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (name, value))
 
     def remove_values(self, names: Iterable[str]) -> None:
         """Forget values, all of them or none."""
@@ -270,13 +273,14 @@ class Store:
 
     def begin_process(self, spec: ProcessSpec, pipes: Mapping[Any, int], files: Sequence[int]) -> int:
         """Store a process that does not exist yet: its pipes and its log's files."""
-        inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
         with self.all_or_nothing():  # one write to the file
             key = self._next_key()
-            self._db.execute(
-                "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
-                (key, spec.name, _dump_fields(spec), _dump(inodes)),
-            )
+            if self._lasts:
+                inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
+                self._db.execute(
+                    "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
+                    (key, spec.name, _dump_fields(spec), _dump(inodes)),
+                )
         reach("process noted")
         try:
             self._keep(f"p{key}", [*pipes.values(), *files], more=True)

@@ -219,8 +219,6 @@ class DescriptorStore:
             except BaseException:
                 parcel.close()
                 raise
-            finally:
-                os.close(parcel.end)
             kept = self._note(name, fds, 1)
             kept.parcel = parcel
         else:
@@ -256,7 +254,7 @@ class DescriptorStore:
         pairs = [(name, fd) for name, fds in others.items() for fd in fds]
         for name, kept in self._kept.items():
             if fds := kept.still_there():
-                as_stored = [Parcel.of(fds).end] if kept.places < len(kept.descriptors) else fds
+                as_stored = [Parcel.of(fds)] if kept.places < len(kept.descriptors) else fds
                 pairs += ((name, fd) for fd in as_stored)
         # Out of the way first, so that putting one in its place does not close another.
         above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]

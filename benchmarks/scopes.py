@@ -10,11 +10,12 @@ Each in turns; prints the medians, in processes a second, one made after the oth
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import papa
@@ -30,8 +31,11 @@ _PROGRAM = "/bin/true"
 _PATIENCE = 30.0  # seconds
 
 
-async def by_systemd(count: int) -> None:
-    """Transient services, each waited for until its job is done, as systemd-run(1) does."""
+async def by_systemd(count: int, sleepers: Sequence[int] = ()) -> None:
+    """Transient units, each waited for until its job is done, as systemd-run(1) does.
+
+    Services, or, which is the least that a process costs there, scopes for processes that are there already.
+    """
     bus: Any = await MessageBus(bus_type=BusType.SYSTEM).connect()
     done: asyncio.Queue[str] = asyncio.Queue()
 
@@ -55,11 +59,13 @@ async def by_systemd(count: int) -> None:
     await call("AddMatch", "s", [f"type='signal',sender='{_SYSTEMD[0]}',member='JobRemoved'"], _BUS)
     await call("Subscribe")
     for n in range(count):
-        properties = [
-            ["ExecStart", Variant("a(sasb)", [[_PROGRAM, [_PROGRAM], False]])],
-            ["RemainAfterExit", Variant("b", False)],
-        ]
-        [job] = await call("StartTransientUnit", "ssa(sv)a(sa(sv))", [f"bench-{n}.service", "fail", properties, []])
+        properties = [["CollectMode", Variant("s", "inactive-or-failed")]]
+        if sleepers:
+            properties += [["Slice", Variant("s", "papa.slice")], ["PIDs", Variant("au", [sleepers[n]])]]
+        else:
+            properties.append(["ExecStart", Variant("a(sasb)", [[_PROGRAM, [_PROGRAM], False]])])
+        unit = f"bench-{os.getpid()}-{n}.{'scope' if sleepers else 'service'}"
+        [job] = await call("StartTransientUnit", "ssa(sv)a(sa(sv))", [unit, "fail", properties, []])
         async with asyncio.timeout(_PATIENCE):
             while await done.get() != job:
                 pass
@@ -89,6 +95,18 @@ def by_papa(count: int, subject: Papa106) -> None:
     subject.client.remove_processes("bench.*")
 
 
+@contextlib.contextmanager
+def sleeping(count: int) -> Iterator[list[int]]:
+    """So many processes that do nothing."""
+    processes = [subprocess.Popen(["/bin/sleep", "600"]) for _ in range(count)]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def main(rounds: int, processes: int) -> None:
     """The table."""
     with Papa106() as old:
@@ -98,8 +116,13 @@ def main(rounds: int, processes: int) -> None:
             "systemd, transient services": lambda: asyncio.run(by_systemd(processes)),
             "Papa 1.0.6, without scopes": lambda: by_papa(processes, old),
         }
-        seen: dict[str, list[float]] = {name: [] for name in ways}
+        scopes = "systemd, scopes alone"
+        seen: dict[str, list[float]] = {name: [] for name in (*ways, scopes)}
         for _ in range(rounds):
+            with sleeping(processes) as sleepers:
+                begin = time.perf_counter()
+                asyncio.run(by_systemd(processes, sleepers))
+                seen[scopes].append(processes / (time.perf_counter() - begin))
             for name, make in ways.items():
                 begin = time.perf_counter()
                 make()

@@ -339,13 +339,15 @@ class Bare(Subject):
 class BareRelay(Bare):
     """No kernel: a pipe, and behind it an asyncio loop that passes what it reads to a TCP connection."""
 
+    keeps = False
+
     def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
         """Start a process, with its relay."""
         super().make(name, command, wait)
         writer = self._processes[name]
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])
-            relay = [sys.executable, str(CHILDREN / "relay.py"), port]
+            relay = [sys.executable, str(CHILDREN / "relay.py"), port, *["keep"] * self.keeps]
             self._processes[f"{name}'s relay"] = subprocess.Popen(relay, stdin=writer.stdout)
             self._connection, _ = listener.accept()
         assert writer.stdout is not None
@@ -357,6 +359,58 @@ class BareRelay(Bare):
         with self._connection:
             while piece := self._connection.recv(65536):
                 handle(pattern, piece)
+                if self.keeps:
+                    self._connection.send(b"\n")
+
+
+class BareKeeper(BareRelay):
+    """The same, and what is passed on outlives the relay until it is acknowledged."""
+
+    keeps = True
+
+
+class BareFork(Subject):
+    """No kernel: a small Python that forks for each line that it is told."""
+
+    def start(self) -> None:
+        """Start it."""
+        command = [sys.executable, "-I", "-S", str(CHILDREN / "forker.py")]
+        self._forker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def stop(self) -> None:
+        """End it."""
+        self._forker.communicate()
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process."""
+        del name, wait
+        assert self._forker.stdin is not None
+        assert self._forker.stdout is not None
+        self._forker.stdin.write(" ".join(command) + "\n")
+        self._forker.stdin.flush()
+        assert self._forker.stdout.readline()
+
+
+class BareEcho(Subject):
+    """No kernel: an asyncio server that sends back what it gets."""
+
+    def start(self) -> None:
+        """Start it."""
+        self._echo = subprocess.Popen([sys.executable, str(CHILDREN / "echo.py")], stdout=subprocess.PIPE, text=True)
+        assert self._echo.stdout is not None
+        self._connection = socket.create_connection(("127.0.0.1", int(self._echo.stdout.readline())))
+
+    def stop(self) -> None:
+        """End it."""
+        self._connection.close()
+        self._echo.kill()
+        self._echo.communicate()
+
+    def set_and_get(self, name: str, value: str) -> None:
+        """Two round trips, with as much in them."""
+        for text in (f"set {name} {value}\n", f"get {name}\n"):
+            self._connection.sendall(text.encode())
+            assert self._connection.recv(1024)
 
 
 class BareBus(Subject):
@@ -473,6 +527,9 @@ SUBJECTS: dict[str, type[Subject]] = {
     "cold": PapadCold,
     "bare": Bare,
     "bare relay": BareRelay,
+    "bare keeper": BareKeeper,
+    "bare fork": BareFork,
+    "bare echo": BareEcho,
     "bare bus": BareBus,
     "supervisord": Supervisord,
 }

@@ -220,11 +220,26 @@ def many_clients(subject: Subject, size: Size) -> Figures:
     command = [sys.executable, "-W", "ignore", "-c", _CLIENT, _name_of(subject), str(subject.where), str(count)]
     clients = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(8)]
     time.sleep(1.5)
-    before, begin = _cpu(subject.daemon), time.perf_counter()
+    before, idle, begin = _cpu(subject.daemon), _machine_idle(), time.perf_counter()
     for client in clients:
-        client.communicate(b"go\n")
+        assert client.stdin is not None
+        client.stdin.write(b"go\n")
+        client.stdin.flush()
+    for client in clients:
+        client.communicate()
     spent = time.perf_counter() - begin
-    return {"per second": 8 * count * 2 / spent, "CPU %": 100 * (_cpu(subject.daemon) - before) / spent}
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "per second": 8 * count * 2 / spent,
+        "CPU %": 100 * (_cpu(subject.daemon) - before) / spent,
+        "machine %": 100 * (1 - (_machine_idle() - idle) / spent / cores),
+    }
+
+
+def _machine_idle() -> float:
+    """Seconds of all cores together in which there was nothing to do (proc_stat(5))."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
 def cold_start(subject: Subject, size: Size) -> Figures:
@@ -255,10 +270,15 @@ def backlog(subject: Subject, size: Size) -> Figures:
     total = 2 * 1024 * 1024 - 65536
     subject.make("flood", [sys.executable, f"{CHILDREN}/flood.py", str(total), "4096", "0", os.devnull])
     time.sleep(1.5)
-    got = bytearray()
+    got, last = 0, 0.0
+
+    def handle(_: str, data: bytes) -> None:
+        nonlocal got, last
+        got, last = got + len(data), time.perf_counter()
+
     begin = time.perf_counter()
-    subject.read("flood", lambda _, data: got.extend(data))
-    return {"MB/s": len(got) / 1e6 / (time.perf_counter() - begin), "lost %": 100 * (total - len(got)) / total}
+    subject.read("flood", handle)
+    return {"MB/s": got / 1e6 / max(last - begin, 1e-9), "lost %": 100 * (total - got) / total}
 
 
 WORKLOADS: dict[str, Callable[[Subject, Size], Figures]] = {

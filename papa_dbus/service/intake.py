@@ -34,6 +34,9 @@ class Intake:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._epoll, self._turn, self._loop)
+            # It is never writable, but so it keeps its place in the loop's own epoll while it rests: of one that is put
+            # there Linux looks through all that is in it (ep_loop_check, fs/eventpoll.c).
+            self._loop.add_writer(self._epoll, _never)
 
     def remove(self, fd: int) -> None:
         """Read from it no more, if it is read. It must still be open."""
@@ -44,8 +47,9 @@ class Intake:
         """Read nothing more; what is there still waits."""
         if self._rest is not None:
             self._rest.cancel()
-        elif self._loop is not None:
+        if self._loop is not None:
             self._loop.remove_reader(self._epoll)
+            self._loop.remove_writer(self._epoll)
         self._epoll.close()
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,3 +66,7 @@ class Intake:
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._rest = None
         loop.add_reader(self._epoll, self._turn, loop)
+
+
+def _never() -> None:
+    raise RuntimeError("an epoll has become writable")

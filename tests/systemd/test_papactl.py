@@ -61,7 +61,7 @@ def test_a_screen_with_a_unit(papa: Bed) -> None:
         assert "ok papa.service active, disabled" in screen
         assert "ok papa.socket active, enabled" in screen
         assert doctor.colour_of("ok") == "green"
-        assert re.search(r"^ok descriptors systemd's store keeps 5 of 16384 for", "\n".join(screen), re.MULTILINE)
+        assert re.search(r"^ok descriptors systemd's store keeps 1 of 16384 for", "\n".join(screen), re.MULTILINE)
 
 
 def test_doctor_finds_what_is_wrong(papa: Bed) -> None:

@@ -24,8 +24,6 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _INSTALL = "'make install', or your system's package, puts it there"
 #: Linux that tells the exit code of a process that has another parent (PIDFD_INFO_EXIT).
 _EXIT_INFO = (6, 15)
-#: Descriptors in the store for each process.
-_FDS_A_PROCESS = 5
 
 
 class Grade(Enum):
@@ -185,8 +183,8 @@ async def _store(bus: Bus) -> Finding:
     if not most:
         return bad(check, "papa.service has no descriptor store: set FileDescriptorStoreMax=, as the unit that"
                    " comes with Papa does")  # fmt: skip
-    left = (most - used) // _FDS_A_PROCESS
-    return (good if left > most // _FDS_A_PROCESS // 10 else bad)(
+    left = most - used  # a process takes one place, however many descriptors it has
+    return (good if left > most // 10 else bad)(
         check, f"systemd's store keeps {used} of {most} for the kernel, room for about {left} more processes"
     )
 

@@ -77,7 +77,7 @@ def main() -> int:
     results = run(options.repetitions, options.size, options.only)
     options.results.mkdir(parents=True, exist_ok=True)
     stem = results["machine"]["date"][:16].replace(" ", "-").replace(":", "")
-    (options.results / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (options.results / f"{stem}.json").write_text(json.dumps(results) + "\n")
     table = report.table(results)
     print(table)
     if options.page is not None:

@@ -119,6 +119,14 @@ def _across(
     )
 
 
+def _between(
+    work: str, goal: str, subject: str, figure: str, one: str, other: str, told: str, limit: float, unit: str = "ms"
+) -> Row:
+    """One figure of one subject in two workloads; at most so many times the other, of a rate at least."""
+    wanted = (one, subject, figure, 50), told, (other, subject, figure, 50)
+    return _across(work, goal, *wanted, limit, unit, least=unit.endswith("/s"))
+
+
 def _full(work: str, subject: str) -> Row:
     """Many clients: in per cent of a core, or of the machine, whichever is fuller."""
 
@@ -152,22 +160,17 @@ ROWS: list[Row] = [
     _row("… p99", "≤ 2 x bare signal", "latency", "ms", "aio", "bare bus", "ms", 2, False, 99),
     _row("… drop-in, p50", "(1.5 x bare signal)", "latency", "ms", "drop-in", "bare bus", "ms", 1.5, False),
     _row("a line through 20202, p50", "Papa 1.0.6", "latency", "ms", "line", "papa", "ms", 1, False),
-    _across(
+    _between(
         "a quiet process's line through 20202",
         "no later than a busy one's",
-        ("quiet latency", "line", "ms", 50),
+        "line",
+        "ms",
+        "quiet latency",
+        "latency",
         "busy",
-        ("latency", "line", "ms", 50),
         1.5,
     ),
-    _across(
-        "… through D-Bus",
-        "no later than a busy one's",
-        ("quiet latency", "aio", "ms", 50),
-        "busy",
-        ("latency", "aio", "ms", 50),
-        1.5,
-    ),
+    _between("… through D-Bus", "no later than a busy one's", "aio", "ms", "quiet latency", "latency", "busy", 1.5),
     _row(
         "512 MiB: the child is read, 20202",
         "≥ 0.5 x bare pipe",
@@ -237,22 +240,8 @@ ROWS: list[Row] = [
         ("idle", "aio", "first ms", 50),
         1.2,
     ),
-    _across(
-        "… listing one of them, 20202",
-        "≤ 1.5 x one of one",
-        ("idle", "line", "list one ms", 50),
-        "of one",
-        ("one", "line", "list one ms", 50),
-        1.5,
-    ),
-    _across(
-        "… listing one of them, D-Bus",
-        "≤ 1.5 x one of one",
-        ("idle", "aio", "list one ms", 50),
-        "of one",
-        ("one", "aio", "list one ms", 50),
-        1.5,
-    ),
+    _between("… listing one of them, 20202", "≤ 1.5 x one of one", "line", "list one ms", "idle", "one", "of one", 1.5),
+    _between("… listing one of them, D-Bus", "≤ 1.5 x one of one", "aio", "list one ms", "idle", "one", "of one", 1.5),
     _plain("200 processes, 10 lines a second each: lost", "nothing", "busy", "lost", "aio", "lines", 0),
     _across("… p99 (aio)", "≤ 5 x one process's", ("busy", "aio", "ms", 99), "of one", ("latency", "aio", "ms", 99), 5),
     _row("… CPU of the kernel, 20202", "≤ 0.5 x Papa 1.0.6", "busy", "CPU %", "line", "papa", "%", 0.5, False),
@@ -263,26 +252,20 @@ ROWS: list[Row] = [
     _row("… D-Bus (drop-in)", "(1.5 x bare call)", "values", "µs", "drop-in", "bare bus", "µs", 1.5, False),
     _full("eight clients at once, 20202", "line"),
     _full("eight clients at once, D-Bus", "aio"),
-    _across(
+    _between(
         "a backlog of 2 MiB, 20202",
         "≥ the throughput above",
-        ("backlog", "line", "MB/s", 50),
+        "line",
+        "MB/s",
+        "backlog",
         "throughput",
-        ("throughput", "line", "MB/s", 50),
+        "throughput",
         1,
-        unit="MB/s",
-        least=True,
+        "MB/s",
     ),
     _row("… beside Papa 1.0.6", "(1 x Papa 1.0.6)", "backlog", "MB/s", "line", "papa", "MB/s", 1, True),
-    _across(
-        "… D-Bus (aio)",
-        "≥ the throughput above",
-        ("backlog", "aio", "MB/s", 50),
-        "throughput",
-        ("throughput", "aio", "MB/s", 50),
-        1,
-        unit="MB/s",
-        least=True,
+    _between(
+        "… D-Bus (aio)", "≥ the throughput above", "aio", "MB/s", "backlog", "throughput", "throughput", 1, "MB/s"
     ),
     _row("cold start", "≤ 2 x import asyncio, dbus_next", "cold start", "ms", "cold", "bare", "ms", 2, False),
     _plain("memory after start", "watched", "cold start", "MiB", "cold", "MiB", 100),

@@ -107,6 +107,13 @@ def sleeping(count: int) -> Iterator[list[int]]:
             process.wait()
 
 
+def seconds(make: Callable[[], None]) -> float:
+    """How long it takes."""
+    begin = time.perf_counter()
+    make()
+    return time.perf_counter() - begin
+
+
 def main(rounds: int, processes: int) -> None:
     """The table."""
     with Papa106() as old:
@@ -119,14 +126,10 @@ def main(rounds: int, processes: int) -> None:
         scopes = "systemd, scopes alone"
         seen: dict[str, list[float]] = {name: [] for name in (*ways, scopes)}
         for _ in range(rounds):
-            with sleeping(processes) as sleepers:
-                begin = time.perf_counter()
-                asyncio.run(by_systemd(processes, sleepers))
-                seen[scopes].append(processes / (time.perf_counter() - begin))
             for name, make in ways.items():
-                begin = time.perf_counter()
-                make()
-                seen[name].append(processes / (time.perf_counter() - begin))
+                seen[name].append(processes / seconds(make))
+            with sleeping(processes) as sleepers:
+                seen[scopes].append(processes / seconds(lambda: asyncio.run(by_systemd(processes, sleepers))))
     for name, rates in seen.items():
         print(f"{name:<28} {statistics.median(rates):>5.0f} a second")
 

@@ -1,6 +1,7 @@
 """Sends back what comes on a TCP connection: the least that an asyncio server can do. Prints its port."""
 
 import asyncio
+from typing import cast
 
 
 class Echo(asyncio.Protocol):
@@ -8,11 +9,11 @@ class Echo(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Send it back."""
-        self.transport.write(data)  # type: ignore[attr-defined]
+        self.transport.write(data)
 
 
 async def main() -> None:

@@ -58,7 +58,8 @@ class Intake:
         for fd, _ in ready:
             if (read := self._readers.get(fd)) is not None:  # else another one's turn has ended it
                 hurry |= read()
-        since, self._turn_at = loop.time() - self._turn_at, loop.time()
+        now = loop.time()
+        since, self._turn_at = now - self._turn_at, now
         if since < 2 * MAX_REST and len(ready) < AT_ONCE and not hurry:
             loop.remove_reader(self._epoll)
             self._rest = loop.call_later(min(REST * len(ready), MAX_REST), self._go_on, loop)

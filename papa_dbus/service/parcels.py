@@ -1,8 +1,8 @@
 """Several descriptors as one: they wait in the queue of a Unix socket, as long as its receiving end is open somewhere.
 
 systemd compares what its descriptor store is given with all that is in it, one kcmp(2) each: with five descriptors of
-each process there, the 2,000th took 50,000 of them. A parcel is one. It can be looked into any number of times: it is
-only peeked at (MSG_PEEK gives duplicates, unix(7)): another papad finds in it what this one did.
+each process, 1,100 in all, the next process took 5,700 of them. A parcel is one. It can be looked into any number of
+times, since it is only peeked at (MSG_PEEK gives duplicates, unix(7)): another papad finds in it what this one did.
 """
 
 import array
@@ -16,7 +16,6 @@ from typing import Final
 _MARK: Final = b"papa parcel"
 _MOST: Final = 253  # descriptors of one message (SCM_MAX_FD, unix(7))
 _SO_PEEK_OFF: Final = 42  # asm-generic/socket.h, Linux 3.4: where the next peek looks
-_MSG_CMSG_CLOEXEC: Final = 0x40000000  # recvmsg(2); not in Python
 
 
 class Parcel:
@@ -64,7 +63,7 @@ def contents(fd: int) -> list[int] | None:
 
 
 def _peek(parcel: socket.socket) -> list[int] | None:
-    flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | _MSG_CMSG_CLOEXEC
+    flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     room = socket.CMSG_LEN(_MOST * array.array("i").itemsize)
     data, ancillary, _, _ = parcel.recvmsg(len(_MARK), room, flags)
     fds = array.array("i")

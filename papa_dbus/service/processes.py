@@ -332,7 +332,7 @@ class HostedProcess:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the kernel wants to hear of a process."""
+    """What the kernel wants to hear of a process, and what reads it."""
 
     on_end: Callable[[HostedProcess], None]
     on_loose: Callable[[HostedProcess], None]

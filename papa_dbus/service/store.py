@@ -293,11 +293,13 @@ class Store:
         """Store that it is forked and placed; after this its gate may be opened."""
         self._keep(f"p{key}", [pidfd])
         reach("pidfd kept")
-        self._db.execute("UPDATE processes SET facts = ?, state = 'running' WHERE key = ?", (_dump_fields(facts), key))
+        self.update_process(key, facts, "running")
 
     def update_process(self, key: int, facts: Facts, state: str) -> None:
         """Store what has changed: it was removed, or a namesake has taken its place ('retired')."""
-        self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", (_dump_fields(facts), state, key))
+        if self._lasts:
+            row = (_dump_fields(facts), state, key)
+            self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", row)
 
     def remove_process(self, key: int) -> None:
         """Forget a process."""

@@ -13,7 +13,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,9 +160,23 @@ class _Kept:
         self.descriptors += ((fd, _identity(fd)) for fd in fds)
         self.places += places
 
+    def seal(self) -> None:
+        """Nothing more comes."""
+        if self.parcel is not None:
+            self.parcel.close()
+            self.parcel = None
+
     def still_there(self) -> list[int]:
         # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
         return [fd for fd, what in self.descriptors if what == _identity(fd)]
+
+
+@contextlib.contextmanager
+def _limit() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ETOOMANYREFS, unix(7): as many as papad may open are on their way
+        raise Limit(f"no more descriptors can be kept: {error.strerror}") from None
 
 
 class DescriptorStore:
@@ -207,27 +221,32 @@ class DescriptorStore:
         Raises Limit where no more would come back.
         """
         kept = self._kept.get(name)
-        if kept is not None and kept.parcel is not None:
-            self._put(kept.parcel, fds)
-            kept.note(fds, 0)
-        elif more or len(fds) > 1:
-            self._check_room(name)
-            parcel = Parcel()
-            try:
-                self._put(parcel, fds)
-                self._give(name, parcel.end)
-            except BaseException:
-                parcel.close()
-                raise
-            kept = self._note(name, fds, 1)
-            kept.parcel = parcel
+        if kept is None or kept.parcel is None:
+            kept = self._begin(name, fds, more)
         else:
-            self._check_room(name)
-            self._give(name, *fds)
-            kept = self._note(name, fds, 1)
-        if not more and kept.parcel is not None:
-            kept.parcel.close()
-            kept.parcel = None
+            with _limit():
+                kept.parcel.put(fds)
+            kept.note(fds, 0)
+        if not more:
+            kept.seal()
+
+    def _begin(self, name: str, fds: Sequence[int], more: bool) -> _Kept:
+        self._check_room(name)
+        if len(fds) == 1 and not more:
+            self._give(name, fds[0])
+            return self._note(name, fds, 1)
+        with _limit():
+            parcel = Parcel()
+        try:
+            with _limit():
+                parcel.put(fds)
+            self._give(name, parcel.end)
+        except BaseException:
+            parcel.close()
+            raise
+        kept = self._note(name, fds, 1)
+        kept.parcel = parcel
+        return kept
 
     def _check_room(self, name: str) -> None:
         if self._count + 1 > self._most:
@@ -236,13 +255,6 @@ class DescriptorStore:
             raise Limit(f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=)")
         if self._name_bytes + len(name) + 1 > _MAX_NAMES:
             raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
-
-    @staticmethod
-    def _put(parcel: Parcel, fds: Sequence[int]) -> None:
-        try:
-            parcel.put(fds)
-        except OSError as error:  # ETOOMANYREFS, unix(7): as many as papad may open are on their way
-            raise Limit(f"no more descriptors can be kept: {error.strerror}") from None
 
     @staticmethod
     def _give(name: str, fd: int) -> None:
@@ -273,8 +285,7 @@ class DescriptorStore:
         if (kept := self._kept.pop(name, None)) is not None:
             self._count -= kept.places
             self._name_bytes -= kept.places * (len(name) + 1)
-            if kept.parcel is not None:
-                kept.parcel.close()
+            kept.seal()
         daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 

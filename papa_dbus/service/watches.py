@@ -352,6 +352,7 @@ class Watch:
             return
         self.closed = True
         self._ready.clear()
+        self._taken.clear()
         left = self.cursors
         self._cursors.clear()
         for cursor in left:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
@@ -74,69 +74,86 @@ def _reset_oom_score() -> None:
         pass  # lowering it below an inherited one needs CAP_SYS_RESOURCE: then the inherited one stays
 
 
-def become(launch: Launch, gate: int, status: int) -> NoReturn:
-    """The way from the fork to the program, which is executed once the gate is open. Never returns."""
-    doing = "start"
-    try:
-        os.setsid()
-        gate, status = _place_descriptors(launch.descriptors, gate, status)
-        doing = "set limits"
-        _give_limits_back()
-        for limit, value in launch.rlimits.items():
-            doing = f"set rlimits {limit} to {value}"
-            _set_limit(limit, value)
-        doing = f"become user {launch.identity.user}"
-        _change_identity(launch.identity)
-        os.umask(launch.umask)
-        doing = f"enter working_dir {launch.working_dir or launch.identity.home}"
-        _enter(launch, status)
-        env = dict(launch.env)
-        if launch.listen_names:
-            env |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(launch.listen_names))}
-            env["LISTEN_FDNAMES"] = ":".join(launch.listen_names)
-        doing = f"execute {launch.argv[0]}"
-        if not os.read(gate, 1):
-            os._exit(127)
-        os.execvpe(launch.argv[0], list(launch.argv), env)
-    except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        os.write(status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
-    os._exit(127)
+class Step(NamedTuple):
+    """A call, and what it is for, as an error says it."""
+
+    doing: str
+    call: Callable[..., object]
+    arguments: tuple[object, ...]
 
 
-def _enter(launch: Launch, status: int) -> None:
-    try:
-        os.chdir(launch.identity.home if launch.working_dir is None else launch.working_dir)
-    except (FileNotFoundError, NotADirectoryError):
-        if launch.working_dir is not None:
-            raise
-        os.chdir("/")
-        os.write(status, NO_HOME)
+class Ready(NamedTuple):
+    """What is left for the child to do: as little as can be, since each page that it touches is copied first."""
+
+    steps: Sequence[Step]
+    gate: int
+    status: int
+    execute: Step
 
 
-def _place_descriptors(plan: Mapping[int, int], gate: int, status: int) -> tuple[int, int]:
-    """Put each descriptor at its number, and close all others. Returns where gate and status went.
+def prepare(launch: Launch, gate: int, status: int, requests: int | None = None) -> Ready:
+    """Put the child's descriptors in their places, and close all others but ``requests``, which the child closes.
 
-    Closing cannot be left to exec: a child at its gate would hold the other end of its own and of its siblings' gates.
+    The descriptors of this process: it is the child itself, or the launcher before it forks. ``requests`` is above all
+    numbers of the child. Closing cannot be left to exec: a child at its gate would hold its siblings' pipes.
+    Raises OSError.
     """
-    above = max(plan) + 1
-    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in plan.items()}
+    above = max(launch.descriptors) + 1
+    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in launch.descriptors.items()}
     gate = fcntl.fcntl(gate, fcntl.F_DUPFD_CLOEXEC, above)
     status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, above)
     for number, fd in sources.items():
         os.dup2(fd, number)
-    kept = sorted({*plan, gate, status, resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
-    for below, fd in pairwise(kept):
+    close_all_but({*launch.descriptors, gate, status, *([] if requests is None else [requests])})
+    env = dict(launch.env)
+    steps = [Step("start", os.setsid, ())]
+    if requests is not None:
+        steps.append(Step("start", os.close, (requests,)))
+    steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
+    for limit, value in launch.rlimits.items():
+        steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
+    steps += _identity_steps(launch.identity)
+    steps.append(Step("start", os.umask, (launch.umask,)))
+    if launch.working_dir is None:
+        steps.append(Step(f"enter working_dir {launch.identity.home}", _enter_home, (launch.identity.home, status)))
+    else:
+        steps.append(Step(f"enter working_dir {launch.working_dir}", os.chdir, (launch.working_dir,)))
+    if launch.listen_names:
+        steps.append(Step("start", _name_sockets, (env, launch.listen_names)))
+    program = launch.argv[0]
+    execute = os.execve if os.path.dirname(program) else os.execvpe  # which looks for it in the child's PATH
+    return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
+
+
+def become(ready: Ready) -> NoReturn:
+    """The way from the fork to the program, which is executed once the gate is open. Never returns."""
+    doing = "start"
+    try:
+        for doing, call, arguments in ready.steps:  # noqa: B007 (doing is for whoever catches the error)
+            call(*arguments)
+        doing, call, arguments = ready.execute
+        if not os.read(ready.gate, 1):
+            os._exit(127)
+        call(*arguments)
+    except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+        os.write(ready.status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
+    os._exit(127)
+
+
+def close_all_but(kept: set[int]) -> None:
+    """Close the other descriptors."""
+    bounds = sorted({-1, *kept, resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
+    for below, fd in pairwise(bounds):
         if fd > below + 1:  # close_range(2) would take an empty range for all
             os.closerange(below + 1, fd)
-    return gate, status
 
 
-def _give_limits_back() -> None:
+def _given_limits() -> list[tuple[int, tuple[int, int]]]:
     """What papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
     soft, hard = rlimits.GIVEN[resource.RLIMIT_NOFILE]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, rlimits.GIVEN[resource.RLIMIT_FSIZE])
+    file_size = (resource.RLIMIT_FSIZE, rlimits.GIVEN[resource.RLIMIT_FSIZE])
+    return [(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard)), file_size]
 
 
 def _set_limit(limit: str, value: int) -> None:
@@ -147,10 +164,28 @@ def _set_limit(limit: str, value: int) -> None:
         raise OSError(errno.EPERM, str(error)) from None
 
 
-def _change_identity(identity: Identity) -> None:
+def _identity_steps(identity: Identity) -> list[Step]:
+    doing = f"become user {identity.user}"
+    steps = []
     if identity.groups is not None:
-        os.setgroups(identity.groups)
+        steps.append(Step(doing, os.setgroups, (identity.groups,)))
     if identity.gid != os.getgid():
-        os.setgid(identity.gid)
+        steps.append(Step(doing, os.setgid, (identity.gid,)))
     if identity.uid != os.getuid():
-        os.setuid(identity.uid)
+        steps.append(Step(doing, os.setuid, (identity.uid,)))
+    return steps
+
+
+def _enter_home(home: str, status: int) -> None:
+    try:
+        os.chdir(home)
+    except (FileNotFoundError, NotADirectoryError):
+        os.chdir("/")
+        os.write(status, NO_HOME)
+
+
+def _name_sockets(env: dict[str, str], names: Sequence[str]) -> None:
+    """sd_listen_fds(3)."""
+    env["LISTEN_PID"] = str(os.getpid())
+    env["LISTEN_FDS"] = str(len(names))
+    env["LISTEN_FDNAMES"] = ":".join(names)

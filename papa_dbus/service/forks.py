@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from papa_dbus.service.child import Launch, become, libc, shed
+from papa_dbus.service.child import Launch, become, libc, prepare, shed
 from papa_dbus.service.launcher import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def fork_here(launch: Launch, gate: int, status: int) -> int:
     pid = _fork()
     if pid == 0:
         shed()
-        become(launch, gate, status)
+        become(prepare(launch, gate, status))
     return pid
 
 

@@ -1,6 +1,8 @@
 """The launcher: a process that forks for papad. It is small, so that a fork of it is quick, and ends with papad."""
 
 import ctypes
+import errno
+import fcntl
 import gc
 import marshal
 import os
@@ -11,7 +13,7 @@ from typing import Final, NoReturn
 from setproctitle import setproctitle
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.child import Identity, Launch, become, libc, shed
+from papa_dbus.service.child import Identity, Launch, become, close_all_but, libc, prepare, shed
 
 #: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
 #: (SCM_MAX_FD is 253, unix(7)).
@@ -54,11 +56,22 @@ def serve(number: int) -> NoReturn:
             os._exit(0)
         gate, status, *others = descriptors
         launch = _launch(data, others)
-        pid = libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS))
-        if pid == 0:
-            become(launch, gate, status)
-        if pid < 0:
-            pid = -ctypes.get_errno()
-        for fd in descriptors:
-            os.close(fd)
+        above = max(launch.descriptors) + 1
+        if requests.fileno() < above:
+            requests = _moved(requests, above)
+        try:
+            ready = prepare(launch, gate, status, requests.fileno())
+            pid = libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS))
+            if pid == 0:
+                become(ready)
+            if pid < 0:
+                pid = -ctypes.get_errno()
+        except OSError as error:
+            pid = -(error.errno or errno.EINVAL)
+        close_all_but({requests.fileno()})
         requests.send(ANSWER.pack(pid))
+
+
+def _moved(requests: socket.socket, above: int) -> socket.socket:
+    with requests:
+        return socket.socket(fileno=fcntl.fcntl(requests, fcntl.F_DUPFD_CLOEXEC, above))

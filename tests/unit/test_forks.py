@@ -55,6 +55,23 @@ async def test_it_keeps_nothing(kernel: Kernel, launcher: Launcher) -> None:
     assert Path(f"/proc/{pid_of(launcher)}/cmdline").read_bytes().startswith(b"papa launcher\0")
 
 
+async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launcher: Launcher) -> None:
+    """It puts their descriptors in their places before it forks, and goes on with its own afterwards."""
+    names = [f"s{n}" for n in range(60)]
+    for name in names:
+        await kernel.make_socket(SocketSpec(name, port=0))
+    count = (
+        'import os, socket; last = max(map(int, os.listdir("/proc/self/fd")));'
+        " print([socket.socket(fileno=fd).getsockname()[1] for fd in range(3, 63)], last)"
+    )
+    ports = [info.port for info in kernel.list_sockets()]
+    for name in ("first", "second"):
+        said = await output_of(kernel, sys.executable, "-c", count, name=name, sockets=tuple(names))
+        assert said == f"{ports} 63\n"  # and 63 is that of the listing itself
+    assert await output_of(kernel, "echo", "small") == "small\n"
+    assert alive(pid_of(launcher))
+
+
 async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Launcher) -> None:
     names = [f"s{n}" for n in range(MAX_DESCRIPTORS)]
     for name in names:

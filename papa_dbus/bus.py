@@ -10,6 +10,7 @@ With bus_reader.py the only module that imports dbus-next: whoever needs its typ
 import array
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -42,6 +43,7 @@ LOW_WATER = 256 * 1024
 MAX_MESSAGE = 31 * 1024 * 1024
 _MESSAGES_A_TURN = 64
 _PIECES = 64  # messages in one system call
+_REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CALL_TIMEOUT = 30.0
@@ -83,7 +85,8 @@ class _Writer:
         self._socket: socket.socket = connection._sock
         self._queue: deque[tuple[memoryview, Sequence[int], Callable[[], None] | None]] = deque()
         self._waiting = False
-        self._due = False  # flush() will be called when this turn of the loop has ended
+        self._due: asyncio.Handle | None = None  # flush_due() will be called
+        self._rested_at = 0.0  # the loop's time from which what is not urgent goes out at once
 
     def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
         """What dbus-next itself calls, to send a message or to begin once the bus has said hello."""
@@ -97,8 +100,8 @@ class _Writer:
     def put(self, message: Message, sent: Callable[[], None] | None = None, urgent: bool = True) -> None:
         """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more.
 
-        One that is not urgent goes with the next that is, or at the end of this turn of the loop: each writing wakes
-        the bus.
+        One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
+        just before, after a rest: each writing wakes the bus.
         """
         body = Marshaller(message.signature, message.body).marshall()
         header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
@@ -116,14 +119,18 @@ class _Writer:
             return
         if urgent:
             self.flush()
-        elif not self._due:
-            self._due = True
-            self._loop.call_soon(self.flush_due)
+        elif self._due is None:
+            rested = self._loop.time() >= self._rested_at
+            call = self._loop.call_soon if rested else functools.partial(self._loop.call_at, self._rested_at)
+            self._due = call(self.flush_due)
 
     def flush_due(self) -> None:
         """Write what was not urgent, as far as the socket takes it."""
-        self._due = False
-        if not self._waiting:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._queue and not self._waiting:
+            self._rested_at = self._loop.time() + _REST
             self.flush()
 
     def flush(self) -> None:
@@ -448,7 +455,7 @@ class Bus:
     def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> None:
         """Send a message, or let it go where the connection is lost: its receiver is lost too.
 
-        One that is not ``urgent`` keeps its place, and goes with the next or at the end of this turn of the loop.
+        One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
         if self._connection is None or self._connection.lost.done():
             if sent is not None:

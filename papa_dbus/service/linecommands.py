@@ -200,7 +200,7 @@ def _no_more(words: _Words) -> None:
 def _pair(words: _Words) -> tuple[str, str] | None:
     """Take the next word where it is a name=value pair."""
     name, equals, value = (words.peek() or "").partition("=")
-    if not equals or not (_OPTION_NAME.fullmatch(name) or name.startswith("env.")):
+    if not equals or not (name.startswith("env.") or _OPTION_NAME.fullmatch(name)):
         return None  # a '=' in a program's path makes it no option
     words.take("")
     return name, value

@@ -212,8 +212,8 @@ class ProcessSpec:
         for arg in self.command:
             if "\0" in arg:
                 raise InvalidArgs("command: a NUL byte is not possible there")
-        size = sum(len(os.fsencode(arg)) + 1 for arg in self.command)
-        size += sum(len(os.fsencode(k)) + len(os.fsencode(v)) + 2 for k, v in (self.env or {}).items())
+        env = self.env or {}
+        size = len(os.fsencode("\0".join((*self.command, *env, *env.values(), ""))))
         if size > limits.MAX_COMMAND_BYTES:
             raise InvalidArgs(
                 f"command: arguments and environment have {size} bytes, {limits.MAX_COMMAND_BYTES} are possible"
@@ -223,8 +223,7 @@ class ProcessSpec:
         for key, value in (self.env or {}).items():
             if not key or "=" in key:
                 raise InvalidArgs(f"option 'env': {key!r} is no name of a variable")
-            _check_text("env", key)
-            _check_text("env", value)
+            _check_text("env", key + value)
 
 
 @dataclass(frozen=True, slots=True)

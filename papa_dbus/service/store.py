@@ -6,6 +6,7 @@ nor keeper, nothing is stored: it would end with papad, and nobody read it. Know
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -139,6 +140,7 @@ class Store:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
         self._keeper = keeper
         self._lasts = path is not None
+        self._keys = itertools.count(1)  # where nothing is stored
         self._db = _open(path)
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
@@ -156,6 +158,8 @@ class Store:
             raise PapaError(f"{path} cannot be read: {error}") from None
 
     def _next_key(self) -> int:
+        if not self._lasts:
+            return next(self._keys)
         return int(self._db.one("UPDATE keys SET last = last + 1 RETURNING last"))
 
     @contextmanager
@@ -273,20 +277,23 @@ class Store:
 
     def begin_process(self, spec: ProcessSpec, pipes: Mapping[Any, int], files: Sequence[int]) -> int:
         """Store a process that does not exist yet: its pipes and its log's files."""
-        with self.all_or_nothing():  # one write to the file
-            key = self._next_key()
-            if self._lasts:
-                inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
-                self._db.execute(
-                    "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
-                    (key, spec.name, _dump_fields(spec), _dump(inodes)),
-                )
+        key = self._insert_process(spec, pipes) if self._lasts else self._next_key()
         reach("process noted")
         try:
             self._keep(f"p{key}", [*pipes.values(), *files], more=True)
         except BaseException:
             self.remove_process(key)
             raise
+        return key
+
+    def _insert_process(self, spec: ProcessSpec, pipes: Mapping[Any, int]) -> int:
+        inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
+        with self.all_or_nothing():  # one write to the file
+            key = self._next_key()
+            self._db.execute(
+                "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
+                (key, spec.name, _dump_fields(spec), _dump(inodes)),
+            )
         return key
 
     def process_runs(self, key: int, facts: Facts, pidfd: int) -> None:
@@ -313,6 +320,8 @@ class Store:
 
     def _forget(self, table: str, key: int) -> None:
         """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
+        if not self._lasts:
+            return
         try:
             self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
         except PapaError as error:

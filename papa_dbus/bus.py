@@ -4,7 +4,7 @@ dbus-next's own writer takes a full socket for the death of the connection (its 
 long as one peer sends, and a call on a lost connection never returns. Here writing waits, what is queued is bounded by
 not reading on, calls are bounded in time, and a lost connection is made again.
 
-With bus_reader.py the only module that imports dbus-next: whoever needs its types takes them from here.
+With bus_reader.py and bus_values.py all that imports dbus-next: whoever needs its types takes them from here.
 """
 
 import array
@@ -21,11 +21,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
-from dbus_next._private.marshaller import Marshaller
 from dbus_next.aio import MessageBus
 from dbus_next.auth import AuthExternal
 
-from papa_dbus import bridge, framing
+from papa_dbus import bridge, bus_values, framing
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
@@ -103,7 +102,7 @@ class _Writer:
         One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
         just before, after a rest: each writing wakes the bus.
         """
-        body = Marshaller(message.signature, message.body).marshall()
+        body = bus_values.write(message.signature, message.body)
         header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
         size = len(header) + len(body)
         if size > MAX_MESSAGE:

@@ -5,15 +5,14 @@ message is whole before anything in it is looked at, so that such a one can be l
 take a second to read, whose call it is can be found out before that is done.
 """
 
-import io
+import functools
 import struct
 from typing import Any, Final
 
 from dbus_next import Message, MessageFlag, MessageType
 from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
-from dbus_next.signature import SignatureTree
 
-from papa_dbus import framing
+from papa_dbus import bus_values, framing
 from papa_dbus.errors import InvalidArgs, Limit
 
 #: Bytes of a call: what the largest one takes (arguments and environment), and room. A larger one is never looked into.
@@ -21,9 +20,9 @@ MAX_CALL: Final = 4 * 1024 * 1024
 #: Bytes of a call whose body is read at once.
 _SMALL = 16 * 1024
 
-_LITTLE_ENDIAN, _BIG_ENDIAN = ord("l"), ord("B")
+_ORDERS: Final = {ord("l"): "<", ord("B"): ">"}
+_VERSION: Final = 1
 _FIXED = 16  # bytes of a message's head whose places are fixed (D-Bus Specification, Message Format)
-_BODY_LENGTH = slice(4, 8)
 _MAX_MESSAGE = 128 * 1024 * 1024  # the same
 
 
@@ -49,10 +48,10 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
         try:
             return self._understand(size)
         except Exception as error:
-            raise Senseless(repr(error)) from error
+            raise Senseless(repr(error)[:200]) from error
 
     def _size(self) -> int:
-        order = {_LITTLE_ENDIAN: "<", _BIG_ENDIAN: ">"}.get(self.buf[0])
+        order = _ORDERS.get(self.buf[0])
         if order is None:
             raise ValueError("this is no D-Bus message")
         body, _, fields = struct.unpack_from(f"{order}III", self.buf, 4)
@@ -62,46 +61,48 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
         return int(size)
 
     def _understand(self, size: int) -> Any:
-        kind = self.buf[1]
-        if kind == MessageType.METHOD_CALL.value and size > _SMALL:
-            head = bytearray(self.buf)
-            head[_BODY_LENGTH] = bytes(4)
-            message = Unmarshaller(io.BytesIO(head)).unmarshall()
-            message.unix_fds = self.unix_fds
-            message.whole = self.buf
-        else:
-            message = self._understand_all()
-            message.whole = None
-        message.size = size
-        return message
-
-    def _understand_all(self) -> Any:
-        found = framing.read_header(self.buf)
-        if found is None:
-            return self.unmarshall()
-        kind, flags, serial, fields, self.offset = found
-        self.endian = self.buf[0]
+        kind, flags, serial, fields, begin = framing.read_header(self.buf) or _read_header(self.buf)
         fields.pop("unix_fds", None)
-        signature = SignatureTree._get(fields.pop("signature", ""))
-        return Message(
+        signature = fields.pop("signature", "")
+        waits = kind == MessageType.METHOD_CALL.value and size > _SMALL
+        message = Message(
             message_type=MessageType(kind),
             flags=MessageFlag(flags),
             serial=serial,
-            signature=signature,
-            body=[self.read_argument(type_) for type_ in signature.types],
+            signature=bus_values.tree(signature),
+            body=[] if waits else _read_body(self.buf, begin, signature),
             unix_fds=self.unix_fds,
             **fields,
         )
+        message.rest = functools.partial(_read_body, self.buf, begin, signature) if waits else None
+        message.size = size
+        return message
+
+
+def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
+    """One of the other byte order, or with a field that is not known, which the specification wants ignored."""
+    kind, flags, version = data[1:4]
+    if version != _VERSION:
+        raise ValueError(f"this is version {version} of the protocol")
+    order = _ORDERS[data[0]]
+    _, serial, size = struct.unpack_from(f"{order}III", data, 4)
+    [given] = bus_values.read("a(yv)", data, _FIXED - 4, order)
+    fields = {framing.NAMES[code]: variant.value for code, variant in given if code in framing.NAMES}
+    return kind, flags, serial, fields, _FIXED + size + (-size & 7)
+
+
+def _read_body(data: bytearray, begin: int, signature: str) -> list[Any]:
+    return bus_values.read(signature, data, begin, _ORDERS[data[0]])
 
 
 def read_body(call: Message) -> None:
     """Read what has not been read of a call. Raises Limit or InvalidArgs."""
-    if call.whole is None:
+    if call.rest is None:
         return
     if call.size > MAX_CALL:
         raise Limit(f"{call.member} came with {call.size} bytes, and a call may have {MAX_CALL}")
     try:
-        call.body = Unmarshaller(io.BytesIO(call.whole)).unmarshall().body
+        call.body = call.rest()
     except Exception as error:
         raise InvalidArgs(f"{call.member} cannot be understood") from error
-    call.whole = None
+    call.rest = None

@@ -1,7 +1,7 @@
 """The frame of a D-Bus message: its header to bytes and back.
 
 dbus-next walks the header's signature value by value; that took longer than all else that is done with a small message.
-Here it is packed and read at once. Bodies stay with dbus-next. No I/O, and no knowledge of the library.
+Here it is packed and read at once. No I/O, and no knowledge of the library.
 
 The format is the D-Bus Specification's, "Message Protocol".
 """
@@ -26,6 +26,8 @@ _FIELDS: Final = (
     (8, "signature", "g"),
     (9, "unix_fds", "u"),
 )
+#: By the fields' codes.
+NAMES: Final = {code: name for code, name, _ in _FIELDS}
 _BY_CODE: Final = {code: (name, ord(type_)) for code, name, type_ in _FIELDS}
 _BY_NAME: Final = {name: (code, type_) for code, name, type_ in _FIELDS}
 _TEXTS: Final = ("path", "interface", "member", "error_name", "destination", "signature")

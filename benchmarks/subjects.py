@@ -336,6 +336,20 @@ class Bare(Subject):
                     chosen.unregister(key.fd)
 
 
+class BarePreexec(Bare):
+    """The same, as Papa and Circus call it: with a function for the child, so that Popen cannot use vfork."""
+
+    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
+        """Start a process."""
+        del wait
+        self._processes[name] = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=os.setsid,  # noqa: PLW1509 (there are no threads)
+        )
+
+
 class BareRelay(Bare):
     """No kernel: a pipe, and behind it an asyncio loop that passes what it reads to a TCP connection."""
 
@@ -526,6 +540,7 @@ SUBJECTS: dict[str, type[Subject]] = {
     "aio": PapadAio,
     "cold": PapadCold,
     "bare": Bare,
+    "bare preexec": BarePreexec,
     "bare relay": BareRelay,
     "bare keeper": BareKeeper,
     "bare fork": BareFork,

@@ -172,7 +172,7 @@ def _array_reader(element: Any, order: str) -> Read:
 
     def read_bytes(data: bytes | bytearray, at: int) -> tuple[bytes, int]:
         begin, end = bounds(data, at)
-        return bytes(data[begin:end]), end
+        return memoryview(data)[begin:end].tobytes(), end  # one copy: it may be large
 
     def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
         at, end = bounds(data, at)

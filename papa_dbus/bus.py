@@ -4,7 +4,7 @@ dbus-next's own writer takes a full socket for the death of the connection (its 
 long as one peer sends, and a call on a lost connection never returns. Here writing waits, what is queued is bounded by
 not reading on, calls are bounded in time, and a lost connection is made again.
 
-With bus_reader.py and bus_values.py all that imports dbus-next: whoever needs its types takes them from here.
+With the other bus_*.py all that imports dbus-next: whoever needs its types takes them from here.
 """
 
 import array
@@ -24,7 +24,8 @@ from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchEr
 from dbus_next.aio import MessageBus
 from dbus_next.auth import AuthExternal
 
-from papa_dbus import bridge, bus_values, framing
+from papa_dbus import bridge, framing
+from papa_dbus.bus_encoder import encode
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
@@ -102,7 +103,7 @@ class _Writer:
         One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
         just before, after a rest: each writing wakes the bus.
         """
-        body = bus_values.write(message.signature, message.body)
+        body = encode(message.signature, message.body)
         header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
         size = len(header) + len(body)
         if size > MAX_MESSAGE:
@@ -487,8 +488,6 @@ class Bus:
         """
         if self._connection is None or self._connection.lost.done():
             raise BusLost(f"{self.described} is not there")
-        if _has_nul(body):  # the bus would end the connection over it
-            raise InvalidArgs(f"{member}: a NUL byte is not possible in a text")
         message = Message(
             destination=destination,
             path=path,
@@ -501,7 +500,7 @@ class Bus:
         try:
             async with asyncio.timeout(timeout):
                 reply: Message = await self._connection.call(message)
-        except (SignatureBodyMismatchError, UnicodeEncodeError) as error:
+        except (SignatureBodyMismatchError, ValueError) as error:
             raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
             raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
@@ -521,16 +520,3 @@ class Bus:
         if self._connection is not None:
             self._connection.writer.flush()
             self._drop(self._connection)
-
-
-def _has_nul(value: Any) -> bool:
-    match value:
-        case str():
-            return "\0" in value
-        case Variant():
-            return _has_nul(value.value)
-        case dict():
-            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-        case list() | tuple():
-            return any(map(_has_nul, value))
-    return False

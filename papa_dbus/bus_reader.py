@@ -12,7 +12,9 @@ from typing import Any, Final
 from dbus_next import Message, MessageFlag, MessageType
 from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
 
-from papa_dbus import bus_values, framing
+from papa_dbus import framing
+from papa_dbus.bus_decoder import decode
+from papa_dbus.bus_types import tree
 from papa_dbus.errors import InvalidArgs, Limit
 
 #: Bytes of a call: what the largest one takes (arguments and environment), and room. A larger one is never looked into.
@@ -23,7 +25,8 @@ _SMALL = 16 * 1024
 _ORDERS: Final = {ord("l"): "<", ord("B"): ">"}
 _VERSION: Final = 1
 _FIXED = 16  # bytes of a message's head whose places are fixed (D-Bus Specification, Message Format)
-_MAX_MESSAGE = 128 * 1024 * 1024  # the same
+_MAX_FIELDS = 64 * 1024  # bytes of the fields of a header: a path, and names of 255 each
+_MAX_MESSAGE = 128 * 1024 * 1024  # the same specification
 
 
 class Senseless(Exception):
@@ -61,6 +64,8 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
         return int(size)
 
     def _understand(self, size: int) -> Any:
+        if struct.unpack_from(f"{_ORDERS[self.buf[0]]}I", self.buf, _FIXED - 4)[0] > _MAX_FIELDS:
+            raise ValueError("its header is too large")
         kind, flags, serial, fields, begin = framing.read_header(self.buf) or _read_header(self.buf)
         fields.pop("unix_fds", None)
         signature = fields.pop("signature", "")
@@ -69,7 +74,7 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
             message_type=MessageType(kind),
             flags=MessageFlag(flags),
             serial=serial,
-            signature=bus_values.tree(signature),
+            signature=tree(signature),
             body=[] if waits else _read_body(self.buf, begin, signature),
             unix_fds=self.unix_fds,
             **fields,
@@ -86,13 +91,19 @@ def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
         raise ValueError(f"this is version {version} of the protocol")
     order = _ORDERS[data[0]]
     _, serial, size = struct.unpack_from(f"{order}III", data, 4)
-    [given] = bus_values.read("a(yv)", data, _FIXED - 4, order)
-    fields = {framing.NAMES[code]: variant.value for code, variant in given if code in framing.NAMES}
+    [given] = decode("a(yv)", data, _FIXED - 4, order)
+    fields = {}
+    for code, variant in given:
+        if code in framing.FIELDS:
+            name, type_ = framing.FIELDS[code]
+            if variant.signature != type_:
+                raise ValueError(f"the field {name} is of type {variant.signature}")
+            fields[name] = variant.value
     return kind, flags, serial, fields, _FIXED + size + (-size & 7)
 
 
 def _read_body(data: bytearray, begin: int, signature: str) -> list[Any]:
-    return bus_values.read(signature, data, begin, _ORDERS[data[0]])
+    return decode(signature, data, begin, _ORDERS[data[0]])
 
 
 def read_body(call: Message) -> None:

@@ -26,8 +26,8 @@ _FIELDS: Final = (
     (8, "signature", "g"),
     (9, "unix_fds", "u"),
 )
-#: By the fields' codes.
-NAMES: Final = {code: name for code, name, _ in _FIELDS}
+#: A field's name and type by its code.
+FIELDS: Final = {code: (name, type_) for code, name, type_ in _FIELDS}
 _BY_CODE: Final = {code: (name, ord(type_)) for code, name, type_ in _FIELDS}
 _BY_NAME: Final = {name: (code, type_) for code, name, type_ in _FIELDS}
 _TEXTS: Final = ("path", "interface", "member", "error_name", "destination", "signature")

@@ -1,7 +1,7 @@
 """What a process does between its fork and its program, and where it waits in between: at its gate.
 
 Whoever forks it keeps little in memory for it: this module imports no more than it must. It knows nothing of asyncio,
-and nobody is above it: what fails is said through the status pipe.
+and nobody is above a child: what fails in one is said through its status pipe.
 """
 
 import ctypes
@@ -94,9 +94,9 @@ class Ready(NamedTuple):
 def prepare(launch: Launch, gate: int, status: int, requests: int | None = None) -> Ready:
     """Put the child's descriptors in their places, and close all others but ``requests``, which the child closes.
 
-    The descriptors of this process: it is the child itself, or the launcher before it forks. ``requests`` is above all
-    numbers of the child. Closing cannot be left to exec: a child at its gate would hold its siblings' pipes.
-    Raises OSError.
+    Returns what is left for the child to do. Whose descriptors these are: the child's own, or the launcher's before it
+    forks. ``requests`` is above all numbers of the child. Closing cannot be left to exec: a child at its gate would
+    hold its siblings' pipes. Raises OSError.
     """
     above = max(launch.descriptors) + 1
     sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in launch.descriptors.items()}
@@ -136,9 +136,17 @@ def become(ready: Ready) -> NoReturn:
             os._exit(127)
         call(*arguments)
     except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        os.write(ready.status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
+        fail(doing, error, ready.status)
     os._exit(127)
+
+
+def fail(doing: str, error: BaseException, status: int) -> NoReturn:
+    """End a forked child, which says through its status pipe what it could not do."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+    try:
+        os.write(status, f"cannot {doing}: {reason}".encode("utf-8", "surrogateescape")[:4000])
+    finally:
+        os._exit(127)
 
 
 def close_all_but(kept: set[int]) -> None:

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from papa_dbus.service.child import Launch, become, libc, prepare, shed
+from papa_dbus.service.child import Launch, become, fail, libc, prepare, shed
 from papa_dbus.service.launcher import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,12 @@ def fork_here(launch: Launch, gate: int, status: int) -> int:
     """fork(2) of papad itself."""
     pid = _fork()
     if pid == 0:
-        shed()
-        become(prepare(launch, gate, status))
+        try:
+            shed()
+            ready = prepare(launch, gate, status)
+        except BaseException as error:  # noqa: BLE001 (above is papad, which this child is not)
+            fail("start", error, status)
+        become(ready)
     return pid
 
 

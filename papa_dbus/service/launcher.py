@@ -8,12 +8,13 @@ import marshal
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from setproctitle import setproctitle
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.child import Identity, Launch, become, close_all_but, libc, prepare, shed
+from papa_dbus.service.child import Identity, Launch, Ready, become, close_all_but, libc, prepare, shed
 
 #: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
 #: (SCM_MAX_FD is 253, unix(7)).
@@ -22,6 +23,7 @@ MAX_DESCRIPTORS: Final = 250
 #: The PID, or an errno with a minus.
 ANSWER: Final = struct.Struct("=i")
 
+_HIGH = 1024  # a fork copies the table of descriptors up to the highest
 _SYS_CLONE3 = 435  # on every architecture
 _CLONE_PARENT = 0x00008000
 #: struct clone_args of clone3(2), Linux 5.3: with CLONE_PARENT, exit_signal must be 0 and is the launcher's own.
@@ -37,10 +39,11 @@ def request(launch: Launch) -> bytes:
     return marshal.dumps(plain)  # both ends are one Python's
 
 
-def _launch(data: bytes, descriptors: list[int]) -> Launch:
+def _launch(data: bytes, descriptors: Sequence[int]) -> tuple[Launch, int, int]:
     argv, env, identity, working_dir, umask, rlimits, numbers, names = marshal.loads(data)  # noqa: S302 (papad's own)
-    placed = dict(zip(numbers, descriptors, strict=True))
-    return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names)
+    gate, status, *others = descriptors
+    placed = dict(zip(numbers, others, strict=True))
+    return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
 
 
 def serve(number: int) -> NoReturn:
@@ -54,24 +57,27 @@ def serve(number: int) -> NoReturn:
         data, descriptors, _, _ = socket.recv_fds(requests, MAX_MESSAGE, MAX_DESCRIPTORS)
         if not data:
             os._exit(0)
-        gate, status, *others = descriptors
-        launch = _launch(data, others)
-        above = max(launch.descriptors) + 1
-        if requests.fileno() < above:
-            requests = _moved(requests, above)
         try:
-            ready = prepare(launch, gate, status, requests.fileno())
-            pid = libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS))
-            if pid == 0:
-                become(ready)
-            if pid < 0:
-                pid = -ctypes.get_errno()
-        except OSError as error:
-            pid = -(error.errno or errno.EINVAL)
+            launch, gate, status = _launch(data, descriptors)
+            above = max(launch.descriptors) + 1
+            if requests.fileno() < above:
+                requests = _moved(requests, above)
+            pid = _fork(prepare(launch, gate, status, requests.fileno()))
+        except Exception as error:  # noqa: BLE001 (it has many more to fork)
+            pid = -(getattr(error, "errno", None) or errno.EINVAL)
         close_all_but({requests.fileno()})
+        if requests.fileno() > _HIGH:
+            requests = _moved(requests, 0)
         requests.send(ANSWER.pack(pid))
 
 
-def _moved(requests: socket.socket, above: int) -> socket.socket:
+def _fork(ready: Ready) -> int:
+    pid = int(libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS)))
+    if pid == 0:
+        become(ready)
+    return pid if pid > 0 else -ctypes.get_errno()
+
+
+def _moved(requests: socket.socket, least: int) -> socket.socket:
     with requests:
-        return socket.socket(fileno=fcntl.fcntl(requests, fcntl.F_DUPFD_CLOEXEC, above))
+        return socket.socket(fileno=fcntl.fcntl(requests, fcntl.F_DUPFD_CLOEXEC, least))

@@ -46,6 +46,17 @@ def test_a_senseless_message_is_left_out(ends: tuple[socket.socket, socket.socke
     assert MessageReader(None, ends[1]).read_message().body == ["next"]
 
 
+def test_a_header_that_makes_no_sense(ends: tuple[socket.socket, socket.socket]) -> None:
+    mistyped = marshalled()
+    mistyped[mistyped.index(b"\3\1s\0") + 2] = ord("o")
+    large = Message(path=f"/{'a' * 70_000}", member="M", serial=7)._marshall()
+    for bad in (mistyped, large):
+        ends[0].sendall(bad + marshalled(body="next"))
+        with pytest.raises(Senseless, match=r"the field member is of type o|its header is too large"):
+            MessageReader(None, ends[1]).read_message()
+        assert MessageReader(None, ends[1]).read_message().body == ["next"]
+
+
 def test_a_field_that_is_not_known_is_ignored(ends: tuple[socket.socket, socket.socket]) -> None:
     data = marshalled()
     assert data[32] == 2  # the interface, which a call can do without

@@ -1,11 +1,15 @@
 """The launcher: what it leaves behind, and what happens where it cannot do it."""
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import json
 import logging
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service.forks import Launcher
+from papa_dbus.service.child import Launch
+from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
 from papa_dbus.service.specs import SocketSpec
-from tests.support import alive, children, output_of, run
+from tests.support import PATIENCE, alive, children, output_of, run
 
 
 @pytest.fixture
@@ -72,6 +77,75 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
     assert alive(pid_of(launcher))
 
 
+async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launcher: Launcher) -> None:
+    seen: list[int] = []
+
+    def fork(launch: Launch, gate: int, status: int) -> int:
+        """The launcher's, and a look at the child once it has let go of the launcher's socket."""
+        pid = launcher.fork(launch, gate, status)
+        deadline = time.monotonic() + PATIENCE
+        while len(os.listdir(f"/proc/{pid}/fd")) > 5 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append(len(os.listdir(f"/proc/{pid}/fd")))
+        return pid
+
+    kernel.fork = fork
+    await output_of(kernel, "echo")
+    await output_of(kernel, "echo", name="second")
+    assert seen == [5, 5]  # its three, its gate and its status
+
+
+async def test_a_number_that_is_far_up_is_not_kept(kernel: Kernel, launcher: Launcher) -> None:
+    await kernel.make_socket(SocketSpec("s", port=0))
+    hosted = kernel._sockets["s"]
+    far = fcntl.fcntl(hosted.fileno, fcntl.F_DUPFD_CLOEXEC, 5000)
+    with hosted._sock:  # as where papad has that many open
+        hosted._sock = socket.socket(fileno=far)
+    said = await output_of(kernel, "echo", "$(socket.s.fileno)")
+    assert said == f"{far}\n"
+    assert max(map(int, os.listdir(f"/proc/{pid_of(launcher)}/fd"))) < 1024
+    assert await output_of(kernel, "echo", "again", name="again") == "again\n"
+
+
+async def test_what_it_has_no_room_for_is_an_error_and_it_goes_on(kernel: Kernel, launcher: Launcher) -> None:
+    assert await output_of(kernel, "echo", "before") == "before\n"
+    names = tuple(f"s{n}" for n in range(40))
+    for name in names:
+        await kernel.make_socket(SocketSpec(name, port=0))
+    _, hard = resource.prlimit(pid_of(launcher), resource.RLIMIT_NOFILE)
+    resource.prlimit(pid_of(launcher), resource.RLIMIT_NOFILE, (30, hard))
+    with pytest.raises(Spawn, match=r"process 'many': cannot fork: .* \(E\w+\)"):
+        await run(kernel, "true", name="many", sockets=names)
+    assert await output_of(kernel, "echo", "after", name="after") == "after\n"
+    assert alive(pid_of(launcher))
+    assert children() == {pid_of(launcher)}
+
+
+async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(kernel: Kernel) -> None:
+    def fork(launch: Launch, gate: int, status: int) -> int:
+        """fork_here, with two descriptors left: papad needs one more for the process, the child five."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        filling = []
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.dup(status))
+        for _ in range(2):
+            os.close(filling.pop())
+        try:
+            return fork_here(launch, gate, status)
+        finally:
+            for fd in filling:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    kernel.fork = fork
+    with pytest.raises(Spawn, match="process 'p': cannot start: Too many open files"):
+        await run(kernel, "true")
+    assert not kernel.list_processes()
+    assert not children()
+
+
 async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Launcher) -> None:
     names = [f"s{n}" for n in range(MAX_DESCRIPTORS)]
     for name in names:
@@ -118,7 +192,8 @@ assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILT
 
 import asyncio
 from papa_dbus.errors import Spawn
-from papa_dbus.service.forks import Launcher
+from papa_dbus.service.child import Launch
+from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec
 async def main():
@@ -154,7 +229,8 @@ def test_where_linux_has_no_clone3_papad_forks() -> None:
 def test_it_ends_with_papad() -> None:
     script = """
 import json, os, signal
-from papa_dbus.service.forks import Launcher
+from papa_dbus.service.child import Launch
+from papa_dbus.service.forks import Launcher, fork_here
 print(json.dumps(Launcher()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

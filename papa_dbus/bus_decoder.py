@@ -1,0 +1,179 @@
+"""D-Bus values from a message's bytes.
+
+dbus-next walks the signature anew for each value. Here it is made into functions once. What is read ends where its
+message ends, whatever lengths are in it.
+
+The format is the D-Bus Specification's, "Marshaling (Wire Format)".
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any
+
+from dbus_next.signature import Variant
+
+from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
+
+#: From a message and a place in it to the value there, and the place behind it.
+Read = Callable[[bytes | bytearray, int], tuple[Any, int]]
+
+
+def decode(signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN) -> list[Any]:
+    """The values at a place of a message, in struct's byte order. Raises Exception where they are none."""
+    values = []
+    for reader in _readers(signature, order):
+        value, at = reader(data, at)
+        values.append(value)
+    return values
+
+
+@functools.lru_cache(KEPT)
+def _readers(signature: str, order: str) -> list[Read]:
+    return [_reader(type_, order) for type_ in tree(signature).types]
+
+
+def _reader(type_: Any, order: str) -> Read:
+    match type_.token:
+        case "a":
+            return _array_reader(type_.children[0], order)
+        case "(":
+            return _struct_reader([_reader(child, order) for child in type_.children])
+        case plain:
+            return _plain_reader(plain, order)
+
+
+@functools.cache
+def _plain_reader(token: str, order: str) -> Read:
+    match token:
+        case "b":
+            return _boolean_reader(order)
+        case "s" | "o":
+            return _text_reader(order)
+        case "g":
+            return _read_signature
+        case "v":
+            return _variant_reader(order)
+        case number:
+            return _number_reader(Struct(order + NUMBERS[number]))
+
+
+def _number_reader(number: Struct) -> Read:
+    size, unpack = number.size, number.unpack_from
+
+    def read_number(data: bytes | bytearray, at: int) -> tuple[Any, int]:
+        at += -at & (size - 1)
+        return unpack(data, at)[0], at + size
+
+    return read_number
+
+
+def _boolean_reader(order: str) -> Read:
+    read_number = _number_reader(Struct(f"{order}I"))
+
+    def read_boolean(data: bytes | bytearray, at: int) -> tuple[bool, int]:
+        value, at = read_number(data, at)
+        return bool(value), at
+
+    return read_boolean
+
+
+def _text_reader(order: str) -> Read:
+    length = Struct(f"{order}I").unpack_from
+
+    def read_text(data: bytes | bytearray, at: int) -> tuple[str, int]:
+        begin = at + (-at & 3) + 4
+        end = begin + length(data, begin - 4)[0]
+        return _text(data, begin, end), end + 1
+
+    return read_text
+
+
+def _read_signature(data: bytes | bytearray, at: int) -> tuple[str, int]:
+    end = at + 1 + data[at]
+    return _text(data, at + 1, end), end + 1
+
+
+def _text(data: bytes | bytearray, begin: int, end: int) -> str:
+    if end >= len(data):
+        raise ValueError("a text is longer than its message")
+    return data[begin:end].decode()
+
+
+@functools.lru_cache(KEPT)
+def _of_variant(signature: str, order: str) -> tuple[Any, Read]:
+    [type_] = tree(signature).types
+    return type_, _reader(type_, order)
+
+
+def _variant_reader(order: str) -> Read:
+    def read_variant(data: bytes | bytearray, at: int) -> tuple[Variant, int]:
+        signature, at = _read_signature(data, at)
+        type_, reader = _of_variant(signature, order)
+        variant = Variant.__new__(Variant)  # it would look whether what was just read is of its type
+        variant.type, variant.signature = type_, signature
+        variant.value, at = reader(data, at)
+        return variant, at
+
+    return read_variant
+
+
+def _struct_reader(readers: Sequence[Read]) -> Read:
+    def read_struct(data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
+        at += -at & 7
+        values = []
+        for reader in readers:
+            value, at = reader(data, at)
+            values.append(value)
+        return values, at
+
+    return read_struct
+
+
+def _array_reader(element: Any, order: str) -> Read:
+    length, mask = Struct(f"{order}I").unpack_from, ALIGNMENT[element.token] - 1
+
+    def bounds(data: bytes | bytearray, at: int) -> tuple[int, int]:
+        at += -at & 3
+        begin = at + 4
+        begin += -begin & mask
+        end = begin + length(data, at)[0]
+        if end > len(data):
+            raise ValueError("an array is longer than its message")
+        return begin, end
+
+    def read_bytes(data: bytes | bytearray, at: int) -> tuple[bytes, int]:
+        begin, end = bounds(data, at)
+        return memoryview(data)[begin:end].tobytes(), end  # one copy: it may be large
+
+    def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
+        at, end = bounds(data, at)
+        found = {}
+        while at < end:
+            name, at = key(data, at + (-at & 7))
+            found[name], at = value(data, at)
+        return found, _at_its_end(at, end)
+
+    def read_list(data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
+        at, end = bounds(data, at)
+        found = []
+        while at < end:
+            one, at = value(data, at)
+            found.append(one)
+        return found, _at_its_end(at, end)
+
+    match element.token:
+        case "y":
+            return read_bytes
+        case "{":
+            key, value = (_reader(child, order) for child in element.children)
+            return read_dictionary
+        case _:
+            value = _reader(element, order)
+            return read_list
+
+
+def _at_its_end(at: int, end: int) -> int:
+    if at != end:
+        raise ValueError("an array ends within an element")
+    return at

@@ -1,0 +1,57 @@
+"""A connection to a bus by itself: what rests, and in which order things go."""
+
+import asyncio
+
+from papa_dbus.bus import Bus, Message, MessageType
+from tests.support import PATIENCE
+
+RULE = "type='signal',interface='a.b'"
+
+
+def signal(member: str) -> Message:
+    return Message(message_type=MessageType.SIGNAL, path="/a", interface="a.b", member=member)
+
+
+async def heard(address: str, count: int) -> tuple[Bus, "asyncio.Future[list[str]]"]:
+    """Another connection, and the names of the first signals that reach it."""
+    bus, members = Bus(address), list[str]()
+    all_of_them: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    def hear(message: Message) -> None:
+        if message.interface == "a.b":
+            members.append(message.member)
+            if len(members) == count:
+                all_of_them.set_result(members)
+
+    bus.on_signal.append(hear)
+    await bus.start()
+    await bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", [RULE])
+    return bus, all_of_them
+
+
+async def test_what_is_not_urgent_keeps_its_place(bus_address: str) -> None:
+    listener, all_of_them = await heard(bus_address, 5)
+    bus = Bus(bus_address)
+    await bus.start()
+    bus.send(signal("A"), urgent=False)
+    await asyncio.sleep(0)  # it has gone, and what comes now rests
+    bus.send(signal("B"), urgent=False)
+    await asyncio.sleep(0)
+    bus.send(signal("C"), urgent=False)
+    bus.send(signal("D"))
+    bus.send(signal("E"), urgent=False)
+    assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B", "C", "D", "E"]
+    await bus.close()
+    await listener.close()
+
+
+async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str) -> None:
+    listener, all_of_them = await heard(bus_address, 2)
+    bus = Bus(bus_address)
+    await bus.start()
+    bus.send(signal("A"), urgent=False)
+    await asyncio.sleep(0)
+    bus.send(signal("B"), urgent=False)
+    await bus.close()
+    assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B"]
+    await listener.close()

@@ -89,7 +89,7 @@ class _Daemon(Subject):
 
     def stop(self) -> None:
         """End it, and what it has made: thousands of sleepers would be in the next one's way."""
-        made = [int(pid) for task in Path(f"/proc/{self.daemon}/task").iterdir() for pid in _children(task)]
+        made = [pid for task in Path(f"/proc/{self.daemon}/task").iterdir() for pid in _children(task)]
         self._end()
         for pid in made:
             with contextlib.suppress(ProcessLookupError):
@@ -101,8 +101,11 @@ class _Daemon(Subject):
         self._log.close()
 
 
-def _children(task: Path) -> list[str]:
-    return (task / "children").read_text().split()
+def _children(task: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+        return []
 
 
 class _PapaModule(_Daemon):

@@ -426,9 +426,10 @@ class Session(asyncio.BufferedProtocol):
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
-        names, first = len(watch.names), watch.take(MAX_BATCH)
-        line = first_line.encode() + b"\n" if first_line else linereply.watching(names, first)
-        return await self._keep_watching(watch, linereply.without_losses(first), sent=False, line=line)
+        names, batch = len(watch.names), watch.take(MAX_BATCH)
+        line = first_line.encode() + b"\n" if first_line else linereply.watching(names, batch)
+        batch = linereply.without_losses(batch)
+        return await self._keep_watching(watch, batch, sent=False, line=line)
 
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
@@ -464,12 +465,14 @@ class Session(asyncio.BufferedProtocol):
                 break
             elif not sent and self._fill(batch, watch):
                 sent = True
-                data, batch = linereply.batch(batch), []
+                data = linereply.batch(batch)
+                batch.clear()  # also for those who have passed it: it is not counted as the session's
                 self._settling = False
                 await self._door.check(self)
                 self._rest_until = asyncio.get_running_loop().time() + (REST if len(data) < MUCH else 0)
                 # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
                 await self._send(data, patiently=True)
+                del data
             else:
                 await self._stir()
         return b""

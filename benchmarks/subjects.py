@@ -317,6 +317,8 @@ class PapadCold(PapadAio):
 class Bare(Subject):
     """No kernel: subprocess.Popen, and the pipe itself, read as fast as it goes."""
 
+    preexec: Callable[[], None] | None = None
+
     def start(self) -> None:
         """Nothing is to be started."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -331,7 +333,12 @@ class Bare(Subject):
     def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
         """Start a process."""
         del wait
-        self._processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._processes[name] = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=self.preexec,  # noqa: PLW1509 (there are no threads)
+        )
 
     def read(self, pattern: str, handle: Handle) -> None:
         """Read pipes to their end."""
@@ -353,15 +360,7 @@ class Bare(Subject):
 class BarePreexec(Bare):
     """The same, as Papa and Circus call it: with a function for the child, so that Popen cannot use vfork."""
 
-    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
-        """Start a process."""
-        del wait
-        self._processes[name] = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=os.setsid,  # noqa: PLW1509 (there are no threads)
-        )
+    preexec = staticmethod(os.setsid)
 
 
 class BareRelay(Bare):

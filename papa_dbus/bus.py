@@ -10,7 +10,6 @@ With the other bus_*.py all that imports dbus-next: whoever needs its types take
 import array
 import asyncio
 import contextlib
-import functools
 import itertools
 import logging
 import os
@@ -85,7 +84,7 @@ class _Writer:
         self._socket: socket.socket = connection._sock
         self._queue: deque[tuple[memoryview, Sequence[int], Callable[[], None] | None]] = deque()
         self._waiting = False
-        self._due: asyncio.Handle | None = None  # flush_due() will be called
+        self._due: asyncio.TimerHandle | None = None  # flush_due() will be called
         self._rested_at = 0.0  # the loop's time from which what is not urgent goes out at once
 
     def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
@@ -120,9 +119,7 @@ class _Writer:
         if urgent:
             self.flush()
         elif self._due is None:
-            rested = self._loop.time() >= self._rested_at
-            call = self._loop.call_soon if rested else functools.partial(self._loop.call_at, self._rested_at)
-            self._due = call(self.flush_due)
+            self._due = self._loop.call_at(self._rested_at, self.flush_due)
 
     def flush_due(self) -> None:
         """Write what was not urgent, as far as the socket takes it."""
@@ -500,7 +497,7 @@ class Bus:
         try:
             async with asyncio.timeout(timeout):
                 reply: Message = await self._connection.call(message)
-        except (SignatureBodyMismatchError, ValueError) as error:
+        except ValueError as error:
             raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
             raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None

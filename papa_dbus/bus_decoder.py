@@ -21,11 +21,15 @@ Read = Callable[[bytes | bytearray, int], tuple[Any, int]]
 
 def decode(signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN) -> list[Any]:
     """The values at a place of a message, in struct's byte order. Raises Exception where they are none."""
+    return _each(_readers(signature, order), data, at)[0]
+
+
+def _each(readers: Sequence[Read], data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
     values = []
-    for reader in _readers(signature, order):
+    for reader in readers:
         value, at = reader(data, at)
         values.append(value)
-    return values
+    return values, at
 
 
 @functools.lru_cache(KEPT)
@@ -120,12 +124,7 @@ def _variant_reader(order: str) -> Read:
 
 def _struct_reader(readers: Sequence[Read]) -> Read:
     def read_struct(data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
-        at += -at & 7
-        values = []
-        for reader in readers:
-            value, at = reader(data, at)
-            values.append(value)
-        return values, at
+        return _each(readers, data, at + (-at & 7))
 
     return read_struct
 

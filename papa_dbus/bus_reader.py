@@ -23,7 +23,6 @@ MAX_CALL: Final = 4 * 1024 * 1024
 _SMALL = 16 * 1024
 
 _ORDERS: Final = {ord("l"): "<", ord("B"): ">"}
-_VERSION: Final = 1
 _FIXED = 16  # bytes of a message's head whose places are fixed (D-Bus Specification, Message Format)
 _MAX_FIELDS = 64 * 1024  # bytes of the fields of a header: a path, and names of 255 each
 _MAX_MESSAGE = 128 * 1024 * 1024  # the same specification
@@ -44,16 +43,19 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
         try:
             self.offset = 0
             self.read(_FIXED, prefetch=True)
-            size = self._size()
+            size, fields = self._sizes()
             self.read(size, prefetch=True)
         except MarshallerStreamEndError:
             return None
         try:
+            if fields > _MAX_FIELDS:
+                raise ValueError("its header is too large")
             return self._understand(size)
         except Exception as error:
             raise Senseless(repr(error)[:200]) from error
 
-    def _size(self) -> int:
+    def _sizes(self) -> tuple[int, int]:
+        """Bytes of the whole message, and of the fields of its header."""
         order = _ORDERS.get(self.buf[0])
         if order is None:
             raise ValueError("this is no D-Bus message")
@@ -61,11 +63,9 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
         size = _FIXED + fields + (-fields & 7) + int(body)
         if size > _MAX_MESSAGE:
             raise ValueError(f"a message of {size} bytes is none")
-        return int(size)
+        return int(size), int(fields)
 
     def _understand(self, size: int) -> Any:
-        if struct.unpack_from(f"{_ORDERS[self.buf[0]]}I", self.buf, _FIXED - 4)[0] > _MAX_FIELDS:
-            raise ValueError("its header is too large")
         kind, flags, serial, fields, begin = framing.read_header(self.buf) or _read_header(self.buf)
         fields.pop("unix_fds", None)
         signature = fields.pop("signature", "")
@@ -87,7 +87,7 @@ class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no typ
 def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
     """One of the other byte order, or with a field that is not known, which the specification wants ignored."""
     kind, flags, version = data[1:4]
-    if version != _VERSION:
+    if version != framing.VERSION:
         raise ValueError(f"this is version {version} of the protocol")
     order = _ORDERS[data[0]]
     _, serial, size = struct.unpack_from(f"{order}III", data, 4)

@@ -13,23 +13,21 @@ from typing import Any, Final
 _FIXED = Struct("<4B3I")  # byte order, type, flags, version; bytes of the body, serial, bytes of the fields
 _UINT32 = Struct("<I")
 _LITTLE_ENDIAN: Final = ord("l")
-_VERSION: Final = 1
-#: The header's fields: code, name as dbus-next's Message has it, type.
-_FIELDS: Final = (
-    (1, "path", "o"),
-    (2, "interface", "s"),
-    (3, "member", "s"),
-    (4, "error_name", "s"),
-    (5, "reply_serial", "u"),
-    (6, "destination", "s"),
-    (7, "sender", "s"),
-    (8, "signature", "g"),
-    (9, "unix_fds", "u"),
-)
-#: A field's name and type by its code.
-FIELDS: Final = {code: (name, type_) for code, name, type_ in _FIELDS}
-_BY_CODE: Final = {code: (name, ord(type_)) for code, name, type_ in _FIELDS}
-_BY_NAME: Final = {name: (code, type_) for code, name, type_ in _FIELDS}
+VERSION: Final = 1  # of the protocol
+#: The header's fields by their codes: name as dbus-next's Message has it, type.
+FIELDS: Final = {
+    1: ("path", "o"),
+    2: ("interface", "s"),
+    3: ("member", "s"),
+    4: ("error_name", "s"),
+    5: ("reply_serial", "u"),
+    6: ("destination", "s"),
+    7: ("sender", "s"),
+    8: ("signature", "g"),
+    9: ("unix_fds", "u"),
+}
+_BY_CODE: Final = {code: (name, ord(type_)) for code, (name, type_) in FIELDS.items()}
+_BY_NAME: Final = {name: (code, type_) for code, (name, type_) in FIELDS.items()}
 _TEXTS: Final = ("path", "interface", "member", "error_name", "destination", "signature")
 _O, _S, _G, _U = b"osgu"
 
@@ -65,14 +63,14 @@ def header(kind: int, flags: int, body_bytes: int, serial: int, message: Any) ->
             size += len(part)
             unfilled = len(part) - length
     # What the last field is filled up with belongs to the header, but not to its fields.
-    parts[0] = _FIXED.pack(_LITTLE_ENDIAN, kind, flags, _VERSION, body_bytes, serial, size - unfilled)
+    parts[0] = _FIXED.pack(_LITTLE_ENDIAN, kind, flags, VERSION, body_bytes, serial, size - unfilled)
     return b"".join(parts)
 
 
 def read_header(data: bytes | bytearray) -> tuple[int, int, int, dict[str, Any], int] | None:
     """Type, flags, serial, the fields by name, and where the body begins; None for one that is not as usual."""
     endian, kind, flags, version, _, serial, fields_bytes = _FIXED.unpack_from(data)
-    if endian != _LITTLE_ENDIAN or version != _VERSION:
+    if endian != _LITTLE_ENDIAN or version != VERSION:
         return None
     fields: dict[str, Any] = {}
     at, end = _FIXED.size, _FIXED.size + fields_bytes

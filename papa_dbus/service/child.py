@@ -104,11 +104,12 @@ def prepare(launch: Launch, gate: int, status: int, requests: int | None = None)
     status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, above)
     for number, fd in sources.items():
         os.dup2(fd, number)
-    close_all_but({*launch.descriptors, gate, status, *([] if requests is None else [requests])})
-    env = dict(launch.env)
+    kept = {*launch.descriptors, gate, status}
     steps = [Step("start", os.setsid, ())]
     if requests is not None:
+        kept.add(requests)
         steps.append(Step("start", os.close, (requests,)))
+    close_all_but(kept)
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
     for limit, value in launch.rlimits.items():
         steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
@@ -118,10 +119,11 @@ def prepare(launch: Launch, gate: int, status: int, requests: int | None = None)
         steps.append(Step(f"enter working_dir {launch.identity.home}", _enter_home, (launch.identity.home, status)))
     else:
         steps.append(Step(f"enter working_dir {launch.working_dir}", os.chdir, (launch.working_dir,)))
+    env = dict(launch.env)
     if launch.listen_names:
         steps.append(Step("start", _name_sockets, (env, launch.listen_names)))
     program = launch.argv[0]
-    execute = os.execve if os.path.dirname(program) else os.execvpe  # which looks for it in the child's PATH
+    execute = os.execve if os.path.dirname(program) else os.execvpe  # only it looks into the child's PATH
     return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
 
 

@@ -195,8 +195,7 @@ assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILT
 
 import asyncio
 from papa_dbus.errors import Spawn
-from papa_dbus.service.child import Launch
-from papa_dbus.service.forks import Launcher, fork_here
+from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec
 async def main():
@@ -232,8 +231,7 @@ def test_where_linux_has_no_clone3_papad_forks() -> None:
 def test_it_ends_with_papad() -> None:
     script = """
 import json, os, signal
-from papa_dbus.service.child import Launch
-from papa_dbus.service.forks import Launcher, fork_here
+from papa_dbus.service.forks import Launcher
 print(json.dumps(Launcher()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

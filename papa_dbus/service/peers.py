@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: asked of Linux, never of the one who connects.
+"""The caller at the other end of a connection: asked of Linux, never of the one who connects.
 
 Knows no protocol, and nothing of who may come in: that is access.py's.
 """
@@ -6,126 +6,38 @@ Knows no protocol, and nothing of who may come in: that is access.py's.
 import errno
 import os
 import socket
-import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
-from typing import Final
 
+from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service.audit import Caller
 
-Address = IPv4Address | IPv6Address
-End = tuple[Address, int]
-
-_NETLINK_SOCK_DIAG = 4  # linux/netlink.h
-_SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
-_NLM_F_REQUEST, _NLMSG_ERROR = 1, 2
-_TCP_LISTEN = 10  # net/tcp_states.h
-_NO_COOKIE = b"\xff" * 8
-_LOOPBACK_INDEX = 1  # of the interface lo: so a socket that is bound to it is found, too
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_REQUEST = struct.Struct("=BBBxI")  # struct inet_diag_req_v2, up to the addresses
-_SOCKID = struct.Struct("!HH16s16s")  # struct inet_diag_sockid, up to the interface
-_ANSWER = struct.Struct("=BBBB48xIIIII")  # struct inet_diag_msg; the 48 bytes are the inet_diag_sockid
-_CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
-_TIMEOUT: Final = 2.0
-
 
 def caller_of(sock: socket.socket, uid: int | None = None) -> Caller:
-    """Who has connected; ``uid`` where that is known. Raises AccessDenied where it cannot be told, or OSError."""
+    """Return who has connected; ``uid`` if that is known. Raises AccessDenied if it cannot be told, or OSError."""
     return _unix_caller(sock) if sock.family == socket.AF_UNIX else _tcp_caller(sock, uid)
 
 
 def _unix_caller(sock: socket.socket) -> Caller:
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    pid, uid = peer_owner.unix_credentials(sock)
     return Caller(uid, pid, os.fsdecode(sock.getsockname()))
 
 
 def _tcp_caller(sock: socket.socket, uid: int | None) -> Caller:
     name = sock.getpeername()
-    peer, here = _end(name), _end(sock.getsockname())
-    if not peer[0].is_loopback:
-        raise AccessDenied(f"papad serves this machine only, and you are at {peer[0]}")
-    uid = owner(peer, here) if uid is None else uid
+    peer, _ = peer_owner.end_of(name)
+    if not peer.is_loopback:
+        raise AccessDenied(f"papad serves this machine only, and you are at {peer}")
+    uid = _owner(sock) if uid is None else uid
     if uid is None:
         raise AccessDenied("Linux does not say whose this connection is")
     # Which of the user's processes it is Linux tells only to who searches all descriptors of all of them.
     return Caller(uid, None, f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}")
 
 
-def _end(name: tuple[str, int]) -> End:
-    """An address and port as Linux keeps them: an IPv4 connection to an IPv6 socket is one of IPv4."""
-    address = ip_address(name[0].partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address, name[1]
-
-
-def owner(local: End, remote: End) -> int | None:
-    """The user of the TCP socket with these two ends on this machine, or None where there is no such socket in use.
-
-    Where its owner has closed a socket, Linux still lists it, as root's and without an inode: a caller who sends its
-    commands and closes at once must not be taken for root. So a socket without an inode counts as none.
-    """
-    uid = _ask_diag(local, remote)
-    if uid is None and _ask_diag(remote, local) is None:  # not even our own end: there is no sock_diag for TCP here
-        uid = _search_proc(local, remote)
-        if uid is not None and _search_proc(local, remote) != uid:  # it is not known in what order a line is written
-            uid = None
-    return uid
-
-
-def _ask_diag(local: End, remote: End) -> int | None:
-    """Ask sock_diag(7) for one connection: one message each way, whatever the number of connections."""
-    family = socket.AF_INET if local[0].version == 4 else socket.AF_INET6
-    ends = _SOCKID.pack(local[1], remote[1], local[0].packed, remote[0].packed)
-    ends += struct.pack("=I", _LOOPBACK_INDEX) + _NO_COOKIE
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF) + ends
-    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+def _owner(sock: socket.socket) -> int | None:
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
-            diag.settimeout(_TIMEOUT)
-            diag.sendto(header + request, (0, 0))
-            return _read_answer(diag.recv(8192), local, remote)
+        return peer_owner.owner_of_peer(sock)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            raise AccessDenied("papad has no descriptor or memory left to see whose this connection is") from None
-        return None
-
-
-def _read_answer(answer: bytes, local: End, remote: End) -> int | None:
-    kind = _HEADER.unpack_from(answer)[1]
-    if kind == _NLMSG_ERROR or len(answer) < _HEADER.size + _ANSWER.size:
-        return None
-    family, state, _, _, _, _, _, uid, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-    sport, dport, source, destination = _SOCKID.unpack_from(answer, _HEADER.size + 4)
-    size = 4 if family == socket.AF_INET else 16
-    found = (_end((str(ip_address(source[:size])), sport)), _end((str(ip_address(destination[:size])), dport)))
-    # A port's listener is the answer where the connection itself is gone.
-    if found != (local, remote) or state == _TCP_LISTEN or not inode:
-        return None
-    return int(uid)
-
-
-def _search_proc(local: End, remote: End) -> int | None:
-    """Search /proc/net (proc_net_tcp, proc(5)), for a Linux without sock_diag."""
-    for name in ("tcp", "tcp6"):
-        try:
-            with Path("/proc/net", name).open(encoding="ascii") as table:
-                next(table)
-                for line in table:
-                    fields = line.split()
-                    if _proc_end(fields[1]) == local and _proc_end(fields[2]) == remote and fields[9] != "0":
-                        return int(fields[7])
-        except OSError:
-            continue
-    return None
-
-
-def _proc_end(text: str) -> End:
-    """An end such as 0100007F:4EEA: 32-bit words in the machine's byte order."""
-    address, port = text.split(":")
-    words = struct.unpack(f"!{len(address) // 8}I", bytes.fromhex(address))
-    packed = struct.pack(f"={len(words)}I", *words)
-    return _end((str(ip_address(packed)), int(port, 16)))
+        if error.errno == errno.ENOTCONN:  # it has gone
+            raise
+        raise AccessDenied(f"papad cannot see whose this connection is: {error.strerror}") from None

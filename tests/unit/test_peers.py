@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service import peers
 from papa_dbus.service.audit import Caller
@@ -121,9 +122,9 @@ def test_another_user(
 
     other = Other(NOBODY, NOBODY, connect_and_stay)
     with listener.accept() as conn:
-        peer, here = peers._end(conn.getpeername()), peers._end(conn.getsockname())
-        assert peers._ask_diag(peer, here) == NOBODY
-        assert peers._search_proc(peer, here) == NOBODY
+        peer, here = peer_owner.end_of(conn.getpeername()), peer_owner.end_of(conn.getsockname())
+        assert peer_owner._ask_diag(peer, here) == NOBODY
+        assert peer_owner._search_proc(peer, here) == NOBODY
         caller = peers.caller_of(conn)
         assert (caller.uid, caller.pid) == (NOBODY, None)
         assert caller.at.rpartition(":")[2] == str(conn.getpeername()[1])
@@ -143,9 +144,9 @@ def test_defect_01_who_closes_at_once_is_not_taken_for_root(
     Other(NOBODY, NOBODY, connect_send_and_close).end()
     with listener.accept() as conn:
         assert conn.recv(4) == b"make"
-        peer, here = peers._end(conn.getpeername()), peers._end(conn.getsockname())
-        assert peers._ask_diag(peer, here) is None
-        assert peers._search_proc(peer, here) is None
+        peer, here = peer_owner.end_of(conn.getpeername()), peer_owner.end_of(conn.getsockname())
+        assert peer_owner._ask_diag(peer, here) is None
+        assert peer_owner._search_proc(peer, here) is None
         with pytest.raises(AccessDenied, match="does not say whose"):
             peers.caller_of(conn)
 
@@ -175,13 +176,13 @@ def test_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_a_listener_on_the_callers_port_is_not_the_caller() -> None:
     with socket.create_server(("127.0.0.1", 0)) as decoy:
-        here = peers._end(decoy.getsockname())
-        nowhere = peers._end(("127.0.0.1", 1))
-        assert peers.owner(here, nowhere) is None
+        here = peer_owner.end_of(decoy.getsockname())
+        nowhere = peer_owner.end_of(("127.0.0.1", 1))
+        assert peer_owner.owner(here, nowhere) is None
 
 
 def test_without_sock_diag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_ask_diag", lambda local, remote: None)
+    monkeypatch.setattr(peer_owner, "_ask_diag", lambda local, remote: None)
     listener = Listener(WAYS[0])
     with listener.connect(), listener.accept() as conn:
         assert peers.caller_of(conn).uid == os.geteuid()

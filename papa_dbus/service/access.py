@@ -6,7 +6,6 @@ asks again at each command, so that who leaves the group is out at once.
 """
 
 import enum
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -17,12 +16,8 @@ from papa_dbus.service import peers, users
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.log_budget import LogBudget
 
-log = logging.getLogger(__name__)
-
 #: The group whose members are served where papad is the system's.
 GROUP: Final = "papa"
-#: Seconds in which only the first refusal of a user is logged: a flood of them must not push the audit trail out.
-_QUIET: Final = 60.0
 _MAX_NOTED = 1024
 
 
@@ -43,16 +38,22 @@ class Access:
     ``group`` None: nobody but root and papad's own user, as on a user's own bus.
     """
 
-    def __init__(self, group: str | None = None, polkit: AskPolkit | None = None) -> None:
+    def __init__(self, group: str | None = None, polkit: AskPolkit | None = None, place: str = "") -> None:
         self.group = group
+        self._place = place  # for the text of a refusal, if another door serves others
         self._members = users.Members(group) if group is not None else None
         self._polkit = polkit
         self._authorized: dict[tuple[str, Right], float] = {}
-        self._refusals: dict[int, tuple[float, int]] = {}
         #: For every record that somebody without rights can cause, at whichever door.
         self.budget = LogBudget()
 
     caller_of = staticmethod(peers.caller_of)
+
+    def without_group(self, place: str) -> "Access":
+        """Return the rules for a place that serves root and papad's own user only; both share one log budget."""
+        narrow = Access(place=place)
+        narrow.budget = self.budget
+        return narrow
 
     def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
         """Whether the caller is known to be admitted now; where not, check() finds out."""
@@ -61,6 +62,10 @@ class Access:
         if self._members is not None and self._members.known(caller.uid):
             return True
         return self._authorized.get((caller.at, right), 0.0) > time.monotonic()
+
+    def expects(self, caller: Caller) -> bool:
+        """Return whether the caller is admitted, or was some minutes ago, so that strangers must not be in its way."""
+        return self.admits(caller) or (self._members is not None and self._members.was_member(caller.uid))
 
     async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
         """Raise AccessDenied unless the caller may do that now."""
@@ -71,7 +76,7 @@ class Access:
         if await self._is_authorized(caller, right, interactive):
             return
         who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
-        raise AccessDenied(f"papad serves {who}; you are user {caller.uid}")
+        raise AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}")
 
     async def _is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
         if (
@@ -86,17 +91,8 @@ class Access:
         return True
 
     def note_refusal(self, caller: Caller, error: PapaError) -> None:
-        """Log a refusal, unless there was one of the same user just before."""
-        last, count = self._refusals.get(caller.uid, (0.0, 0))
-        now = time.monotonic()
-        if last and now - last < _QUIET:
-            self._refusals[caller.uid] = (last, count + 1)
-            return
-        more = f" ({count} more of this user since the last time this was logged)" if count else ""
-        log.warning("%s was refused: %s%s", caller, error, more, extra={"PAPA_CALLER_UID": str(caller.uid)})
-        if len(self._refusals) >= _MAX_NOTED:
-            self._refusals.clear()
-        self._refusals[caller.uid] = (now, 0)
+        """Log a refusal, as far as the budget for what strangers can have logged goes."""
+        self.budget.warn("%s was refused: %s", caller, error, extra={"PAPA_CALLER_UID": str(caller.uid)})
 
 
 def _own_user() -> str:

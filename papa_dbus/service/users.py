@@ -1,33 +1,55 @@
-"""Who is a member of a group, as the machine's user database has it now; the loop never waits for it.
+"""The members of a group, as the machine's user database has it now; the loop never waits for it.
 
 The database may be a directory on another machine, and libc can only ask it by waiting. So it is asked in a thread, as
 for host names: one for each user at a time, a few in all, and each answer is awaited for a bounded time.
 
 An answer is used until one of the database's local files changes, and for a second at most: who leaves a local group
-is out at once, who leaves a directory's group once the machine's own cache of that directory says so.
+is out at once, who leaves a directory's group once the machine's own cache of that directory says so. A late answer is
+not replaced by an older one. But a user who was a member a few minutes ago is asked for in threads that strangers
+cannot take, however many of those come while the directory is slow.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import grp
 import os
 import pwd
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from papa_dbus.errors import AccessDenied
 
 #: Seconds for which an answer is used.
 FRESH: Final = 1.0
-#: Seconds for the database to answer, and look-ups under way at a time.
-TIMEOUT: Final = 5.0
+#: Seconds for the database to answer.
+TIMEOUT: Final = 10.0
+#: Questions under way at a time, each of which takes a thread: about strangers, and about users who were members. More
+#: wait until one is answered, as long as their askers wait.
 MAX_ASKED: Final = 8
-_MAX_KNOWN = 1024
+MAX_ASKED_MEMBERS: Final = 64
+#: Seconds for which it is remembered that a user was a member, and how many such users, and how many others.
+REMEMBERED: Final = 600.0
+MAX_KNOWN_MEMBERS: Final = 1024
+MAX_KNOWN_STRANGERS: Final = 1024
 _FILES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
+_MAX_GROUPS = 65536  # NGROUPS_MAX, limits.h
+_libc = ctypes.CDLL(None, use_errno=True)  # whose calls let other threads run, as os.getgrouplist() does not
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    at: float
+    stamp: _Stamp
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() < self.at + FRESH and self.stamp == _stamp()
 
 
 class Members:
@@ -35,43 +57,57 @@ class Members:
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self._known: OrderedDict[int, tuple[bool, float, _Stamp]] = OrderedDict()
-        self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._members: OrderedDict[int, _Answer] = OrderedDict()
+        self._strangers: OrderedDict[int, _Answer] = OrderedDict()
+        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._slots = {True: asyncio.Semaphore(MAX_ASKED_MEMBERS), False: asyncio.Semaphore(MAX_ASKED)}
 
     def known(self, uid: int) -> bool | None:
-        """Whether the user is a member, None where it has to be asked."""
-        answer = self._known.get(uid)
-        if answer is None or answer[1] < time.monotonic() or answer[2] != _stamp():
-            return None
-        return answer[0]
+        """Return whether the user is a member, None if that has to be asked."""
+        for member, answers in ((True, self._members), (False, self._strangers)):
+            answer = answers.get(uid)
+            if answer is not None and answer.fresh:
+                return member
+        return None
+
+    def was_member(self, uid: int) -> bool:
+        """Return whether the user was a member when asked for last, some minutes ago at most. That admits nobody."""
+        answer = self._members.get(uid)
+        return answer is not None and time.monotonic() < answer.at + REMEMBERED
 
     async def has(self, uid: int) -> bool:
-        """Whether the user is a member. Raises AccessDenied where that cannot be found out."""
-        known = self.known(uid)
-        if known is not None:
-            return known
-        if uid not in self._asked:
-            if len(self._asked) >= MAX_ASKED:
-                raise AccessDenied(f"the user database answers slowly, and {MAX_ASKED} questions wait already")
-            self._ask(uid)
+        """Return whether the user is a member. Raises AccessDenied if that cannot be found out."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await asyncio.shield(self._asked[uid])
+                while (known := self.known(uid)) is None:
+                    await self._find_out(uid)
+                return known
         except TimeoutError:
             raise AccessDenied(f"the user database did not say in {TIMEOUT:.0f} s who user {uid} is") from None
 
-    def _ask(self, uid: int) -> None:
+    async def _find_out(self, uid: int) -> None:
+        """Wait for an answer, which is stale if the database has changed since the question."""
+        if uid not in self._asked:
+            slots = self._slots[self.was_member(uid)]
+            await slots.acquire()
+            if uid in self._asked or self.known(uid) is not None:  # by another caller, meanwhile
+                slots.release()
+            else:
+                self._ask(uid, slots)
+        if (asked := self._asked.get(uid)) is not None:
+            await asyncio.shield(asked)
+
+    def _ask(self, uid: int, slots: asyncio.Semaphore) -> None:
+        """Ask in a thread, which gives its slot back. Raises AccessDenied, and leaves nothing behind, without one."""
         loop = asyncio.get_running_loop()
         stamp = _stamp()  # before the question: a change meanwhile makes the answer stale
-        answer = self._asked[uid] = loop.create_future()
+        answer: asyncio.Future[None] = loop.create_future()
 
         def note(member: bool) -> None:
             del self._asked[uid]
-            self._known[uid] = (member, time.monotonic() + FRESH, stamp)
-            self._known.move_to_end(uid)
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
-            answer.set_result(member)
+            slots.release()
+            self._note(uid, member, stamp)
+            answer.set_result(None)
 
         def work() -> None:
             member = is_member(self.group, uid)
@@ -79,17 +115,43 @@ class Members:
                 loop.call_soon_threadsafe(note, member)
 
         # A daemon: papad's end does not wait for a directory that hangs.
-        threading.Thread(target=work, name=f"user {uid}", daemon=True).start()
+        thread = threading.Thread(target=work, name=f"user {uid}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # EAGAIN: the machine, or papad's user, has as many threads as it may
+            slots.release()
+            raise AccessDenied(f"there is no thread left in which to ask who user {uid} is; try again later") from None
+        self._asked[uid] = answer
+
+    def _note(self, uid: int, member: bool, stamp: _Stamp) -> None:
+        self._members.pop(uid, None)
+        self._strangers.pop(uid, None)
+        answers, most = (self._members, MAX_KNOWN_MEMBERS) if member else (self._strangers, MAX_KNOWN_STRANGERS)
+        answers[uid] = _Answer(time.monotonic(), stamp)
+        if len(answers) > most:
+            answers.popitem(last=False)
 
 
 def is_member(group: str, uid: int) -> bool:
-    """Whether a user's own or supplementary groups have this one among them. Blocks."""
+    """Return whether a user's own or supplementary groups have this one among them. Blocks; never raises."""
     try:
         gid = grp.getgrnam(group).gr_gid
         user = pwd.getpwuid(uid)
-        return user.pw_gid == gid or gid in os.getgrouplist(user.pw_name, user.pw_gid)
-    except (KeyError, OSError):
+        return user.pw_gid == gid or gid in groups_of(user.pw_name, user.pw_gid)
+    except Exception:  # noqa: BLE001 (no such group or user, or whatever the database says: its slot must be free again)
         return False
+
+
+def groups_of(name: str, gid: int) -> list[int]:
+    """Return a user's groups as getgrouplist(3) does. Blocks this thread only. Raises OSError."""
+    room = 64
+    while room <= _MAX_GROUPS:
+        count = ctypes.c_int(room)
+        groups = (ctypes.c_uint * room)()
+        if _libc.getgrouplist(os.fsencode(name), ctypes.c_uint(gid), groups, ctypes.byref(count)) >= 0:
+            return list(groups[: count.value])
+        room = max(room * 2, count.value)
+    raise OSError(f"user {name} is in more than {_MAX_GROUPS} groups")
 
 
 def _stamp() -> _Stamp:

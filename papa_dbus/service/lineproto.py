@@ -132,6 +132,11 @@ class LineReader:
         """Bytes in memory: those, and the line that has no end yet."""
         return len(self._input) + len(self._line)
 
+    @property
+    def in_line(self) -> bool:
+        """Return whether a line has begun and has no end yet."""
+        return bool(self._line) or self._overlong
+
     def receive(self, data: bytes) -> None:
         """Take what came. After Foreign it is thrown away."""
         if self._closed:

@@ -5,6 +5,7 @@ Owns how many there may be, and asks ``access`` who is at the other end; what is
 
 import asyncio
 import contextlib
+import enum
 import errno
 import fcntl
 import functools
@@ -15,10 +16,11 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from papa_dbus.errors import Bind, Limit, PapaError
+from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
@@ -31,6 +33,13 @@ log = logging.getLogger(__name__)
 #: Connections at a time, and those of one user, so that none can shut the others out.
 MAX_CONNECTIONS: Final = 2048
 MAX_CONNECTIONS_OF_USER: Final = 1024
+#: The last of them are kept for users who have few, which is so many, and the very last for root.
+FEW_CONNECTIONS: Final = 16
+KEPT_FOR_FEW: Final = 512
+KEPT_FOR_ROOT: Final = 128
+#: Connections of users who are not known to be admitted, and those of one such user, while the user database is asked.
+MAX_ARRIVING: Final = 512
+MAX_ARRIVING_OF_USER: Final = 128
 #: Connections at a time that are being told why they are not let in; one more is closed without a word.
 MAX_REFUSED: Final = 64
 #: Bytes that one user's connections have in papad together: lines without an end, replies that nobody reads.
@@ -44,17 +53,40 @@ _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
+class PortFor(enum.StrEnum):
+    """The callers who are served on the port; the Unix socket has ``access``'s own rules."""
+
+    MEMBERS = "members"
+    ROOT = "root"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """The caller at a connection, and the rules by which it is admitted."""
+
+    caller: Caller
+    rules: Access
+
+
 class TelnetDoor:
     """Serves the kernel to whoever ``access`` lets in."""
 
-    def __init__(self, kernel: Kernel, access: Access) -> None:
+    def __init__(self, kernel: Kernel, access: Access, port_for: PortFor = PortFor.MEMBERS) -> None:
         self._kernel = kernel
         self._access = access
+        self._of_port = {
+            PortFor.MEMBERS: access,
+            PortFor.ROOT: access.without_group(" on this port (--port-for root)"),
+            PortFor.NONE: None,
+        }[port_for]
         self.bulk = asyncio.Lock()
         self._listeners: list[Listener] = []
-        self._sessions: dict[Session, Caller] = {}
-        self._refused: set[Session] = set()
+        self._sessions: dict[Session, _Guest] = {}
         self._users: Counter[int] = Counter()
+        self._arriving: dict[Session, _Guest] = {}  # strangers, until it is known that they are none
+        self._arriving_users: Counter[int] = Counter()
+        self._refused: set[Session] = set()
         self._memory: Counter[int] = Counter()  # bytes that a user's connections have in papad, by user
         self._removals: list[Callable[[], None]] = []
 
@@ -112,11 +144,19 @@ class TelnetDoor:
             if connection.left is None:
                 session.end("papad has another version now; please connect again")
             try:
-                self._let_in(session, self._access.caller_of(sock, connection.uid))
+                self._adopt(session, sock, connection.uid)
                 await loop.connect_accepted_socket(functools.partial(_given, session), sock)
             except OSError:  # it has gone
                 sock.close()
                 self.leave(session)
+
+    def _adopt(self, session: Session, sock: socket.socket, uid: int) -> None:
+        try:
+            rules = self._rules(sock)
+        except AccessDenied as error:  # this papad was told to serve nobody there
+            rules = self._access
+            session.end(str(error))
+        self._let_in(session, _Guest(rules.caller_of(sock, uid), rules))
 
     async def hand_over(self) -> tuple[list[int], list[Connection]]:
         """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
@@ -128,12 +168,12 @@ class TelnetDoor:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        callers = dict(self._sessions)
-        for session in callers:
+        guests = {**self._sessions, **self._arriving}
+        for session in guests:
             session.leave()
-        if tasks := [session.task for session in callers if session.task is not None]:
+        if tasks := [session.task for session in guests if session.task is not None]:
             await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
-        left = [(session.left, caller.uid) for session, caller in callers.items() if session.left is not None]
+        left = [(session.left, guest.caller.uid) for session, guest in guests.items() if session.left is not None]
         return listening, [Connection(fd, uid, where) for (fd, where), uid in left]
 
     async def stop(self) -> None:
@@ -144,7 +184,7 @@ class TelnetDoor:
         for remove in self._removals:
             remove()
         self._removals.clear()
-        sessions = [*self._sessions, *self._refused]
+        sessions = [*self._sessions, *self._arriving, *self._refused]
         for session in sessions:
             session.end("papad is stopping")
         tasks = [session.task for session in sessions if session.task is not None]
@@ -163,36 +203,62 @@ class TelnetDoor:
 
     async def admit(self, session: Session, sock: socket.socket) -> Caller:
         """Let a connection in, and say whose it is. Raises AccessDenied or Limit."""
-        caller: Caller | None = None
+        guest = self._sessions.get(session)  # of one that was handed over it is known
         try:
-            caller = self._sessions.get(session)  # of one that was handed over it is known
-            if caller is None:
+            if guest is None:
+                rules = self._rules(sock)
                 # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
                 # half.
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-                caller = self._access.caller_of(sock)
-                self._check_limits(caller.uid)
-                self._let_in(session, caller)
-            await self._access.check(caller)
+                guest = _Guest(rules.caller_of(sock), rules)
+                self._receive(session, guest)
+            await guest.rules.check(guest.caller)
+            if session in self._arriving:
+                self._check_limits(guest.caller.uid)
+                self._forget_arriving(session)
+                self._let_in(session, guest)
         except PapaError as error:
-            if caller is not None:
-                self._access.note_refusal(caller, error)
+            if guest is not None:
+                guest.rules.note_refusal(guest.caller, error)
             self._refuse(session, str(error))
             raise
-        return caller
+        return guest.caller
 
-    def _let_in(self, session: Session, caller: Caller) -> None:
-        self._sessions[session] = caller
-        self._users[caller.uid] += 1
+    def _rules(self, sock: socket.socket) -> Access:
+        rules = self._access if sock.family == socket.AF_UNIX else self._of_port
+        if rules is None:
+            raise AccessDenied("papad serves nobody on this port (--port-for none): use the message bus")
+        return rules
+
+    def _receive(self, session: Session, guest: _Guest) -> None:
+        """Give a connection a place: among those that are served, or where strangers wait. Raises Limit."""
+        if guest.rules.expects(guest.caller):
+            self._check_limits(guest.caller.uid)
+            self._let_in(session, guest)
+            return
+        waiting = self._arriving_users[guest.caller.uid]
+        if waiting >= MAX_ARRIVING_OF_USER or len(self._arriving) >= MAX_ARRIVING:
+            raise Limit("too many connections wait for papad to find out who may use it; try again later")
+        self._arriving[session] = guest
+        self._arriving_users[guest.caller.uid] += 1
+
+    def _let_in(self, session: Session, guest: _Guest) -> None:
+        self._sessions[session] = guest
+        self._users[guest.caller.uid] += 1
+
+    def _forget_arriving(self, session: Session) -> None:
+        guest = self._arriving.pop(session, None)
+        if guest is not None:
+            _count_down(self._arriving_users, guest.caller.uid)
 
     async def check(self, session: Session) -> None:
         """Ask again whether a connection that was let in may go on. Raises AccessDenied."""
-        caller = self._sessions[session]
+        guest = self._sessions[session]
         try:
-            await self._access.check(caller)
+            await guest.rules.check(guest.caller)
         except PapaError as error:
-            self._access.note_refusal(caller, error)
+            guest.rules.note_refusal(guest.caller, error)
             raise
 
     def _refuse(self, session: Session, why: str) -> None:
@@ -202,36 +268,46 @@ class TelnetDoor:
         self._refused.add(session)
 
     def _check_limits(self, uid: int) -> None:
-        if len(self._sessions) >= MAX_CONNECTIONS:
-            raise Limit(f"papad serves {MAX_CONNECTIONS} connections at a time, and there are as many")
+        """Raise Limit unless there is room for one more connection of a user."""
         if self._users[uid] >= MAX_CONNECTIONS_OF_USER:
             raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of one user, and you have as many")
+        kept = 0 if uid == 0 else KEPT_FOR_ROOT if self._users[uid] < FEW_CONNECTIONS else KEPT_FOR_FEW
+        if len(self._sessions) >= MAX_CONNECTIONS - kept:
+            raise Limit(f"papad serves {MAX_CONNECTIONS} connections at a time, and has no room for one more of yours")
 
     def charge(self, session: Session, more: int) -> None:
         """Note that a connection has so many more bytes in papad's memory, or fewer. Raises TooMuch, and notes nothing.
 
         What a connection holds alone is bounded elsewhere; so the first is always possible.
         """
-        caller = self._sessions.get(session)
-        if caller is None:
+        guest = self._sessions.get(session)
+        if guest is None:
             return
-        held = self._memory[caller.uid]
+        uid = guest.caller.uid
+        held = self._memory[uid]
         if more > 0 and held and held + more > MAX_MEMORY_OF_USER:
             raise TooMuch(
                 f"what your connections have sent and not ended, or not read, would have more than {MAX_MEMORY_OF_USER}"
                 " bytes; output that was not acknowledged stays in its log"
             )
-        self._memory[caller.uid] += more
+        self._memory[uid] += more
 
     def leave(self, session: Session) -> None:
         """A connection has ended."""
         self._refused.discard(session)
         self.charge(session, -session.charged)
-        caller = self._sessions.pop(session, None)
-        if caller is not None:
-            self._users[caller.uid] -= 1
-            if not self._users[caller.uid]:
-                del self._users[caller.uid], self._memory[caller.uid]
+        self._forget_arriving(session)
+        guest = self._sessions.pop(session, None)
+        if guest is not None and not _count_down(self._users, guest.caller.uid):
+            del self._memory[guest.caller.uid]
+
+
+def _count_down(counter: Counter[int], uid: int) -> int:
+    counter[uid] -= 1
+    left = counter[uid]
+    if not left:
+        del counter[uid]
+    return left
 
 
 def _given(session: Session) -> Session:

@@ -33,6 +33,8 @@ MAX_READ_AHEAD: Final = 64 * 1024
 MAX_BATCH: Final = 1024 * 1024
 #: Seconds in which a client must make room for the reply to a command.
 WRITE_TIMEOUT: Final = 60.0
+#: Seconds from a line's first byte to its end. Between two lines, and in a watch, a client may take its time.
+LINE_TIMEOUT: Final = 300.0
 #: Lines in a row that begin with no command: who sends more does not speak this protocol.
 MAX_UNKNOWN: Final = 10
 #: Papa's client reads the answer to `watch` with one recv() of so many bytes, and hides from select() what comes along:
@@ -97,6 +99,7 @@ class Session(asyncio.BufferedProtocol):
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self._line_due: float | None = None  # the loop's time by which a line that has begun must have its end
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None
@@ -160,9 +163,15 @@ class Session(asyncio.BufferedProtocol):
         self._stirred.set()
 
     def leave(self) -> None:
-        """Come to rest after the command that runs; then ``left`` is a descriptor and where the connection stands."""
+        """Come to rest after the command that runs; then ``left`` is a descriptor and where the connection stands.
+
+        One that is not admitted yet stands where it came in: the next papad asks anew.
+        """
         self._leaving = True
         self._stirred.set()
+        if not self._admitted and self.task is not None:
+            self.left = self._duplicate(), self._resumed or Left(self._reader.state(), linereply.WELCOME)
+            self.task.cancel()
 
     @property
     def _at_rest(self) -> bool:
@@ -172,8 +181,10 @@ class Session(asyncio.BufferedProtocol):
         """Note where the connection stands. It must end before anything else can happen on it."""
         watch, sent = (None, False) if self._left_watch is None else self._left_watch
         positions = None if watch is None else self._kernel.positions(watch)
-        fd = os.dup(self._transport.get_extra_info("socket").fileno())
-        self.left = fd, Left(self._reader.state(), self._still_unsent(), positions, sent)
+        self.left = self._duplicate(), Left(self._reader.state(), self._still_unsent(), positions, sent)
+
+    def _duplicate(self) -> int:
+        return os.dup(self._transport.get_extra_info("socket").fileno())
 
     # ------------------------------------------------------------- one connection
 
@@ -185,6 +196,9 @@ class Session(asyncio.BufferedProtocol):
             elif self._writable:  # else it does not read
                 await self._send(last_words)
                 await self._linger()
+        except asyncio.CancelledError:
+            if self.left is None:
+                raise
         except _StuckError:
             log.info("a client that read no reply for %d seconds was disconnected", WRITE_TIMEOUT)
         except TooMuch as error:
@@ -197,6 +211,7 @@ class Session(asyncio.BufferedProtocol):
 
     async def _enter(self, sock: socket.socket) -> bytes | None:
         """Work for who is let in; returns the last words, None where the next papad goes on."""
+        self._transport.pause_reading()  # what strangers send stays with Linux
         try:
             caller = await self._door.admit(self, sock)
         except PapaError as error:
@@ -249,11 +264,24 @@ class Session(asyncio.BufferedProtocol):
         while not (self._ended or self._leaving):
             event = await self._received()
             if event is not None:
+                self._line_due = None
                 return event
             if self._at_end:
                 return None
-            await self._stir()
+            await self._stir_in_time()
         return None
+
+    async def _stir_in_time(self) -> None:
+        """Sleep until something has happened; end the connection if a line that has begun takes too long."""
+        if not self._reader.in_line:
+            self._line_due = None
+        elif self._line_due is None:
+            self._line_due = asyncio.get_running_loop().time() + LINE_TIMEOUT
+        try:
+            async with asyncio.timeout_at(self._line_due):
+                await self._stir()
+        except TimeoutError:
+            self.end(f"a line was begun {LINE_TIMEOUT:.0f} s ago and has no end")
 
     async def _received(self) -> _Input | None:
         """The next thing that has come already. Telnet's own questions are answered on the way."""

@@ -738,6 +738,8 @@ async def test_many_who_are_not_let_in_take_no_room(house: House, monkeypatch: p
 async def test_connections_are_bounded_for_each_user_and_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telnet, "MAX_CONNECTIONS", 5)
     monkeypatch.setattr(telnet, "MAX_CONNECTIONS_OF_USER", 3)
+    monkeypatch.setattr(telnet, "KEPT_FOR_FEW", 0)
+    monkeypatch.setattr(telnet, "KEPT_FOR_ROOT", 0)
     visitors = [await house.connect() for _ in range(3)]
     for visitor in visitors:
         assert await visitor.welcomed()

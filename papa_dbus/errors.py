@@ -64,6 +64,12 @@ class Unreachable(PapaError):
     code = "unreachable"
 
 
+class NotPapas(PapaError):
+    """Another user listens at papad's port or socket: nothing was said to it, and nothing it said was believed."""
+
+    code = "not-papas"
+
+
 class NoReply(PapaError):
     """The kernel or its message bus went away before it answered, or took too long: it is not known what was done."""
 

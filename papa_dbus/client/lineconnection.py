@@ -1,4 +1,7 @@
-"""A connection of the line protocol, as a client has it. Knows lines, answers and the prompt, and no command."""
+"""A connection of the line protocol, as a client has it. Knows lines, answers and the prompt, and no command.
+
+Before it says or believes anything it makes sure whose the other end is.
+"""
 
 import contextlib
 import os
@@ -8,7 +11,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
-from papa_dbus.errors import NoReply, PapaError, Unreachable
+from papa_dbus import peer_owner
+from papa_dbus.errors import NoReply, NotPapas, PapaError, Unreachable
 
 _PROMPT = b"\n> "
 _WELCOME = b"Papa is home"
@@ -37,17 +41,35 @@ class Connection:
         _connections.add(self)
 
     def _greet(self) -> None:
+        # What has said something has accepted the connection, so that its end has an owner.
+        if _like_papa(self.socket.recv(len(_WELCOME), socket.MSG_PEEK)):
+            self._check_owner()
         greeting = self.until(_end_of_greeting)
         if greeting.startswith(_ERROR):
             raise PapaError(greeting[len(_ERROR) :].decode(errors="replace").strip())
         if not greeting.startswith(_WELCOME):
             raise Unreachable(f"what listens at {self.name} is not Papa")
 
+    def _check_owner(self) -> None:
+        """Raise NotPapas unless root or this process's own user is at the other end. Anybody may listen on a port."""
+        if self.socket.family == socket.AF_UNIX:
+            uid: int | None = peer_owner.unix_credentials(self.socket)[1]
+        else:
+            uid = peer_owner.owner_of_peer(self.socket)
+        if uid is None:
+            raise EOFError("Linux does not say which user is at the other end, as when it has closed the connection")
+        if uid not in (0, os.geteuid()):
+            raise NotPapas(
+                f"{self.name} is not papad's: user {uid} listens there, not root or user {os.geteuid()}; nothing was"
+                " sent to it"
+            )
+
     @classmethod
     def open(cls, where: Where, timeout: float, patience: float) -> Self:
         """Connect within ``patience`` seconds; after that ``timeout`` bounds each answer.
 
-        Raises Unreachable where nobody listens, or it is not Papa who does, and NoReply where nobody answers.
+        Raises Unreachable if nobody listens, or it is not Papa who does, NotPapas if it is another user, and NoReply if
+        nobody answers.
         """
         try:
             connection = cls(where, patience)
@@ -155,8 +177,12 @@ def _end_of_greeting(data: bytearray) -> int:
     """Where it is complete: with the prompt, with an error's line, or where it cannot become one of them."""
     if data.startswith(_ERROR):
         return end_of_line(data)
-    like_papa = any(data[: len(start)] == start[: len(data)] for start in (_WELCOME, _ERROR))
-    return len(data) if not like_papa or data.endswith(_PROMPT) else -1
+    return len(data) if not _like_papa(data) or data.endswith(_PROMPT) else -1
+
+
+def _like_papa(data: bytes | bytearray) -> bool:
+    """Return whether it is, or may become, papad's greeting or an error."""
+    return any(data[: len(start)] == start[: len(data)] for start in (_WELCOME, _ERROR))
 
 
 def end_of_line(data: bytearray) -> int:

@@ -5,7 +5,7 @@ Which kernel is meant by a port or a path (set_default_port, set_default_path, o
 - 20202, the default: the kernel on the message bus: PAPA_BUS_ADDRESS where that is set, else the system bus, else the
   session bus; where none of them has one, the line protocol on port 20202. Where nothing runs it is started.
 - ``system``, ``session`` or a D-Bus address such as ``unix:path=/run/dbus/system_bus_socket``: that bus.
-- another port, or an absolute path: the line protocol there.
+- another port, or an absolute path: the line protocol there, if root or the caller's own user listens there.
 
 A child that is forked may use its parent's Papa: it connects anew. Its parent's watchers stay its parent's.
 """

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ MAX_REFUSED: Final = 64
 MAX_MEMORY_OF_USER: Final = 64 * 1024 * 1024
 #: Listen backlog: a thousand clients may come at once. Linux cuts it to net.core.somaxconn (4096).
 BACKLOG: Final = 4096
+#: Seconds that another papad, which starts at the same time, may hold the lock on the path of the Unix socket.
+LOCK_WAIT: Final = 2.0
+_LOCK_PAUSE = 0.02
 #: Seconds that commands have to end when papad stops.
 STOP_TIMEOUT: Final = 5.0
 
@@ -116,15 +120,20 @@ class TelnetDoor:
 
         A file that an earlier papad left is replaced, one on which somebody listens never.
         """
-        with _folder_locked(path):
+        with _locked(path):
             _remove_leftover(path)
-            sock = _bind_unix(path)
-        with contextlib.suppress(KeyError, OSError):  # no such group, or not root: then papad's own user may
-            if self._access.group is not None:
-                os.chown(path, -1, grp.getgrnam(self._access.group).gr_gid)
+            sock = _bind_unix(path, self._group_id())
         made = Path(path).lstat()
         self._removals.append(lambda: _remove_own(path, made))
         return sock
+
+    def _group_id(self) -> int | None:
+        if self._access.group is None:
+            return None
+        try:
+            return grp.getgrnam(self._access.group).gr_gid
+        except KeyError:  # there is no such group: root and papad's own user may
+            return None
 
     # ----------------------------------------------------------------------- life
 
@@ -336,34 +345,66 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket | None:
     return sock
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, gid: int | None) -> socket.socket:
+    """Bind a Unix socket whose file has its mode and group from the first instant on.
+
+    A change afterwards would follow the path, which is by then whatever the folder's owner has put there.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    before = os.umask(0o117)
+    mask, own_gid = os.umask(0o117), os.getegid()
     try:
+        if gid is not None:
+            with contextlib.suppress(PermissionError):  # not root: then papad's own user may
+                os.setegid(gid)
         sock.bind(path)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise Bind(f"cannot listen on {path}: {error.strerror or error}") from None
     finally:
-        os.umask(before)
+        os.setegid(own_gid)
+        os.umask(mask)
     return sock
 
 
 @contextlib.contextmanager
-def _folder_locked(path: str) -> Iterator[None]:
-    """Keep two that start at the same time from taking each other's new socket for a leftover."""
+def _locked(path: str) -> Iterator[None]:
+    """Keep two that start at the same time from taking each other's new socket for a leftover.
+
+    The lock is a file that no other user can open, unlike the folder, and that is removed while it is locked.
+    """
+    lock = f"{path}.lock"
     try:
-        folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _lock(lock)
+    except BlockingIOError:
+        raise Bind(f"cannot listen on {path}: another process holds the lock {lock}") from None
     except OSError as error:
         raise Bind(f"cannot listen on {path}: {error.strerror}") from None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise Bind(f"cannot listen on {path}: somebody holds a lock on its folder") from None
     finally:
-        os.close(folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(lock)
+        os.close(fd)
+
+
+def _lock(lock: str) -> int:
+    """Make a file and lock it, within ``LOCK_WAIT`` seconds. Raises BlockingIOError, or OSError."""
+    end = time.monotonic() + LOCK_WAIT
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.lstat(lock)):
+                return fd
+        except FileNotFoundError:  # who had it has removed it
+            pass
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(fd)
+                raise
+            time.sleep(_LOCK_PAUSE)
+        os.close(fd)
 
 
 def _remove_leftover(path: str) -> None:

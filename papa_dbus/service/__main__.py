@@ -27,7 +27,7 @@ from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.ownbus import OwnBus
 from papa_dbus.service.polkit import Polkit
 from papa_dbus.service.store import Store
-from papa_dbus.service.telnet import TelnetDoor
+from papa_dbus.service.telnet import PortFor, TelnetDoor
 from papa_dbus.service.telnet_handover import Connection, pack, unpack
 
 log = logging.getLogger("papad")
@@ -62,6 +62,15 @@ def parser() -> argparse.ArgumentParser:
         type=_port,
         default=names.DEFAULT_PORT,
         help="loopback TCP port of the line protocol, 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port-for",
+        choices=[callers.value for callers in PortFor],
+        default=PortFor.MEMBERS.value,
+        metavar="CALLERS",
+        help="callers to serve on that port: members (root, papad's own user and the group papa), root (root and"
+        " papad's own user) or none (the port is kept, and each caller is told so); the message bus and the Unix"
+        " socket serve members in any case (default: %(default)s)",
     )
     parser.add_argument("--socket", metavar="PATH", help="Unix socket of the line protocol, as well")
     parser.add_argument("--verbose", action="store_true", help="log debugging details")
@@ -208,7 +217,7 @@ class Papad:
         self._recover()
         # The group and polkit are the system's: what serves another bus is its own user's alone.
         access = Access(GROUP, Polkit(bus)) if self._options.bus == "system" else Access()
-        line = TelnetDoor(kernel, access)
+        line = TelnetDoor(kernel, access, PortFor(self._options.port_for))
         door = DBusDoor(kernel, bus, access)
         try:
             connections = self._line_connections()

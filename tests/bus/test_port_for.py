@@ -1,0 +1,280 @@
+"""The callers whom an administrator lets papad serve on its port, and the bounds that keep them from each other."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from papa_dbus.service import telnet, telnet_session, users
+from papa_dbus.service.__main__ import arguments
+from papa_dbus.service.access import Access
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.telnet import PortFor, TelnetDoor
+from tests.support import PATIENCE
+
+#: A system user of every Debian, whose own group has its name.
+DAEMON, BIN, STRANGER = 1, 2, 65534
+GROUP = "daemon"
+
+
+@contextlib.contextmanager
+def as_user(uid: int) -> Iterator[None]:
+    """Be another user meanwhile, for Linux's purposes: what is made is that user's."""
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+class Visitor:
+    """A connection of a user's in the test's own loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        sock.setblocking(False)
+        self._data = b""
+
+    async def until(self, end: bytes) -> bytes:
+        """Read up to an end, with it, or to the connection's."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            while end not in self._data and (data := await loop.sock_recv(self.sock, 65536)):
+                self._data += data
+        before, found, self._data = self._data.partition(end)
+        return before + found
+
+    async def rest(self) -> bytes:
+        """Read to the connection's end."""
+        return await self.until(b"there is no such text")
+
+    async def welcomed(self) -> bool:
+        """Return whether Papa is home."""
+        return (await self.until(b"> ")).startswith(b"Papa is home")
+
+    async def ask(self, line: str) -> bytes:
+        """Send a line, and return the reply."""
+        await asyncio.get_running_loop().sock_sendall(self.sock, line.encode() + b"\n")
+        return await self.until(b"> ")
+
+
+class House:
+    """A front end with a port and a Unix socket, in the test's own loop."""
+
+    def __init__(self, folder: Path) -> None:
+        for part in [folder, *folder.parents][:-2]:
+            part.chmod(part.stat().st_mode | 0o111)
+        self.path = str(folder / "line")
+        self.access = Access(GROUP)
+        self._visitors: list[Visitor] = []
+
+    async def open(self, port_for: PortFor = PortFor.MEMBERS) -> None:
+        """Listen."""
+        self.door = TelnetDoor(Kernel(), self.access, port_for)
+        sockets = [*self.door.bind(0), self.door.bind_unix(self.path)]
+        self.port = sockets[0].getsockname()[1]
+        await self.door.start(sockets)
+
+    def connect(self, uid: int, unix: bool = False) -> Visitor:
+        """Connect as a user."""
+        with as_user(uid):
+            sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+            sock.connect(self.path if unix else ("127.0.0.1", self.port))
+        self._visitors.append(Visitor(sock))
+        return self._visitors[-1]
+
+    async def close(self) -> None:
+        """End everything."""
+        await self.door.stop()
+        assert not self.door._sessions
+        assert not self.door._arriving
+        assert not self.door._users
+        assert not self.door._arriving_users
+        for visitor in self._visitors:
+            visitor.sock.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house; the test opens it."""
+    house = House(tmp_path)
+    yield house
+    await house.close()
+
+
+@pytest.mark.parametrize(
+    ("port_for", "served", "told"),
+    [
+        (PortFor.MEMBERS, (0, DAEMON), f"papad serves root and the group {GROUP}; you are user {STRANGER}"),
+        (PortFor.ROOT, (0,), "papad serves root on this port (--port-for root); you are user {}"),
+        (PortFor.NONE, (), "papad serves nobody on this port (--port-for none): use the message bus"),
+    ],
+)
+async def test_who_is_served_on_the_port(
+    house: House, port_for: PortFor, served: tuple[int, ...], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.open(port_for)
+    for uid in (0, DAEMON, STRANGER):
+        visitor = house.connect(uid)
+        if uid in served:
+            assert await visitor.welcomed()
+            assert await visitor.ask("set a 1") == b"\n> "
+        else:
+            assert (await visitor.rest()).decode() == f"Error: {told.format(uid)}\n> "
+    for uid in (0, DAEMON):  # the Unix socket is the members' in any case
+        assert await house.connect(uid, unix=True).welcomed()
+    assert (f"uid {STRANGER} " in caplog.text) is (port_for is not PortFor.NONE)
+
+
+@pytest.mark.parametrize("port_for", [PortFor.ROOT, PortFor.NONE])
+async def test_a_connection_that_is_handed_over_obeys_the_new_papads_option(house: House, port_for: PortFor) -> None:
+    await house.open()
+    visitor = house.connect(DAEMON)
+    assert await visitor.welcomed()
+    assert await visitor.ask("set a 1") == b"\n> "
+    before = house.door
+    listening, connections = await before.hand_over()
+    for fd in listening:
+        os.close(fd)
+    await house.open(port_for)
+    await house.door.adopt(connections)
+    assert (await visitor.rest()).startswith(b"Error: papad serves ")
+    await before.stop()
+
+
+def test_the_option_is_one_of_three(capsys: pytest.CaptureFixture[str]) -> None:
+    assert arguments([]).port_for == "members"
+    assert arguments(["--port-for", "none"]).port_for == "none"
+    with pytest.raises(SystemExit):
+        arguments(["--port-for", "everybody"])
+    assert "--port-for: invalid choice: 'everybody'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------- what keeps users from each other
+
+
+class Question:
+    """The user database's answer, which takes as long as the test wants."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, access: Access) -> None:
+        assert access._members is not None
+        self._answer = asyncio.Event()
+        monkeypatch.setattr(access._members, "has", self._has)
+        self.members = {DAEMON}
+
+    async def _has(self, uid: int) -> bool:
+        await self._answer.wait()
+        return uid in self.members
+
+    def answer(self) -> None:
+        """Answer from now on."""
+        self._answer.set()
+
+
+async def until(condition: Any) -> None:
+    """Wait until the loop has brought a condition about."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telnet, "MAX_ARRIVING", 4)
+    monkeypatch.setattr(telnet, "MAX_ARRIVING_OF_USER", 2)
+    await house.open()
+    assert await house.access._members.has(DAEMON)  # type: ignore[union-attr]
+    monkeypatch.setattr(users, "FRESH", 0.0)
+    question = Question(monkeypatch, house.access)
+    strangers = [house.connect(uid) for uid in (STRANGER, STRANGER, 100_000, 100_001)]
+    await until(lambda: len(house.door._arriving) == len(strangers))
+    for uid in (STRANGER, 100_002):
+        assert b"too many connections wait" in await house.connect(uid).rest()
+    assert house.door.connections == 0
+    assert await house.connect(0).welcomed()
+    member = house.connect(DAEMON)  # who was one a moment ago does not wait among strangers
+    await until(lambda: house.door.connections == 2)
+    question.answer()
+    assert await member.welcomed()
+    for stranger in strangers:
+        assert b"you are user" in await stranger.rest()
+
+
+async def test_22_what_strangers_send_stays_with_linux(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.open()
+    question = Question(monkeypatch, house.access)
+    visitor = house.connect(DAEMON)
+    await until(lambda: house.door._arriving)
+    (session,) = house.door._arriving
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < 64 * 1024 * 1024:
+            sent += visitor.sock.send(b"set a 1\n" * 8192)
+    assert sent < 64 * 1024 * 1024
+    assert not session._reader.held
+    question.answer()
+    assert await visitor.welcomed()
+    assert await visitor.until(b"> ") == b"\n> "
+
+
+async def test_22_a_reload_takes_along_who_is_not_admitted_yet(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.open()
+    Question(monkeypatch, house.access)  # it will not be answered
+    visitors = [house.connect(DAEMON), house.connect(STRANGER)]
+    await until(lambda: len(house.door._arriving) == 2)
+    before = house.door
+    listening, connections = await before.hand_over()
+    for fd in listening:
+        os.close(fd)
+    monkeypatch.undo()
+    await house.open()
+    await house.door.adopt(connections)
+    assert await visitors[0].welcomed()
+    assert await visitors[0].ask("get a") == b"\n> "
+    assert b"you are user" in await visitors[1].rest()
+    await before.stop()
+
+
+async def test_one_user_cannot_take_the_places_of_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MAX_CONNECTIONS": 12,
+        "MAX_CONNECTIONS_OF_USER": 9,
+        "FEW_CONNECTIONS": 2,
+        "KEPT_FOR_FEW": 6,
+        "KEPT_FOR_ROOT": 2,
+    }.items():
+        monkeypatch.setattr(telnet, name, value)
+    await house.open()
+    question = Question(monkeypatch, house.access)
+    question.members = {DAEMON, BIN, 3, 4}
+    question.answer()
+
+    async def count(uid: int) -> int:
+        count = 0
+        while await house.connect(uid).welcomed():
+            count += 1
+        return count
+
+    assert await count(DAEMON) == 6
+    assert await count(BIN) == 2
+    assert await count(3) == 2
+    assert await count(4) == 0  # the last ones are root's
+    assert await count(0) == 2
+
+
+async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telnet_session, "LINE_TIMEOUT", 0.0)
+    await house.open()
+    visitor = house.connect(0)
+    assert await visitor.welcomed()
+    assert await visitor.ask("get a") == b"\n> "  # between two lines there is no hurry
+    visitor.sock.send(b"set a ")
+    assert b"has no end" in await visitor.rest()

@@ -79,11 +79,6 @@ class TelnetDoor:
     def __init__(self, kernel: Kernel, access: Access, port_for: PortFor = PortFor.MEMBERS) -> None:
         self._kernel = kernel
         self._access = access
-        self._of_port = {
-            PortFor.MEMBERS: access,
-            PortFor.ROOT: access.without_group(" on this port (--port-for root)"),
-            PortFor.NONE: None,
-        }[port_for]
         self.bulk = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, _Guest] = {}
@@ -93,6 +88,11 @@ class TelnetDoor:
         self._refused: set[Session] = set()
         self._memory: Counter[int] = Counter()  # bytes that a user's connections have in papad, by user
         self._removals: list[Callable[[], None]] = []
+        self._of_port = {
+            PortFor.MEMBERS: access,
+            PortFor.ROOT: access.without_group(" on this port (--port-for root)"),
+            PortFor.NONE: None,
+        }[port_for]
 
     @property
     def connections(self) -> int:

@@ -90,6 +90,7 @@ class Session(asyncio.BufferedProtocol):
         self.charged = 0
         self._resumed = resumed
         self._reader = LineReader() if resumed is None else LineReader.resume(resumed.reader)
+        self._line_due: float | None = None  # the loop's time by which a line that has begun must have its end
         self._stirred = asyncio.Event()
         self._writable = True
         self._at_end = False  # nothing more will come
@@ -99,7 +100,6 @@ class Session(asyncio.BufferedProtocol):
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
-        self._line_due: float | None = None  # the loop's time by which a line that has begun must have its end
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None

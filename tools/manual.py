@@ -44,8 +44,8 @@ PAPAD_SIGNALS = {
 PAPAD_FILES = {
     "/run/papa/state.sqlite": "What papad holds, for the papad that comes after it.",
     "papa.service, papa.socket": "How systemd starts it.",
-    "/etc/default/papa": "More options for the system's papad, as `PAPAD_OPTIONS=--port-for root`; they count from the next"
-    " start on.",
+    "/etc/default/papa": "More options for the system's papad, as `PAPAD_OPTIONS=--port-for root`; they count from the"
+    " next start on.",
 }
 
 

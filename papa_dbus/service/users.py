@@ -11,7 +11,6 @@ cannot take, however many of those come while the directory is slow.
 
 import asyncio
 import contextlib
-import ctypes
 import grp
 import os
 import pwd
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from papa_dbus.errors import AccessDenied
+from papa_dbus.service.grouplist import groups_of
 
 #: Seconds for which an answer is used.
 FRESH: Final = 1.0
@@ -36,8 +36,6 @@ REMEMBERED: Final = 600.0
 MAX_KNOWN_MEMBERS: Final = 1024
 MAX_KNOWN_STRANGERS: Final = 1024
 _FILES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
-_MAX_GROUPS = 65536  # NGROUPS_MAX, limits.h
-_libc = ctypes.CDLL(None, use_errno=True)  # whose calls let other threads run, as os.getgrouplist() does not
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -140,18 +138,6 @@ def is_member(group: str, uid: int) -> bool:
         return user.pw_gid == gid or gid in groups_of(user.pw_name, user.pw_gid)
     except Exception:  # noqa: BLE001 (no such group or user, or whatever the database says: its slot must be free again)
         return False
-
-
-def groups_of(name: str, gid: int) -> list[int]:
-    """Return a user's groups as getgrouplist(3) does. Blocks this thread only. Raises OSError."""
-    room = 64
-    while room <= _MAX_GROUPS:
-        count = ctypes.c_int(room)
-        groups = (ctypes.c_uint * room)()
-        if _libc.getgrouplist(os.fsencode(name), ctypes.c_uint(gid), groups, ctypes.byref(count)) >= 0:
-            return list(groups[: count.value])
-        room = max(room * 2, count.value)
-    raise OSError(f"user {name} is in more than {_MAX_GROUPS} groups")
 
 
 def _stamp() -> _Stamp:

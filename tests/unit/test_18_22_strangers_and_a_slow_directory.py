@@ -14,6 +14,7 @@ import pytest
 
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service import users
+from papa_dbus.service.grouplist import groups_of
 from tests.support import PATIENCE
 
 DAEMON = pwd.getpwnam("daemon")
@@ -159,9 +160,9 @@ int getgrouplist(const char *user, gid_t group, gid_t *groups, int *count) {
 """
 _ASK = """
 import threading
-from papa_dbus.service import users
+from papa_dbus.service.grouplist import groups_of
 answer = []
-thread = threading.Thread(target=lambda: answer.append(users.groups_of("daemon", 1)), daemon=True)
+thread = threading.Thread(target=lambda: answer.append(groups_of("daemon", 1)), daemon=True)
 thread.start()
 print("goes on", flush=True)
 thread.join()
@@ -189,6 +190,4 @@ def test_a_slow_database_holds_up_its_own_thread_only(tmp_path: Path) -> None:
 
 def test_the_groups_are_those_of_the_machine() -> None:
     for entry in pwd.getpwall():
-        assert sorted(users.groups_of(entry.pw_name, entry.pw_gid)) == sorted(
-            os.getgrouplist(entry.pw_name, entry.pw_gid)
-        )
+        assert sorted(groups_of(entry.pw_name, entry.pw_gid)) == sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))

@@ -14,7 +14,7 @@ import pytest
 
 from tests.bus.lineclient import PATIENCE, ROOT
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a place of its own takes root")
+pytestmark = pytest.mark.root  # for a place of its own
 
 #: Hides what this machine has, by empty file systems; $1 is a program, which the namespace's first process waits for.
 _PLACE = """
@@ -45,7 +45,7 @@ def until(condition):
     deadline = time.monotonic() + 20
     while not (found := condition()):
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.01)  # paces the looks
     return found
 log = Path('/var/log/papad.log')
 """

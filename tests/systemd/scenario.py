@@ -30,7 +30,7 @@ async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
             away = isinstance(error, BusLost | NoReply | Unreachable) or error.code == "internal"
             if time.monotonic() > end or not away:
                 raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # paces the looks
 
 
 async def consume(  # noqa: C901 (a client's whole life, in order)
@@ -92,7 +92,7 @@ async def main(marker: Path) -> None:
     await call(bus, "RemoveValues", "as", ["v"])
     end = time.monotonic() + 20
     while (left := (await call(bus, "ListProcesses", "as", []))[0]) and time.monotonic() < end:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # paces the looks
     await bus.close()
     seen |= {
         "same port": socket["port"].value == again["port"].value,

@@ -17,7 +17,7 @@ from papa_dbus.service.watches import Dropped, Event, Exited, Output
 
 #: Seconds for what takes milliseconds, on a machine that does other things too.
 PATIENCE = 20.0
-#: Seconds between two looks at what nothing tells of.
+#: Seconds between two looks at a condition.
 _PAUSE = 0.01
 
 T = TypeVar("T")
@@ -28,27 +28,30 @@ def wait_until(
     what: str | Callable[[], object],
     patience: float = PATIENCE,
 ) -> T:
-    """Wait until a condition holds, and return what it gave. For what nothing tells of: an event is better."""
+    """Wait until a condition holds, and return its value. Use it if no event tells of the change."""
     deadline = time.monotonic() + patience
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {patience:g} s: {what() if callable(what) else what}"
+    while True:
+        last = time.monotonic() > deadline
+        if result := condition():
+            return result
+        assert not last, f"not within {patience:g} s: {what() if callable(what) else what}"
         time.sleep(_PAUSE)  # paces the looks
-    return result
 
 
 async def until(condition: Callable[[], object], what: str | Callable[[], object]) -> None:
-    """Do the same in the test's loop; the condition may be a coroutine function, such as a call of papad's."""
+    """Wait in the test's loop until a condition holds; it may be a coroutine function."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        last = time.monotonic() > deadline
         result = condition()
         if await result if inspect.isawaitable(result) else result:
             return
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what() if callable(what) else what}"
+        assert not last, f"not within {PATIENCE:g} s: {what() if callable(what) else what}"
         await asyncio.sleep(_PAUSE)  # paces the looks
 
 
 async def turns(count: int = 1) -> None:
-    """Give the loop so many turns: what is ready now is run."""
+    """Let the loop take so many turns: all that is ready now runs."""
     for _ in range(count):
         await asyncio.sleep(0)  # takes no time
 
@@ -132,7 +135,7 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
 
 
 def end(kernel: Kernel) -> None:
-    """Kill what a kernel of the test's own hosts, have it forget all, and close it."""
+    """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
     for info in kernel.list_processes():
         if info.running:
             os.kill(info.pid, signal.SIGKILL)

@@ -306,7 +306,8 @@ async def test_no_kernel_on_any_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 async def test_a_call_is_bounded_in_time() -> None:
     bus = OwnBus()
-    async with aio.connect(bus.address, timeout=0.5) as kernel:
+    async with aio.connect(bus.address, timeout=PATIENCE) as kernel:
+        kernel.link.timeout = 0.5
         with pytest.raises(Unreachable, match=r"org\.papa\.Kernel"):
             await kernel.info()
     bus.close()

@@ -21,7 +21,7 @@ from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
 from tests.bus.lineclient import LineClient
 from tests.bus.parrot import Parrot
-from tests.support import turns, until
+from tests.support import PATIENCE, turns, until
 
 CONTRACT = Path(__file__).parents[2] / "papa_dbus" / "org.papa.Kernel.xml"
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -472,7 +472,7 @@ async def test_exit_if_idle(papad: Papad, client: Client) -> None:
     assert await client.call("ExitIfIdle") is False
     await client.call("RemoveValues", "as", ["v"])
     assert await client.call("ExitIfIdle") is True
-    assert papad.process.wait(20) == 0
+    assert papad.process.wait(PATIENCE) == 0
 
 
 async def test_a_line_cannot_throw_papad_off_the_bus(client: Client, papad: Papad) -> None:

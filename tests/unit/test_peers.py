@@ -10,6 +10,7 @@ import pytest
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service import peers
 from papa_dbus.service.audit import Caller
+from tests.support import PATIENCE
 
 NOBODY = 65534
 
@@ -38,7 +39,7 @@ class Listener:
         self._sock = socket.socket(self._family(way.listens))
         if self._sock.family == socket.AF_INET6:
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._sock.settimeout(10)
+        self._sock.settimeout(PATIENCE)
         self._sock.bind((way.listens, 0))
         self._sock.listen()
 

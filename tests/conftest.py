@@ -8,6 +8,13 @@ from collections.abc import Generator
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Time only the test itself if machines are made for it; each step of making one has an end of its own (bed.py)."""
+    for item in items:
+        if item.path.parent.name in ("systemd", "circus") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a test that needs root and does not have it."""
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:

@@ -466,16 +466,19 @@ def test_what_a_killed_client_had_read_comes_again(papad: Papad, p: Any, program
 def test_select_never_hangs(p: Any, size: int) -> None:
     """Output that comes with the answer to a watch would be hidden from select(): 30 of 100 tries hung.
 
-    More than the client reads at once (1024 bytes) need not wait: something of it is left to be seen.
+    More than the client reads at once (1024 bytes) need not wait: something of it is left to be seen. papad can only
+    wait a moment before the output: the original client hangs if this machine does not let it run for that long.
     """
+    hung = 0
     for n in range(50):
         p.make_process(f"p{n}", "/bin/echo", args="x" * size)
         with p.watch_processes(f"p{n}") as watcher:
-            assert select.select([watcher], [], [], PATIENCE)[0]
+            hung += not select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
         with p.make_process(f"p{n}", "/bin/echo", args="x" * size, watch_immediately=True) as watcher:
-            assert select.select([watcher], [], [], PATIENCE)[0]
+            hung += not select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
+    assert hung <= (3 if papa is pypi_papa and size <= 1024 else 0)
 
 
 def test_closing_a_watcher_that_has_read_nothing(p: Any) -> None:

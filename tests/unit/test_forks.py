@@ -1,6 +1,5 @@
 """The launcher: what it leaves behind, and what happens where it cannot do it."""
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -12,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
 from papa_dbus.service.specs import SocketSpec
-from tests.support import PATIENCE, alive, children, output_of, run
+from tests.support import alive, children, output_of, run, until, wait_until
 
 
 @pytest.fixture
@@ -44,8 +42,7 @@ def pid_of(launcher: Launcher) -> int:
 async def test_what_it_forks_is_ours(kernel: Kernel, launcher: Launcher) -> None:
     info = await run(kernel, "sh", "-c", "exit 7")
     assert info.pid in children() - {pid_of(launcher)}
-    while kernel.list_processes() and kernel.list_processes()[0].exit_code is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: kernel.list_processes()[0].exit_code is not None, "the end of the process")
     assert kernel.list_processes()[0].exit_code == 7
 
 
@@ -83,9 +80,7 @@ async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launc
     def fork(launch: Launch, gate: int, status: int) -> int:
         """The launcher's, and a look at the child once it has let go of the launcher's socket."""
         pid = launcher.fork(launch, gate, status)
-        deadline = time.monotonic() + PATIENCE
-        while len(os.listdir(f"/proc/{pid}/fd")) > 5 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= 5, f"few descriptors of {pid}")
         seen.append(len(os.listdir(f"/proc/{pid}/fd")))
         return pid
 
@@ -236,7 +231,4 @@ print(json.dumps(Launcher()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    end = time.monotonic() + 20
-    while alive(json.loads(done.stdout)):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: not alive(json.loads(done.stdout)), "the launcher's end")

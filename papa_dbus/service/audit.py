@@ -42,6 +42,12 @@ def acting(caller: Caller) -> Iterator[None]:
         _caller.reset(token)
 
 
+def user() -> int | None:
+    """Return the user for whom the kernel is called, None if that is papad itself."""
+    caller = _caller.get()
+    return None if caller is None else caller.uid
+
+
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
     """Record that an item was ``made`` or ``removed``, or the kernel ended."""
     caller = _caller.get()

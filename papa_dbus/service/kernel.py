@@ -18,6 +18,7 @@ from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.sockets import HostedSocket
@@ -65,6 +66,7 @@ class Kernel:
         self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
         self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
         self._starting = asyncio.Lock()
+        self._lookups = Lookups()
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
@@ -91,7 +93,7 @@ class Kernel:
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
         with self._taking_turn("socket", spec.name):
-            hosted = await sockets.open_socket(spec)
+            hosted = await sockets.open_socket(spec, self._lookups)
             try:
                 hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
             except BaseException:
@@ -241,7 +243,9 @@ class Kernel:
         with self._taking_turn("process", spec.name):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
-            process = await processes.start(spec, self._sockets, self.fork, self.place, self._hooks, self._store)
+            process = await processes.start(
+                spec, self._sockets, self.fork, self.place, self._hooks, self._store, self._lookups
+            )
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process

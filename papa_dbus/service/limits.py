@@ -57,5 +57,7 @@ MAX_PENDING_CALLS: Final = 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0
+#: Seconds for the user database to say who a process is to run as.
+LOOKUP_TIMEOUT: Final = 10.0
 #: Seconds for a host name to be resolved.
 RESOLVE_TIMEOUT: Final = 10.0

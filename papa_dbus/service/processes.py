@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.child import Launch
+from papa_dbus.service.child import Identity, Launch
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.logfiles import LogFiles
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
@@ -349,15 +350,22 @@ class Held:
 
 
 async def start(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], fork: Fork, place: Placement, hooks: Hooks, store: Store
+    spec: ProcessSpec,
+    sockets: Mapping[str, HostedSocket],
+    fork: Fork,
+    place: Placement,
+    hooks: Hooks,
+    store: Store,
+    lookups: Lookups,
 ) -> HostedProcess:
     """Start a process. After an error nothing of it is left.
 
     Raises InvalidArgs (no such user, a bad reference), NotFound (no such socket), Spawn and Limit.
     """
+    identity = await identify(spec, lookups)
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes = _prepare(spec, sockets, ours, undo)
+            launch, pipes = _prepare(spec, identity, sockets, ours, undo)
             files = LogFiles.create()
             undo.callback(files.close)
         except OSError as error:
@@ -373,7 +381,6 @@ async def start(
         reach("process forked")
         try:
             unit = await _placed(child.pid, spec, place)
-            identity = launch.identity
             where = identity.home if spec.working_dir is None else spec.working_dir
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
@@ -405,13 +412,12 @@ async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
 
 
 def _prepare(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
+    spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
 ) -> tuple[Launch, dict[Stream, int]]:
     """All that the child needs, and the read ends of its pipes.
 
     ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
     """
-    identity = identify(spec)
     references = [_hosted(sockets, name) for name in _referenced(spec)]
     passed = [_hosted(sockets, name) for name in spec.sockets]
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

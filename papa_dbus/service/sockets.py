@@ -3,16 +3,17 @@
 Knows Linux's sockets and nothing of names, processes or clients.
 """
 
-import asyncio
 import errno
 import os
 import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
-from papa_dbus.service import limits
+from papa_dbus.service import audit, limits
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import SocketInfo, SocketSpec
 from papa_dbus.service.store import StoredSocket
 
@@ -98,9 +99,9 @@ class HostedSocket:
             os.unlink(path)
 
 
-async def open_socket(spec: SocketSpec) -> HostedSocket:
+async def open_socket(spec: SocketSpec, lookups: Lookups) -> HostedSocket:
     """Bind a socket. Raises Bind with what Linux says, Limit where there is no descriptor left."""
-    address = await _resolve(spec)
+    address = await _resolve(spec, lookups)
     sock = _bound_unix(spec, str(spec.path)) if spec.family == "unix" else _bound(spec, address)
     try:
         if spec.reuseport:
@@ -243,7 +244,7 @@ def _umask(mask: int | None) -> Iterator[None]:
         os.umask(before)
 
 
-async def _resolve(spec: SocketSpec) -> _Address:
+async def _resolve(spec: SocketSpec, lookups: Lookups) -> _Address:
     """The address to bind. A host that is a name is looked up outside the loop: it may take seconds."""
     if spec.family == "unix":
         return str(spec.path)
@@ -251,7 +252,7 @@ async def _resolve(spec: SocketSpec) -> _Address:
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
-        return await _look_up(spec, host, port, family)
+        return await _look_up(spec, host, port, family, lookups)
     return _address(found[0][4])
 
 
@@ -260,12 +261,13 @@ def _address(found: tuple[object, ...]) -> _Address:
     return found  # type: ignore[return-value]
 
 
-async def _look_up(spec: SocketSpec, host: str, port: int, family: int) -> _Address:
-    loop = asyncio.get_running_loop()
+async def _look_up(spec: SocketSpec, host: str, port: int, family: int, lookups: Lookups) -> _Address:
+    def question() -> list[tuple[Any, ...]]:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+
     try:
-        async with asyncio.timeout(limits.RESOLVE_TIMEOUT):
-            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-            return _address(found[0][4])
+        found = await lookups.ask(audit.user(), question, limits.RESOLVE_TIMEOUT)
+        return _address(found[0][4])
     except TimeoutError:
         raise Bind(f"option 'host': {host!r} was not resolved in {limits.RESOLVE_TIMEOUT:.0f} s") from None
     except (socket.gaierror, UnicodeError) as error:

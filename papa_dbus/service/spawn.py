@@ -15,9 +15,10 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
-from papa_dbus.service import limits
+from papa_dbus.service import audit, limits
 from papa_dbus.service.child import NO_HOME, Identity, Launch
 from papa_dbus.service.forks import Fork
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import ProcessSpec
 
 #: The PATH that systemd gives to services, systemd.exec(5).
@@ -28,8 +29,38 @@ _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _REAP_TIMEOUT = 1.0
 
 
-def identify(spec: ProcessSpec) -> Identity:
-    """The user and groups that were asked for. Raises InvalidArgs where there is no such user or group."""
+async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
+    """Return the user and groups that were asked for. Raises InvalidArgs if there is no such user or group.
+
+    The user database may be a directory on another machine: it is asked in a thread, and not at all for papad's own
+    user if /etc/passwd has that one. Raises Spawn if there is no answer in time.
+    """
+    if spec.uid is None and spec.gid is None and (own := _local_user(os.geteuid())) is not None:
+        return Identity(os.geteuid(), os.getegid(), None, *own)
+    try:
+        return await lookups.ask(audit.user(), lambda: _look_up(spec), limits.LOOKUP_TIMEOUT)
+    except TimeoutError:
+        option = "uid" if spec.uid is not None else "gid"
+        asked = spec.uid if spec.uid is not None else spec.gid
+        seconds = f"{limits.LOOKUP_TIMEOUT:.0f} s"
+        raise Spawn(f"option '{option}': the user database said nothing about {asked!r} in {seconds}") from None
+
+
+def _local_user(uid: int) -> tuple[str, str] | None:
+    """Return the name and home of a user in /etc/passwd (passwd(5))."""
+    try:
+        with open("/etc/passwd", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                fields = line.rstrip("\n").split(":")
+                if len(fields) == 7 and fields[2] == str(uid):
+                    return fields[0], fields[5]
+    except OSError:
+        pass
+    return None
+
+
+def _look_up(spec: ProcessSpec) -> Identity:
+    """Ask the user database. Waits for it."""
     entry = _user(spec.uid)
     gid = _gid(spec.gid)
     if gid is None:

@@ -15,6 +15,7 @@ DOMAIN = {
     "spawn",
     "forks",
     "launcher",
+    "lookups",
     "child",
     "output",
     "logfiles",

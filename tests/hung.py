@@ -81,8 +81,11 @@ class HungFolder:
         assert self.asked.wait(PATIENCE), "nobody has asked"
 
     def release(self) -> None:
-        """Abort it: whoever hangs there gets an error."""
+        """Abort it: whoever hangs there gets an error. Once is enough."""
+        if self._fd < 0:
+            return
         _libc.umount2(bytes(self.path), _MNT_FORCE)
         _libc.umount2(bytes(self.path), _MNT_DETACH)
         self._thread.join(PATIENCE)
         os.close(self._fd)
+        self._fd = -1

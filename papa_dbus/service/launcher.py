@@ -8,7 +8,7 @@ import marshal
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from setproctitle import setproctitle
@@ -46,10 +46,14 @@ def _launch(data: bytes, descriptors: Sequence[int]) -> tuple[Launch, int, int]:
     return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
 
 
-def serve(number: int) -> NoReturn:
-    """Fork for whoever has the other end of the socket ``number``, until that is closed."""
+def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:
+    """Fork for whoever has the other end of the socket ``number``, until that is closed.
+
+    ``given``: the limits that papad was started with, by RLIMIT_*. It may have raised its own since.
+    """
     setproctitle("papa launcher")
     shed()
+    rlimits.GIVEN.update(given)
     rlimits.raise_own()
     gc.disable()
     requests = socket.socket(fileno=number)

@@ -375,7 +375,7 @@ async def start(
         undo.callback(store.remove_process, key)
         reach("process stored")
         try:
-            child = Child(launch, fork)
+            child = await Child.forked(launch, fork)
         except (Spawn, Limit) as error:
             raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
@@ -385,7 +385,7 @@ async def start(
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
         except BaseException:
-            child.cancel()
+            await child.cancel()
             raise
         reach("process placed")
         try:

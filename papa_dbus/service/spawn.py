@@ -127,33 +127,35 @@ def _two_ends(undo: contextlib.ExitStack) -> tuple[int, int]:
 class Child:
     """A forked process at the gate, before it has executed its program."""
 
-    def __init__(self, launch: Launch, fork: Fork) -> None:
-        with _limit("a process"), contextlib.ExitStack() as undo:
-            gate, self._gate = _two_ends(undo)
-            self._status, status = _two_ends(undo)
-            undo.pop_all()
-        os.set_blocking(self._status, False)
-        try:
-            self.pid = fork(launch, gate, status)
-        except OSError as error:
-            os.close(self._gate)
-            os.close(self._status)
-            name = errno.errorcode.get(error.errno or 0, "")
-            raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
-        finally:
-            os.close(gate)
-            os.close(status)
-        try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except OSError as error:
-            self._give_up()
-            raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
+    def __init__(self, pid: int, pidfd: int, gate: int, status: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._gate = gate
+        self._status = status
 
-    def _give_up(self) -> None:
-        os.close(self._gate)
-        os.close(self._status)
-        os.kill(self.pid, signal.SIGKILL)  # it may have been stopped, and is waited for
-        os.waitpid(self.pid, 0)
+    @classmethod
+    async def forked(cls, launch: Launch, fork: Fork) -> "Child":
+        """Fork one. Raises Spawn, or Limit if there is no descriptor left."""
+        with contextlib.ExitStack() as undo:
+            with _limit("a process"):
+                gate, our_gate = _two_ends(undo)
+                our_status, status = _two_ends(undo)
+            os.set_blocking(our_status, False)
+            try:
+                pid = await fork(launch, gate, status)
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, "")
+                raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError as error:
+                os.kill(pid, signal.SIGKILL)
+                await _reap_by_pid(pid)
+                raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
+            undo.pop_all()
+        os.close(gate)
+        os.close(status)
+        return cls(pid, pidfd, our_gate, our_status)
 
     async def execute(self) -> bool:
         """Open the gate; returns whether the user's home was not there, so that the program runs in /.
@@ -184,10 +186,12 @@ class Child:
             raise Spawn(failure.decode("utf-8", "replace"))
         return heard == NO_HOME
 
-    def cancel(self) -> None:
-        """Close the gate: the child ends without having executed anything."""
-        os.close(self.pidfd)
-        self._give_up()
+    async def cancel(self) -> None:
+        """End the child, which has not executed anything."""
+        os.close(self._gate)
+        os.close(self._status)
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # it may have been stopped, or hang on its way to the gate
+        await _reap(self.pidfd)
 
 
 def _hear(status: int, heard: bytearray, said: "asyncio.Future[bytes]") -> None:
@@ -211,6 +215,20 @@ async def _reap(pidfd: int) -> None:
             ended.set_result(None)
 
     loop.add_reader(pidfd, bury)
+    await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
+
+
+async def _reap_by_pid(pid: int) -> None:
+    """As _reap(), if there is no descriptor left for it."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(pause: float) -> None:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            asyncio.get_running_loop().call_later(pause, look, min(2 * pause, 1.0))
+        elif not ended.done():
+            ended.set_result(None)
+
+    look(0.001)
     await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
 
 

@@ -38,5 +38,5 @@ async def said(client: Client, name: str, what: str, uid: int) -> str:
 
 @pytest.mark.parametrize("reader", [1, 65534])
 async def test_a_program_reads_no_key_of_another(keyring_client: Client, reader: int) -> None:
-    assert await said(keyring_client, "a", "put", 65534).startswith("put as ")
+    assert (await said(keyring_client, "a", "put", 65534)).startswith("put as ")
     assert await said(keyring_client, "b", "read", reader) == "Required key not available\n"

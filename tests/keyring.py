@@ -23,7 +23,8 @@ def _put(text: bytes) -> int:
 def _read() -> bytes:
     key = _done(_libc.syscall(_KEYCTL, _SEARCH, _SESSION, b"user", b"papa-test", 0))
     buffer = ctypes.create_string_buffer(100)
-    return buffer.raw[: _done(_libc.syscall(_KEYCTL, _READ, key, buffer, 100))]
+    size = _done(_libc.syscall(_KEYCTL, _READ, key, buffer, 100))
+    return buffer.raw[:size]
 
 
 def main(what: str, *command: str) -> None:
@@ -34,7 +35,7 @@ def main(what: str, *command: str) -> None:
     try:
         said = f"put as {_put(b'secret')}" if what == "put" else _read().decode()
     except OSError as error:
-        said = error.strerror
+        said = str(error.strerror)
     sys.stdout.write(f"{said}\n")
 
 

@@ -19,6 +19,7 @@ DOMAIN = {
     "output",
     "logfiles",
     "recovery",
+    "registry",
     "store",
     "watches",
     "specs",

@@ -7,9 +7,9 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
@@ -21,6 +21,7 @@ from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
+from papa_dbus.service.registry import Registry, is_number
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
-_Item = TypeVar("_Item")
+_PLURALS: Mapping[Kind, str] = {"socket": "sockets", "process": "processes"}
 _NUMBERED = re.compile(r"-\d+$")
 
 
@@ -59,12 +60,12 @@ class Kernel:
         self._store = store or Store()
         self.listeners: list[Callable[[Change], None]] = []
         self.on_exit: Callable[[], None] = lambda: None
-        self._sockets: dict[str, HostedSocket] = {}
+        self._sockets: Registry[HostedSocket] = Registry()
         self._values = Values()
-        self._processes: dict[str, HostedProcess] = {}
-        self._by_pid: dict[int, str] = {}
-        self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
-        self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
+        self._processes: Registry[HostedProcess] = Registry()
+        self._by_pid: dict[int, HostedProcess] = {}  # those that run
+        self._retired = _Retired()  # replaced by a namesake, and still being read
+        self._pending: dict[tuple[str, str], asyncio.Future[None]] = {}  # by kind and name, or "path" and path
         self._starting = asyncio.Lock()
         self._lookups = Lookups()
         self._watches: dict[int, Watch] = {}
@@ -75,27 +76,30 @@ class Kernel:
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
         for listener in self.listeners:
-            listener(Change(kind, what, name))
+            try:
+                listener(Change(kind, what, name))
+            except Exception:  # what has changed has changed, and others are still to be told
+                log.exception("a change of %s '%s' could not be told", kind, name)
 
     # ----------------------------------------------------------------- sockets
 
     async def make_socket(self, spec: SocketSpec) -> SocketInfo:
         """Host a socket. Raises Exists, Bind or Limit; asked for again it is given as it is."""
-        await self._turn("socket", spec.name)
+        keys = _keys(spec)
+        await self._turn(*keys)
         existing = self._sockets.get(spec.name)
         if existing is not None:
             if not spec.asks_for(existing.spec, existing.port):
                 raise Exists(f"socket '{spec.name}' is there, with other options")
             return existing.info()
-        if len(self._sockets) >= limits.MAX_SOCKETS:
-            raise Limit(f"socket '{spec.name}': there may be {limits.MAX_SOCKETS} sockets at most")
+        self._check_room("socket", spec.name, len(self._sockets), limits.MAX_SOCKETS)
         for other in self._sockets.values():
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
-        with self._taking_turn("socket", spec.name):
+        with self._taking_turn(*keys):
             hosted = await sockets.open_socket(spec, self._lookups)
             try:
-                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno, hosted.file)
             except BaseException:
                 hosted.close()
                 raise
@@ -105,6 +109,11 @@ class Kernel:
         self._tell("socket", "added", spec.name)
         return hosted.info()
 
+    def _check_room(self, kind: Kind, name: str, there: int, most: int) -> None:
+        """Raise Limit if there is no room for another item, with those that are being made."""
+        if there + sum(made == kind for made, _ in self._pending) >= most:
+            raise Limit(f"{kind} '{name}': there may be {most} {_PLURALS[kind]} at most")
+
     def list_sockets(self, patterns: Sequence[str] = ()) -> list[SocketInfo]:
         """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
         found, _ = self._select_sockets(patterns)
@@ -113,8 +122,8 @@ class Kernel:
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
         """Close sockets. Raises NotFound where a name is not there, and then closes none."""
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
-        self._store.remove_sockets([self._sockets[name].key for name in found])
         for name in found:
+            self._store.remove_socket(self._sockets[name].key)
             hosted = self._sockets.pop(name)
             reach("socket removed")
             hosted.close()
@@ -180,9 +189,9 @@ class Kernel:
         return self._sockets[name].duplicate()
 
     def _select_sockets(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        numbers = any(pattern.isdigit() for pattern in patterns)
+        numbers = any(map(is_number, patterns))
         by_number = {sock.fileno: name for name, sock in self._sockets.items()} if numbers else {}
-        return _select(self._sockets, patterns, by_number)
+        return self._sockets.select(patterns, by_number.get)
 
     # ------------------------------------------------------------------ values
 
@@ -202,18 +211,18 @@ class Kernel:
 
     def list_values(self, patterns: Sequence[str] = ()) -> dict[str, str]:
         """The values that match; all without a pattern."""
-        found, _ = _select(self._values.items, patterns, {})
+        found, _ = self._values.items.select(patterns)
         return {name: self._values.items[name] for name in found}
 
     def remove_values(self, patterns: Sequence[str], missing_ok: bool = False) -> list[str]:
         """Forget values; never all at once. Raises NotFound unless what is missing is all right."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
-        found, missing = _select(self._values.items, patterns, {})
+        found, missing = self._values.items.select(patterns)
         if not missing_ok:
             self._found(found, missing, "value")
-        self._store.remove_values(found)
         for name in found:
+            self._store.remove_value(name)
             self._values.remove(name)
             audit.record("removed", "value", name)
             self._tell("value", "removed", name)
@@ -227,7 +236,7 @@ class Kernel:
         Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
         not there.
         """
-        await self._turn("process", spec.name)
+        await self._turn(("process", spec.name))
         existing = self._processes.get(spec.name)
         if existing is not None:
             existing.poll()  # its end may not have been noticed yet
@@ -238,9 +247,9 @@ class Kernel:
             self._feeds.check()
         if existing is not None:
             _check_free(existing)
-        elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
-            raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
-        with self._taking_turn("process", spec.name):
+        if existing is None or existing.log.readers:  # it stays while it is read; one that is not read goes
+            self._check_room("process", spec.name, len(self._processes) + len(self._retired), limits.MAX_PROCESSES)
+        with self._taking_turn(("process", spec.name)):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
             process = await processes.start(
@@ -249,7 +258,7 @@ class Kernel:
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
-            self._by_pid[process.pid] = spec.name
+            self._by_pid[process.pid] = process
         self._feed(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
@@ -279,13 +288,12 @@ class Kernel:
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
         found = self._found(*self._select_processes(_some(patterns, "process")), "process")
-        with self._store.all_or_nothing():
-            for process in [self._processes[name] for name in found]:
-                self._store.update_process(process.key, replace(process.facts, removed=True), "running")
-        reach("process removed")
         for name in found:
+            process = self._processes[name]
+            self._store.update_process(process.key, replace(process.facts, removed=True), "running")
+            reach("process removed")
             audit.record("removed", "process", name)
-            self._processes[name].forget_output()
+            process.forget_output()
         return found
 
     def open_process(self, name: str) -> int:
@@ -295,9 +303,15 @@ class Kernel:
         return self._processes[name].duplicate_pidfd()
 
     def _select_processes(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        return _select(self._processes, patterns, self._by_pid)
+        return self._processes.select(patterns, self._name_of_pid)
+
+    def _name_of_pid(self, pid: int) -> str | None:
+        process = self._by_pid.get(pid)
+        return process.spec.name if process is not None and process.running else None
 
     def _process_ended(self, process: HostedProcess) -> None:
+        if self._by_pid.get(process.pid) is process:
+            del self._by_pid[process.pid]  # from now on it may be another's
         if not process.spec.journal:  # its end stands behind its last line there
             log.info(
                 "process '%s' (PID %d) ended with %s",
@@ -323,7 +337,6 @@ class Kernel:
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
-        del self._by_pid[process.pid]
         self._retired.add(process)
         if process.log.readers:
             self._note_retired(process)
@@ -403,7 +416,7 @@ class Kernel:
 
     def _orphans(self, name: str) -> list[HostedProcess]:
         """Earlier processes of a name that a watch read to their end when papad itself ended."""
-        orphans = [old for old in self._retired if old.spec.name == name and not old.log.readers and not old.removed]
+        orphans = [old for old in self._retired.of(name) if not old.log.readers and not old.removed]
         return sorted(orphans, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
@@ -476,23 +489,27 @@ class Kernel:
         self._feed(process)
         if stored.state == "retired":
             self._retired.add(process)
-            return
-        if stored.spec.name in self._processes:  # killed between its successor's start and its own retirement
-            self._retired.add(self._processes.pop(stored.spec.name))
-        self._processes[stored.spec.name] = process
-        self._by_pid[process.pid] = stored.spec.name
+        else:
+            older = self._processes.get(stored.spec.name)
+            self._processes[stored.spec.name] = process
+            if older is not None:  # papad was killed between its successor's start and its retirement
+                self._retired.add(older)
+                self._note_retired(older)
+                self._process_loose(older)
+        if process.running:
+            self._by_pid[process.pid] = process
         process.poll()
         self._process_loose(process)
 
     # ------------------------------------------------------------------- turns
 
-    async def _turn(self, kind: Kind, name: str) -> None:
-        """Wait while another request makes an item of that name."""
-        while (pending := self._pending.get((kind, name))) is not None:
-            await asyncio.wait([pending])
+    async def _turn(self, *keys: tuple[str, str]) -> None:
+        """Wait while another request makes one of these."""
+        while pending := [self._pending[key] for key in keys if key in self._pending]:
+            await asyncio.wait(pending)
 
-    def _taking_turn(self, kind: Kind, name: str) -> "_Turn":
-        return _Turn(self._pending, (kind, name))
+    def _taking_turn(self, *keys: tuple[str, str]) -> "_Turn":
+        return _Turn(self._pending, keys)
 
     @staticmethod
     def _found(found: list[str], missing: list[str], kind: Kind) -> list[str]:
@@ -502,17 +519,53 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same name wait."""
+    """While it lasts, others who want the same wait."""
 
-    def __init__(self, pending: dict[tuple[Kind, str], asyncio.Future[None]], key: tuple[Kind, str]) -> None:
+    def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending
-        self._key = key
+        self._keys = keys
 
     def __enter__(self) -> None:
-        self._pending[self._key] = asyncio.get_running_loop().create_future()
+        done = asyncio.get_running_loop().create_future()
+        self._pending.update(dict.fromkeys(self._keys, done))
 
     def __exit__(self, *_: object) -> None:
-        self._pending.pop(self._key).set_result(None)
+        for done in {self._pending.pop(key) for key in self._keys}:
+            done.set_result(None)
+
+
+class _Retired:
+    """Processes that have left the list and are still being read. All of one name are found at once."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[HostedProcess, None]] = {}
+        self._count = 0
+
+    def add(self, process: HostedProcess) -> None:
+        """Note another one."""
+        self._by_name.setdefault(process.spec.name, {})[process] = None
+        self._count += 1
+
+    def remove(self, process: HostedProcess) -> None:
+        """Forget one that is there."""
+        of_name = self._by_name[process.spec.name]
+        del of_name[process]
+        self._count -= 1
+        if not of_name:
+            del self._by_name[process.spec.name]
+
+    def of(self, name: str) -> list[HostedProcess]:
+        """Return those of a name."""
+        return list(self._by_name.get(name, ()))
+
+    def __contains__(self, process: HostedProcess) -> bool:
+        return process in self._by_name.get(process.spec.name, ())
+
+    def __iter__(self) -> Iterator[HostedProcess]:
+        return (process for of_name in self._by_name.values() for process in of_name)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def _check_free(process: HostedProcess) -> None:
@@ -524,29 +577,12 @@ def _check_free(process: HostedProcess) -> None:
         )
 
 
+def _keys(spec: SocketSpec) -> list[tuple[str, str]]:
+    """Return what no other request may make at the same time: the name, and the path."""
+    return [("socket", spec.name)] + ([] if spec.path is None else [("path", spec.path)])
+
+
 def _some(patterns: Sequence[str], kind: Kind) -> Sequence[str]:
     if not patterns:
         raise InvalidArgs(f"which {kind} is to be removed? an empty list of names removes nothing")
     return patterns
-
-
-def _select(
-    items: Mapping[str, _Item], patterns: Sequence[str], by_number: Mapping[int, str]
-) -> tuple[list[str], list[str]]:
-    """The names that patterns stand for, in the items' order within a prefix, and the patterns that are missing."""
-    if not patterns:
-        return list(items), []
-    if len(patterns) > limits.MAX_PATTERNS:
-        raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most")
-    found: dict[str, None] = {}
-    missing: list[str] = []
-    for pattern in dict.fromkeys(patterns):
-        if pattern in items:
-            found[pattern] = None
-        elif names.is_prefix(pattern):
-            found |= dict.fromkeys(names.match(pattern, items))
-        elif pattern.isascii() and pattern.isdigit() and len(pattern) < 20 and int(pattern) in by_number:
-            found[by_number[int(pattern)]] = None
-        else:
-            missing.append(pattern)
-    return list(found), missing

@@ -4,6 +4,7 @@ Knows Linux's sockets and nothing of names, processes or clients.
 """
 
 import errno
+import logging
 import os
 import socket
 import stat
@@ -15,7 +16,9 @@ from papa_dbus.errors import Bind, InvalidArgs, Limit
 from papa_dbus.service import audit, limits
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import SocketInfo, SocketSpec
-from papa_dbus.service.store import StoredSocket
+from papa_dbus.service.store import FileIdentity, StoredSocket
+
+log = logging.getLogger(__name__)
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
 _TYPES = {
@@ -34,15 +37,17 @@ _Address = str | tuple[str, int] | tuple[str, int, int, int]
 
 
 class HostedSocket:
-    """A socket that the kernel holds."""
+    """A socket that the kernel holds. ``file``: what identifies the file that papad has made for it."""
 
-    def __init__(self, spec: SocketSpec, sock: socket.socket, address: _Address) -> None:
+    def __init__(
+        self, spec: SocketSpec, sock: socket.socket, address: _Address, file: FileIdentity | None = None
+    ) -> None:
         self.spec = spec
         self._sock = sock
         self._address = address
         self.key = 0  # in the store
         self.unit = "" if spec.passed else None  # see SocketInfo
-        self._file = _file_identity(spec.path) if spec.path is not None and not spec.passed else None
+        self.file = file
 
     @property
     def fileno(self) -> int:
@@ -92,11 +97,16 @@ class HostedSocket:
         return sock
 
     def close(self) -> None:
-        """Let the socket go, and its file where papad has made that and it is still the same."""
+        """Let the socket go, and its file if papad has made that and it is still the same. Never raises OSError."""
         self._sock.close()
         path = self.spec.path
-        if path is not None and self._file is not None and self._file == _file_identity(path):
-            os.unlink(path)
+        if path is None or self.file is None:
+            return
+        try:
+            if _file_identity(path) == self.file:
+                os.unlink(path)
+        except OSError as error:
+            log.warning("socket '%s': its file %s stays: %s", self.spec.name, path, error.strerror)
 
 
 async def open_socket(spec: SocketSpec, lookups: Lookups) -> HostedSocket:
@@ -111,7 +121,7 @@ async def open_socket(spec: SocketSpec, lookups: Lookups) -> HostedSocket:
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
-    return HostedSocket(spec, sock, address)
+    return HostedSocket(spec, sock, address, _file_identity(str(spec.path)) if spec.family == "unix" else None)
 
 
 def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
@@ -120,7 +130,7 @@ def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
         os.close(duplicate)
     sock = socket.socket(fileno=fds[0])
     address: _Address = str(stored.spec.path) if stored.spec.family == "unix" else _address(sock.getsockname())
-    hosted = HostedSocket(stored.spec, sock, address)
+    hosted = HostedSocket(stored.spec, sock, address, stored.file)
     hosted.key = stored.key
     return hosted
 
@@ -288,9 +298,10 @@ def _bind_error(spec: SocketSpec, error: OSError) -> Bind | Limit:
     return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}")
 
 
-def _file_identity(path: str) -> tuple[int, int] | None:
+def _file_identity(path: str) -> FileIdentity | None:
+    """Return what tells a socket's file from another of the same path; an inode's number alone may come again."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -124,13 +124,21 @@ class StoredProcess:
     state: str
 
 
+#: Device, inode and time of making (st_mtime_ns) of a socket's file.
+FileIdentity = tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSocket:
-    """A socket as it was stored. ``inode``: which one it is; None where an older papad did not note that."""
+    """A socket as it was stored. ``inode``: which one it is; ``file``: what identifies the file that papad made.
+
+    Either is None if an older papad did not note it.
+    """
 
     key: int
     spec: SocketSpec
     inode: int | None = None
+    file: FileIdentity | None = None
 
 
 class Store:
@@ -193,21 +201,23 @@ class Store:
 
     # ----------------------------------------------------------------- sockets
 
-    def add_socket(self, spec: SocketSpec, port: int | None, fd: int) -> int:
-        """Store a socket that has been bound."""
+    def add_socket(self, spec: SocketSpec, port: int | None, fd: int, file: FileIdentity | None = None) -> int:
+        """Store a socket that has been bound, and what identifies the file that was made for it."""
         key = self._next_key()
         self._keep(f"s{key}", [fd])
         reach("socket kept")
         try:
-            self._insert_socket(key, spec, port, fd)
+            self._insert_socket(key, spec, port, fd, file)
         except PapaError:
             self._drop(f"s{key}")
             raise
         return key
 
-    def _insert_socket(self, key: int, spec: SocketSpec, port: int | None, fd: int) -> None:
+    def _insert_socket(
+        self, key: int, spec: SocketSpec, port: int | None, fd: int, file: FileIdentity | None = None
+    ) -> None:
         if self._lasts:
-            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino})
+            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino, "file": file})
             self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
 
     def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
@@ -227,23 +237,18 @@ class Store:
 
     def remove_socket(self, key: int) -> None:
         """Forget a socket."""
-        self.remove_sockets([key])
-
-    def remove_sockets(self, keys: Sequence[int]) -> None:
-        """Forget sockets, all of them or none."""
-        with self.all_or_nothing():
-            for key in keys:
-                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+        self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
-        for key in keys:
-            self._drop(f"s{key}")
+        self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
         found = []
         for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
             try:
-                found.append(StoredSocket(key, _load(SocketSpec, spec), json.loads(spec).get("inode")))
+                row = json.loads(spec)
+                file = None if row.get("file") is None else tuple(map(int, row["file"]))
+                found.append(StoredSocket(key, _load(SocketSpec, spec), row.get("inode"), file))
             except _SENSELESS as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
@@ -256,11 +261,10 @@ class Store:
         if self._lasts:
             self._db.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (name, value))
 
-    def remove_values(self, names: Iterable[str]) -> None:
-        """Forget values, all of them or none."""
-        with self.all_or_nothing():
-            for name in names:
-                self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
+    def remove_value(self, name: str) -> None:
+        """Forget a value."""
+        if self._lasts:
+            self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
         """All that were stored. A row that makes no sense is reported and forgotten."""

@@ -20,6 +20,7 @@ DOMAIN = {
     "output",
     "logfiles",
     "recovery",
+    "registry",
     "store",
     "watches",
     "specs",

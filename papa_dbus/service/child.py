@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
-from papa_dbus.service import rlimits
+from papa_dbus.service import errands, rlimits
+from papa_dbus.service.errands import Errand
 
 #: What a child says before it executes where its user has no home.
 NO_HOME = b"\0"
@@ -95,25 +96,28 @@ class Ready(NamedTuple):
     execute: Step
 
 
-def prepare(launch: Launch, gate: int, status: int, requests: int | None = None) -> Ready:
+def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None = None) -> Ready:
     """Put the child's descriptors in their places, and close all others but ``requests``, which the child closes.
 
     Returns what is left for the child to do. Whose descriptors these are: the child's own, or the launcher's before it
     forks. ``requests`` is above all numbers of the child. Closing cannot be left to exec: a child at its gate would
     hold its siblings' pipes. Raises OSError.
     """
-    above = max(launch.descriptors) + 1
-    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in launch.descriptors.items()}
+    above = first_free(work)
+    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in work.descriptors.items()}
     gate = fcntl.fcntl(gate, fcntl.F_DUPFD_CLOEXEC, above)
     status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, above)
     for number, fd in sources.items():
         os.dup2(fd, number)
-    kept = {*launch.descriptors, gate, status}
+    kept = {*work.descriptors, gate, status}
     steps = [Step("start", os.setsid, ())]
     if requests is not None:
         kept.add(requests)
         steps.append(Step("start", os.close, (requests,)))
     close_all_but(kept)
+    if isinstance(work, Errand):
+        return Ready(steps, gate, status, Step("do an errand", errands.run, (status, *work[:2])))
+    launch = work
     steps.append(Step("start", _reset_oom_score, ()))
     if os.geteuid() == 0:
         steps.append(Step("join a session keyring of its own", _join_session_keyring, ()))
@@ -134,8 +138,13 @@ def prepare(launch: Launch, gate: int, status: int, requests: int | None = None)
     return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
 
 
+def first_free(work: Launch | Errand) -> int:
+    """Return the number above all that the child has."""
+    return max(work.descriptors, default=0) + 1
+
+
 def become(ready: Ready) -> NoReturn:
-    """The way from the fork to the program, which is executed once the gate is open. Never returns."""
+    """The way from the fork to the program, or errand, which is executed once the gate is open. Never returns."""
     doing = "start"
     try:
         for doing, call, arguments in ready.steps:  # noqa: B007 (doing is for whoever catches the error)

@@ -80,7 +80,7 @@ class DBusDoor:
             objects.KERNEL_INTERFACE: {
                 "MakeSocket": self._make_socket,
                 "ListSockets": self._list_sockets,
-                "RemoveSockets": lambda call: (kernel.remove_sockets(call.body[0]),),
+                "RemoveSockets": self._remove_sockets,
                 "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
                 "SetValue": self._set_value,
                 "GetValue": lambda call: (kernel.get_value(call.body[0]),),
@@ -114,6 +114,9 @@ class DBusDoor:
         self._admission.forget()
 
     # ------------------------------------------------------------- the kernel
+
+    async def _remove_sockets(self, call: Message) -> Result:
+        return (await self._kernel.remove_sockets_and_files(call.body[0]),)
 
     async def _make_socket(self, call: Message) -> Result:
         name, options = call.body

@@ -4,6 +4,7 @@ After papad has been started again its processes are systemd's children. Linux 6
 the same, by the PIDFD_GET_INFO ioctl with PIDFD_INFO_EXIT (linux/pidfd.h), once the process has been reaped.
 """
 
+import asyncio
 import enum
 import fcntl
 import os
@@ -57,3 +58,34 @@ def _look_at_stranger(pidfd: int) -> int | _Look | None:
     if not mask & _PIDFD_INFO_EXIT:
         return NOT_YET_REAPED
     return os.waitstatus_to_exitcode(status)
+
+
+def reaped(pidfd: int) -> "asyncio.Future[None]":
+    """Reap a child when it ends, and close its pidfd. Returns what is done then."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def bury() -> None:
+        loop.remove_reader(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(pidfd, bury)
+    return ended
+
+
+def reap_by_pid(pid: int) -> "asyncio.Future[None]":
+    """Reap a child that was killed, as reaped() does, if there is no descriptor left for it."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def look(pause: float) -> None:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            loop.call_later(pause, look, min(2 * pause, 1.0))
+        elif not ended.done():
+            ended.set_result(None)
+
+    look(0.001)
+    return ended

@@ -21,13 +21,14 @@ from collections.abc import Awaitable, Callable
 
 from papa_dbus.service import rlimits
 from papa_dbus.service.child import Launch, become, fail, libc, prepare, shed
+from papa_dbus.service.errands import Errand
 from papa_dbus.service.launcher import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
 
 log = logging.getLogger(__name__)
 
-#: Forks a process that goes the way of `child.become`: the launch, its end of the gate and of the status pipe in; its
-#: PID out. The descriptors stay open. Raises OSError.
-Fork = Callable[[Launch, int, int], Awaitable[int]]
+#: Forks a process that goes the way of `child.become`: what it is to do, its end of the gate and of the status pipe in;
+#: its PID out. The descriptors stay open. Raises OSError.
+Fork = Callable[[Launch | Errand, int, int], Awaitable[int]]
 
 #: Seconds for the launcher to answer; a fork takes less than a thousandth of that. So papad waits a moment at once,
 #: which takes less than coming back to it.
@@ -38,13 +39,13 @@ _MOST_UNPROVEN = 3
 _END_SECONDS = 1.0
 
 
-async def fork_here(launch: Launch, gate: int, status: int) -> int:
+async def fork_here(work: Launch | Errand, gate: int, status: int) -> int:
     """fork(2) of papad itself."""
     pid = _fork()
     if pid == 0:
         try:
             shed()
-            ready = prepare(launch, gate, status)
+            ready = prepare(work, gate, status)
         except BaseException as error:  # noqa: BLE001 (above is papad, which this child is not)
             fail("start", error, status)
         become(ready)
@@ -97,10 +98,10 @@ class Launcher:
                 env={"PATH": os.defpath},  # without any there is no room for a title
             )
 
-    async def fork(self, launch: Launch, gate: int, status: int) -> int:
+    async def fork(self, work: Launch | Errand, gate: int, status: int) -> int:
         """Fork as `fork_here` does, which does it if the launcher cannot."""
-        descriptors = [gate, status, *launch.descriptors.values()]
-        data = request(launch)
+        descriptors = [gate, status, *work.descriptors.values()]
+        data = request(work)
         if len(data) <= MAX_MESSAGE and len(descriptors) <= MAX_DESCRIPTORS:
             async with self._turn:
                 if self._send(data, descriptors):
@@ -110,7 +111,7 @@ class Launcher:
                     if pid != -errno.ENOSYS:
                         raise OSError(-pid, os.strerror(-pid))
                     self._end("Linux has no clone3(2)")
-        return await fork_here(launch, gate, status)
+        return await fork_here(work, gate, status)
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
         """Send a request, to a new launcher if the old one has ended. Returns whether it was sent."""

@@ -19,6 +19,7 @@ from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.registry import Registry, is_number
@@ -68,6 +69,7 @@ class Kernel:
         self._pending: dict[tuple[str, str], asyncio.Future[None]] = {}  # by kind and name, or "path" and path
         self._starting = asyncio.Lock()
         self._lookups = Lookups()
+        self._files = SocketFiles(lambda: self.fork)
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
@@ -97,11 +99,11 @@ class Kernel:
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
         with self._taking_turn(*keys):
-            hosted = await sockets.open_socket(spec, self._lookups)
+            hosted = await sockets.open_socket(spec, self._lookups, self._files)
             try:
                 hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno, hosted.file)
             except BaseException:
-                hosted.close()
+                self._close_socket(hosted)
                 raise
             reach("socket stored")
             self._sockets[spec.name] = hosted
@@ -120,18 +122,34 @@ class Kernel:
         return [self._sockets[name].info() for name in found]
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none."""
+        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+
+        The files of Unix sockets are gone a moment later.
+        """
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
         for name in found:
             self._store.remove_socket(self._sockets[name].key)
             hosted = self._sockets.pop(name)
             reach("socket removed")
-            hosted.close()
+            self._close_socket(hosted)
             holder = hosted.unit or "its socket unit"
             still = f"{holder} holds it still, and passes it again when papad starts anew" if hosted.spec.passed else ""
             audit.record("removed", "socket", name, still)
             self._tell("socket", "removed", name)
         return found
+
+    def _close_socket(self, hosted: HostedSocket) -> None:
+        hosted.close()
+        if hosted.file is not None:
+            self._files.remove(hosted.spec.name, str(hosted.spec.path), hosted.file)
+
+    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
+        """Close sockets as remove_sockets() does, and wait until their files are gone, or stay for good."""
+        found, _ = self._select_sockets(patterns)
+        paths = [path for name in found if (path := self._sockets[name].spec.path) is not None]
+        removed = self.remove_sockets(patterns)
+        await self._files.removed(paths)
+        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -455,6 +473,7 @@ class Kernel:
         """Wait until what is being made is made, START_TIMEOUT at most."""
         if self._pending:
             await asyncio.wait(list(self._pending.values()), timeout=limits.START_TIMEOUT)
+        await self._files.removed()
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""

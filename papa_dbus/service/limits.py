@@ -59,5 +59,7 @@ MAX_PENDING_CALLS: Final = 1024
 START_TIMEOUT: Final = 30.0
 #: Seconds for the user database to say who a process is to run as.
 LOOKUP_TIMEOUT: Final = 10.0
+#: Seconds for the folder of a Unix socket to have its file made or removed: it may be on a server that does not answer.
+PATH_TIMEOUT: Final = 5.0
 #: Seconds for a host name to be resolved.
 RESOLVE_TIMEOUT: Final = 10.0

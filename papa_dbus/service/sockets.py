@@ -4,7 +4,6 @@ Knows Linux's sockets and nothing of names, processes or clients.
 """
 
 import errno
-import logging
 import os
 import socket
 import stat
@@ -14,11 +13,11 @@ from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
 from papa_dbus.service import audit, limits
+from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.specs import SocketInfo, SocketSpec
-from papa_dbus.service.store import FileIdentity, StoredSocket
-
-log = logging.getLogger(__name__)
+from papa_dbus.service.store import StoredSocket
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
 _TYPES = {
@@ -97,22 +96,17 @@ class HostedSocket:
         return sock
 
     def close(self) -> None:
-        """Let the socket go, and its file if papad has made that and it is still the same. Never raises OSError."""
+        """Let the socket go. Its file stays."""
         self._sock.close()
-        path = self.spec.path
-        if path is None or self.file is None:
-            return
-        try:
-            if _file_identity(path) == self.file:
-                os.unlink(path)
-        except OSError as error:
-            log.warning("socket '%s': its file %s stays: %s", self.spec.name, path, error.strerror)
 
 
-async def open_socket(spec: SocketSpec, lookups: Lookups) -> HostedSocket:
-    """Bind a socket. Raises Bind with what Linux says, Limit where there is no descriptor left."""
+async def open_socket(spec: SocketSpec, lookups: Lookups, files: SocketFiles) -> HostedSocket:
+    """Bind a socket. Raises Bind with what Linux says, Limit if there is no descriptor left."""
     address = await _resolve(spec, lookups)
-    sock = _bound_unix(spec, str(spec.path)) if spec.family == "unix" else _bound(spec, address)
+    if spec.family == "unix":
+        sock, file = await _bound_unix(spec, files)
+    else:
+        sock, file = _bound(spec, address), None
     try:
         if spec.reuseport:
             _stand_aside(sock)
@@ -121,7 +115,7 @@ async def open_socket(spec: SocketSpec, lookups: Lookups) -> HostedSocket:
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
-    return HostedSocket(spec, sock, address, _file_identity(str(spec.path)) if spec.family == "unix" else None)
+    return HostedSocket(spec, sock, address, file)
 
 
 def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
@@ -175,12 +169,11 @@ def _bound(spec: SocketSpec, address: _Address) -> socket.socket:
     return sock
 
 
-def _bound_unix(spec: SocketSpec, path: str) -> socket.socket:
+async def _bound_unix(spec: SocketSpec, files: SocketFiles) -> tuple[socket.socket, FileIdentity | None]:
     with _new_socket(spec) as sock:
-        _clear_leftover(path, sock.type)
-        with _umask(spec.umask):
-            sock.bind(path)
-    return sock
+        umask = DEFAULT_UMASK if spec.umask is None else spec.umask  # papad's own lets nobody else at its files
+        file = await files.bind(sock.fileno(), str(spec.path), umask)
+    return sock, file
 
 
 @contextmanager
@@ -192,7 +185,7 @@ def _new_socket(spec: SocketSpec) -> Iterator[socket.socket]:
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
-    except Bind:
+    except BaseException:
         sock.close()
         raise
 
@@ -225,33 +218,6 @@ def _stand_aside(sock: socket.socket) -> None:
         host = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
         address = sock.getsockname()
         sock.connect((host, address[1], *address[2:]))
-
-
-def _clear_leftover(path: str, kind: socket.SocketKind) -> None:
-    """Remove a socket file that nobody listens on. Raises Bind where somebody does, or where it is something else."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise Bind(f"option 'path': {path} is there and is no socket")
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.setblocking(False)
-        result = probe.connect_ex(path)
-    if result == errno.ECONNREFUSED:
-        os.unlink(path)
-    elif result != errno.ENOENT:
-        raise Bind(f"option 'path': {path} is in use: somebody listens on it")
-
-
-@contextmanager
-def _umask(mask: int | None) -> Iterator[None]:
-    """For a socket's file. papad's own mask lets nobody else at its files."""
-    before = os.umask(DEFAULT_UMASK if mask is None else mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 async def _resolve(spec: SocketSpec, lookups: Lookups) -> _Address:
@@ -296,12 +262,3 @@ def _bind_error(spec: SocketSpec, error: OSError) -> Bind | Limit:
         return Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}")
     where = spec.path if spec.family == "unix" else f"{spec.host} port {spec.port}"
     return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}")
-
-
-def _file_identity(path: str) -> FileIdentity | None:
-    """Return what tells a socket's file from another of the same path; an inode's number alone may come again."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns

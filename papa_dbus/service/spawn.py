@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import audit, limits
 from papa_dbus.service.child import NO_HOME, Identity, Launch
+from papa_dbus.service.exits import reap_by_pid, reaped
 from papa_dbus.service.forks import Fork
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import ProcessSpec
@@ -150,7 +151,7 @@ class Child:
                 pidfd = os.pidfd_open(pid)
             except OSError as error:
                 os.kill(pid, signal.SIGKILL)
-                await _reap_by_pid(pid)
+                await asyncio.wait([reap_by_pid(pid)], timeout=_REAP_TIMEOUT)
                 raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
             undo.pop_all()
         os.close(gate)
@@ -204,32 +205,7 @@ def _hear(status: int, heard: bytearray, said: "asyncio.Future[bytes]") -> None:
 
 async def _reap(pidfd: int) -> None:
     """Wait for a child that ends or was killed. One that Linux does not let go of in time is reaped when it does."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def bury() -> None:
-        loop.remove_reader(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        if not ended.done():
-            ended.set_result(None)
-
-    loop.add_reader(pidfd, bury)
-    await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
-
-
-async def _reap_by_pid(pid: int) -> None:
-    """As _reap(), if there is no descriptor left for it."""
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def look(pause: float) -> None:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            asyncio.get_running_loop().call_later(pause, look, min(2 * pause, 1.0))
-        elif not ended.done():
-            ended.set_result(None)
-
-    look(0.001)
-    await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
+    await asyncio.wait([reaped(pidfd)], timeout=_REAP_TIMEOUT)
 
 
 def plan_descriptors(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from papa_dbus.errors import InvalidArgs, Limit, PapaError
+from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.faults import reach
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
@@ -122,10 +123,6 @@ class StoredProcess:
     facts: Facts
     pipes: Mapping[str, int]
     state: str
-
-
-#: Device, inode and time of making (st_mtime_ns) of a socket's file.
-FileIdentity = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -374,7 +374,7 @@ class Session(asyncio.BufferedProtocol):
                     await asyncio.sleep(0)
                     return self._list(command)
             case linecommands.Remove():
-                self._remove(command)
+                await self._remove(command)
             case linecommands.WatchProcesses():
                 return await self._watch(command.patterns, None)
             case linecommands.SetValue():
@@ -395,9 +395,9 @@ class Session(asyncio.BufferedProtocol):
             return linereply.listing([linereply.process_line(info) for info in kernel.list_processes(patterns)])
         return linereply.listing(linereply.value_lines(kernel.list_values(patterns)))
 
-    def _remove(self, command: linecommands.Remove) -> None:
+    async def _remove(self, command: linecommands.Remove) -> None:
         if command.kind == "sockets":
-            self._kernel.remove_sockets(command.patterns)
+            await self._kernel.remove_sockets_and_files(command.patterns)
         elif command.kind == "processes":
             self._kernel.remove_processes(command.patterns)
         else:

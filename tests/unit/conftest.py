@@ -26,6 +26,7 @@ async def kernel() -> AsyncIterator[Kernel]:
         kernel.remove_processes(["*"])
     if kernel.socket_count:
         kernel.remove_sockets(["*"])
+    await kernel.settle()
     for process in list(kernel._retired):
         process.poll()
     for watch in list(kernel._watches.values()):

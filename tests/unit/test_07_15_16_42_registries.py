@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ async def test_16_one_socket_that_cannot_be_removed_leaves_the_others_as_they_ar
         await kernel.make_socket(SocketSpec(name, path=str(tmp_path / name)))
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", _read_only)
-        assert kernel.remove_sockets(["a"]) == ["a"]
+        assert await kernel.remove_sockets_and_files(["a"]) == ["a"]
     assert f"socket 'a': its file {tmp_path}/a stays: Read-only file system" in caplog.text
     heard: list[Change] = []
     kernel.listeners.append(heard.append)
@@ -136,9 +137,9 @@ async def test_42_what_is_being_made_counts(kernel: Kernel, monkeypatch: pytest.
     gate = asyncio.Event()
     opened = sockets.open_socket
 
-    async def slow(spec: SocketSpec) -> HostedSocket:
+    async def slow(*arguments: Any) -> HostedSocket:
         await asyncio.wait_for(gate.wait(), PATIENCE)
-        return await opened(spec)
+        return await opened(*arguments)
 
     monkeypatch.setattr(sockets, "open_socket", slow)
     asked = [asyncio.ensure_future(kernel.make_socket(SocketSpec(f"s{n}"))) for n in range(5)]

@@ -21,6 +21,7 @@ import pytest
 from papa_dbus.errors import Spawn
 from papa_dbus.service import forks
 from papa_dbus.service.child import Launch
+from papa_dbus.service.errands import Errand
 from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
@@ -81,9 +82,9 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
 async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launcher: Launcher) -> None:
     seen: list[int] = []
 
-    async def fork(launch: Launch, gate: int, status: int) -> int:
+    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
         """The launcher's, and a look at the child once it has let go of the launcher's socket."""
-        pid = await launcher.fork(launch, gate, status)
+        pid = await launcher.fork(work, gate, status)
         deadline = time.monotonic() + PATIENCE
         while len(os.listdir(f"/proc/{pid}/fd")) > 5 and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
@@ -126,7 +127,7 @@ async def test_what_it_has_no_room_for_is_an_error_and_it_goes_on(kernel: Kernel
 
 
 async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(kernel: Kernel) -> None:
-    async def fork(launch: Launch, gate: int, status: int) -> int:
+    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
         """fork_here, with two descriptors left: papad needs one more for the process, the child five."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
@@ -137,7 +138,7 @@ async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(
         for _ in range(2):
             os.close(filling.pop())
         try:
-            return await fork_here(launch, gate, status)
+            return await fork_here(work, gate, status)
         finally:
             for fd in filling:
                 os.close(fd)

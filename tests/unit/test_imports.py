@@ -15,6 +15,8 @@ DOMAIN = {
     "spawn",
     "forks",
     "launcher",
+    "errands",
+    "paths",
     "lookups",
     "child",
     "output",

@@ -20,6 +20,7 @@ DOMAIN = {
     "logfiles",
     "recovery",
     "registry",
+    "tokens",
     "store",
     "watches",
     "specs",

@@ -150,8 +150,8 @@ def become(ready: Ready) -> NoReturn:
         for doing, call, arguments in ready.steps:  # noqa: B007 (doing is for whoever catches the error)
             call(*arguments)
         doing, call, arguments = ready.execute
-        if not os.read(ready.gate, 1):
-            os._exit(127)
+        if not os.read(ready.gate, 1):  # the next papad must see that this one has not run
+            raise OSError(errno.ECANCELED, "papad ended before it opened the gate")
         call(*arguments)
     except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
         fail(doing, error, ready.status)

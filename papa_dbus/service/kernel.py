@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,11 +22,12 @@ from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
-from papa_dbus.service.recovery import Recovery, losses
+from papa_dbus.service.recovery import Recovery, Start, losses
 from papa_dbus.service.registry import Registry, is_number
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
+from papa_dbus.service.tokens import Tokens
 from papa_dbus.service.values import Values
 from papa_dbus.service.watches import Position, Watch
 
@@ -66,6 +68,9 @@ class Kernel:
         self._processes: Registry[HostedProcess] = Registry()
         self._by_pid: dict[int, HostedProcess] = {}  # those that run
         self._retired = _Retired()  # replaced by a namesake, and still being read
+        self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
+        self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
+        self._recovering: list[asyncio.Task[None]] = []
         self._pending: dict[tuple[str, str], asyncio.Future[None]] = {}  # by kind and name, or "path" and path
         self._starting = asyncio.Lock()
         self._lookups = Lookups()
@@ -89,16 +94,20 @@ class Kernel:
         """Host a socket. Raises Exists, Bind or Limit; asked for again it is given as it is."""
         keys = _keys(spec)
         await self._turn(*keys)
+        if (answer := self._socket_tokens.find(spec)) is not None:
+            return answer
         existing = self._sockets.get(spec.name)
         if existing is not None:
             if not spec.asks_for(existing.spec, existing.port):
                 raise Exists(f"socket '{spec.name}' is there, with other options")
+            if not existing.spec.passed:  # at each start that is another one
+                self._socket_tokens.given(spec, existing)
             return existing.info()
         self._check_room("socket", spec.name, len(self._sockets), limits.MAX_SOCKETS)
         for other in self._sockets.values():
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
-        with self._taking_turn(*keys):
+        with self._taking_turn(*keys), self._socket_tokens.making(spec):
             hosted = await sockets.open_socket(spec, self._lookups, self._files)
             try:
                 hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno, hosted.file)
@@ -107,6 +116,7 @@ class Kernel:
                 raise
             reach("socket stored")
             self._sockets[spec.name] = hosted
+            self._socket_tokens.made(spec, hosted)
         audit.record("made", "socket", spec.name)
         self._tell("socket", "added", spec.name)
         return hosted.info()
@@ -128,8 +138,11 @@ class Kernel:
         """
         found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
         for name in found:
-            self._store.remove_socket(self._sockets[name].key)
-            hosted = self._sockets.pop(name)
+            hosted = self._sockets[name]
+            last = self._socket_tokens.last_of(hosted)
+            self._store.remove_socket(hosted.key, last)
+            del self._sockets[name]
+            self._socket_tokens.gone(hosted, last)
             reach("socket removed")
             self._close_socket(hosted)
             holder = hosted.unit or "its socket unit"
@@ -255,6 +268,8 @@ class Kernel:
         not there.
         """
         await self._turn(("process", spec.name))
+        if (answer := self._process_tokens.find(spec)) is not None:
+            return answer
         existing = self._processes.get(spec.name)
         if existing is not None:
             existing.poll()  # its end may not have been noticed yet
@@ -267,7 +282,7 @@ class Kernel:
             _check_free(existing)
         if existing is None or existing.log.readers:  # it stays while it is read; one that is not read goes
             self._check_room("process", spec.name, len(self._processes) + len(self._retired), limits.MAX_PROCESSES)
-        with self._taking_turn(("process", spec.name)):
+        with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
             process = await processes.start(
@@ -277,6 +292,7 @@ class Kernel:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
             self._by_pid[process.pid] = process
+            self._process_tokens.made(spec, process)
         self._feed(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
@@ -296,12 +312,17 @@ class Kernel:
         if process.removed:
             self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
+        self._process_tokens.given(spec, process)
         return process.info()
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
-        """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
+        """The processes that match a name, a prefix with '*', or a PID; all without a pattern.
+
+        Arguments are whole if one name is asked for.
+        """
         found, _ = self._select_processes(patterns)
-        return [self._processes[name].info() for name in found]
+        infos = [self._processes[name].info() for name in found]
+        return infos if len(patterns) == 1 and found == list(patterns) else [info.short() for info in infos]
 
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
@@ -345,7 +366,9 @@ class Kernel:
         if process in self._retired:
             if process.read_to_its_end:
                 self._retired.remove(process)
-                self._store.remove_process(process.key)
+                last = self._process_tokens.last_of(process)
+                self._process_tokens.gone(process, last)
+                self._store.remove_process(process.key, last)
                 reach("process forgotten")
                 self._feeds.remove(process.key)
                 process.dispose()
@@ -499,12 +522,35 @@ class Kernel:
             self._values.set(name, value)
         for hosted in recovery.sockets():
             self._sockets[hosted.spec.name] = hosted
-        for stored, process in recovery.processes():
-            self._adopt(stored, process)
+        adopted = [self._adopt(stored, process) for stored, process in recovery.processes()]
+        self._socket_tokens.recover({hosted.key: hosted.info for hosted in self._sockets.values()})
+        answers = {start.stored.key: _being_started(start.name) for start in recovery.starting}
+        self._process_tokens.recover(answers | {process.key: process.info for process in adopted})
+        for process in adopted:
+            self._settle(process)
         recovery.finish()
+        self._recovering = [self._await_start(recovery, start) for start in recovery.starting]
         return recovery.faults
 
-    def _adopt(self, stored: StoredProcess, process: HostedProcess) -> None:
+    def _await_start(self, recovery: Recovery, start: Start) -> "asyncio.Task[None]":
+        """Hold the name until it is known whether an earlier papad's child has executed its program."""
+        turn = ExitStack()
+        turn.enter_context(self._taking_turn(("process", start.name)))
+
+        async def wait() -> None:
+            with turn:
+                if await start.executed(self._store):
+                    process = self._adopt(*recovery.host(start))
+                    self._process_tokens.hosted(process)
+                    self._tell("process", "added", start.name)
+                    self._settle(process)
+                else:
+                    self._process_tokens.not_made(start.stored.key)
+                    recovery.forget(start)
+
+        return asyncio.ensure_future(wait())
+
+    def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
         if stored.state == "retired":
             self._retired.add(process)
@@ -514,9 +560,12 @@ class Kernel:
             if older is not None:  # papad was killed between its successor's start and its retirement
                 self._retired.add(older)
                 self._note_retired(older)
-                self._process_loose(older)
         if process.running:
             self._by_pid[process.pid] = process
+        return process
+
+    def _settle(self, process: HostedProcess) -> None:
+        """Notice what has become of a process while papad was away."""
         process.poll()
         self._process_loose(process)
 
@@ -594,6 +643,15 @@ def _check_free(process: HostedProcess) -> None:
             f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
             " acknowledge or remove them"
         )
+
+
+def _being_started(name: str) -> Callable[[], ProcessInfo]:
+    """Return what stands for the answer until a start is over; whoever asks for that name waits until then."""
+
+    def answer() -> ProcessInfo:
+        raise Exists(f"process '{name}' is being started")
+
+    return answer
 
 
 def _keys(spec: SocketSpec) -> list[tuple[str, str]]:

@@ -10,13 +10,11 @@ import logging
 import os
 import re
 import select
-import struct
-import termios
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import limits
 from papa_dbus.service.child import Identity, Launch
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
@@ -30,9 +28,11 @@ from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
     DEFAULT_UMASK,
     Child,
+    Status,
     environment,
     identify,
     plan_descriptors,
+    readable,
 )
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec
 from papa_dbus.service.store import Facts, Store, StoredProcess
@@ -220,7 +220,7 @@ class HostedProcess:
         self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
-        self._unread_at_exit = {stream: _readable(fd) for stream, fd in self._pipes.items()}
+        self._unread_at_exit = {stream: readable(fd) for stream, fd in self._pipes.items()}
         for stream in list(self._pipes):
             # What is in a pipe now was written before the end; a descendant may write on for ever.
             if self._unread_at_exit.get(stream) and not self._paused:
@@ -371,11 +371,13 @@ async def start(
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
         reach("pipes created")
-        key = store.begin_process(spec, pipes, [files.output, files.index])
-        undo.callback(store.remove_process, key)
+        status = Status()
+        ours.callback(status.close)
+        key = store.begin_process(spec, {**pipes, "status": status.read}, [files.output, files.index])
+        undo.callback(store.withdraw_process, key, spec)
         reach("process stored")
         try:
-            child = await Child.forked(launch, fork)
+            child = await Child.forked(launch, fork, status)
         except (Spawn, Limit) as error:
             raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
@@ -388,10 +390,19 @@ async def start(
             await child.cancel()
             raise
         reach("process placed")
-        try:
-            if await child.execute():
-                facts = replace(facts, working_dir="/")
+        child.open_gate()
+        reach("gate opened")
+
+        def without_home() -> None:
+            nonlocal facts
+            facts = replace(facts, working_dir="/")
+            try:
                 store.update_process(key, facts, "running")
+            except PapaError as error:
+                log.error("process '%s': the next papad takes its working_dir for %s: %s", spec.name, where, error)
+
+        try:
+            await child.execute(without_home, lambda: store.withdraw_process(key, spec))
         except Spawn as error:
             raise Spawn(f"process '{spec.name}': {error}") from None
         undo.pop_all()
@@ -488,11 +499,6 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
         return str(port)
 
     return _SOCKET_REFERENCE.sub(value, arg)
-
-
-def _readable(fd: int) -> int:
-    """Bytes that a pipe holds now (FIONREAD, pipe(7))."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
 
 
 def _at_its_end(pipe: int) -> bool:

@@ -6,13 +6,18 @@ ends without having run anything. Knows nothing of registries, output or clients
 
 import asyncio
 import contextlib
+import enum
 import errno
+import fcntl
 import grp
 import os
 import pwd
+import select
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+import termios
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import audit, limits
@@ -118,35 +123,111 @@ def _limit(what: str) -> Iterator[None]:
         raise Limit(f"no file descriptor is left for {what}: {error.strerror}") from None
 
 
-def _two_ends(undo: contextlib.ExitStack) -> tuple[int, int]:
-    ends = os.pipe2(os.O_CLOEXEC)
-    for fd in ends:
-        undo.callback(os.close, fd)
-    return ends
+class Status:
+    """The pipe by which a child says what it could not do. A successful exec closes it without a word.
+
+    Its read end is kept with the process's other descriptors, and tells the next papad whether the program was
+    executed. So nothing is taken out of it before what it says has been stored.
+    """
+
+    def __init__(self) -> None:
+        with _limit("a process"):
+            self.read, self.write = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # it is kept as long as the process, and a page is enough for a word
+            fcntl.fcntl(self.read, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+
+    def close_write(self) -> None:
+        """Leave the write end to the child."""
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def close(self) -> None:
+        """Close what is still open of it."""
+        self.close_write()
+        os.close(self.read)
+
+
+class Word(enum.Enum):
+    """What a child has said before it executed its program."""
+
+    NOTHING = enum.auto()  # yet
+    NO_HOME = enum.auto()  # and nothing else yet
+    EXECUTED = enum.auto()
+    EXECUTED_WITHOUT_HOME = enum.auto()
+    FAILED = enum.auto()  # a text says why
+
+
+def said(status: int) -> Word:
+    """Return what a child has said, and leave it where it is."""
+    poll = select.poll()
+    poll.register(status, 0)
+    closed = bool(poll.poll(0))  # before the size is asked for: nothing comes after it
+    size = readable(status)
+    if size > len(NO_HOME):  # each text is longer, and written at once
+        return Word.FAILED
+    if size:
+        return Word.EXECUTED_WITHOUT_HOME if closed else Word.NO_HOME
+    return Word.EXECUTED if closed else Word.NOTHING
+
+
+def readable(fd: int) -> int:
+    """Return how many bytes a pipe holds now (FIONREAD, pipe(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+async def executed(status: int, pidfd: int, without_home: Callable[[], None]) -> bool:
+    """Wait until a child has executed its program, and return whether it did; START_TIMEOUT, then it is killed.
+
+    ``without_home`` is called, to store it, if the user's home is not there, so that the program runs in /. Raises
+    Spawn if the child did not start in time.
+    """
+    loop = asyncio.get_running_loop()
+    decided: asyncio.Future[Word] = loop.create_future()
+
+    def hear() -> None:
+        word = said(status)
+        if word in (Word.NO_HOME, Word.EXECUTED_WITHOUT_HOME):
+            without_home()
+            os.read(status, len(NO_HOME))  # else it would be heard for ever
+        if word not in (Word.NOTHING, Word.NO_HOME) and not decided.done():
+            decided.set_result(word)
+
+    loop.add_reader(status, hear)
+    try:
+        async with asyncio.timeout(limits.START_TIMEOUT):
+            return await decided is not Word.FAILED
+    except TimeoutError:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        raise Spawn(f"it did not start in {limits.START_TIMEOUT:.0f} s") from None
+    finally:
+        loop.remove_reader(status)
 
 
 class Child:
     """A forked process at the gate, before it has executed its program."""
 
-    def __init__(self, pid: int, pidfd: int, gate: int, status: int) -> None:
+    def __init__(self, pid: int, pidfd: int, gate: int, status: Status) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._gate = gate
         self._status = status
 
     @classmethod
-    async def forked(cls, launch: Launch, fork: Fork) -> "Child":
+    async def forked(cls, launch: Launch, fork: Fork, status: Status) -> "Child":
         """Fork one. Raises Spawn, or Limit if there is no descriptor left."""
         with contextlib.ExitStack() as undo:
             with _limit("a process"):
-                gate, our_gate = _two_ends(undo)
-                our_status, status = _two_ends(undo)
-            os.set_blocking(our_status, False)
+                gate, ours = os.pipe2(os.O_CLOEXEC)
+            undo.callback(os.close, ours)
             try:
-                pid = await fork(launch, gate, status)
+                pid = await fork(launch, gate, status.write)
             except OSError as error:
                 name = errno.errorcode.get(error.errno or 0, "")
                 raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
+            finally:
+                os.close(gate)
+                status.close_write()
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError as error:
@@ -154,53 +235,39 @@ class Child:
                 await asyncio.wait([reap_by_pid(pid)], timeout=_REAP_TIMEOUT)
                 raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
             undo.pop_all()
-        os.close(gate)
-        os.close(status)
-        return cls(pid, pidfd, our_gate, our_status)
+        return cls(pid, pidfd, ours, status)
 
-    async def execute(self) -> bool:
-        """Open the gate; returns whether the user's home was not there, so that the program runs in /.
-
-        Raises Spawn, with everything cleaned up, where the program cannot be executed.
-        """
+    def open_gate(self) -> None:
+        """Let it execute its program."""
         with contextlib.suppress(BrokenPipeError):  # it was killed at its gate; its status says nothing, its end does
             os.write(self._gate, b"x")
         os.close(self._gate)
-        loop = asyncio.get_running_loop()
-        said: asyncio.Future[bytes] = loop.create_future()
-        loop.add_reader(self._status, _hear, self._status, bytearray(), said)
+
+    async def execute(self, without_home: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Wait until it has executed its program, after its gate was opened.
+
+        ``without_home``: see `executed`. ``failed`` is called, to store it, if the program cannot be executed. Raises
+        Spawn then, with everything cleaned up.
+        """
         try:
-            async with asyncio.timeout(limits.START_TIMEOUT):
-                heard = await said
-        except TimeoutError:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            heard = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
+            if await executed(self._status.read, self.pidfd, without_home):
+                return
+            failed()
+            reason = os.read(self._status.read, 4096).removeprefix(NO_HOME).decode("utf-8", "replace")
+        except Spawn as error:
+            reason = str(error)
         except BaseException:  # nobody waits for it any more, and it must not run where nobody knows of it
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             await _reap(self.pidfd)
             raise
-        finally:
-            loop.remove_reader(self._status)
-            os.close(self._status)
-        if failure := heard.removeprefix(NO_HOME):
-            await _reap(self.pidfd)
-            raise Spawn(failure.decode("utf-8", "replace"))
-        return heard == NO_HOME
+        await _reap(self.pidfd)
+        raise Spawn(reason)
 
     async def cancel(self) -> None:
         """End the child, which has not executed anything."""
         os.close(self._gate)
-        os.close(self._status)
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # it may have been stopped, or hang on its way to the gate
         await _reap(self.pidfd)
-
-
-def _hear(status: int, heard: bytearray, said: "asyncio.Future[bytes]") -> None:
-    """What went wrong, or nothing: then exec has closed the pipe."""
-    data = os.read(status, 4096)
-    heard += data
-    if not said.done() and (not data or heard != NO_HOME):
-        said.set_result(bytes(heard))
 
 
 async def _reap(pidfd: int) -> None:

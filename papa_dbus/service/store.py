@@ -17,19 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from papa_dbus.errors import InvalidArgs, Limit, PapaError
 from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.faults import reach
-from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
 
 log = logging.getLogger(__name__)
 
-#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of _SCHEMA
-#: takes the next number, a step in _open_file that makes an older layout into it, and a sample in tests/unit/stores.
+#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of it
+#: takes the next number, a step in _STEPS that makes the layout before into it, and a sample in tests/unit/stores.
 #: A new option of an item is no such change: rows are read by the names that are known.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE sockets (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, port INTEGER);
@@ -38,9 +38,18 @@ CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEX
 CREATE TABLE keys (last INTEGER);
 INSERT INTO keys VALUES (0);
 """
+#: What is added to a layout to make the next one of it.
+_STEPS = {
+    1: """
+CREATE TABLE requests (kind TEXT, token TEXT, name TEXT, key INTEGER, result TEXT, gone INTEGER,
+                       PRIMARY KEY (kind, token));
+""",
+}
 
 
-_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
+_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "Facts")
+Kind = Literal["socket", "process"]
+Info = SocketInfo | ProcessInfo
 
 
 #: What _load() raises for a row that makes no sense.
@@ -52,8 +61,13 @@ _NO_DAMAGE = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
 )
-_TABLES = ("key, name, spec, port FROM sockets", 'name, value FROM "values"', "last FROM keys",
-           "key, name, spec, facts, pipes, state FROM processes")  # fmt: skip
+_TABLES = (
+    "key, name, spec, port FROM sockets",
+    'name, value FROM "values"',
+    "key, name, spec, facts, pipes, state FROM processes",
+    "kind, token, name, key, result, gone FROM requests",
+    "last FROM keys",
+)
 
 
 class TooNew(PapaError):
@@ -116,13 +130,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class StoredProcess:
-    """A process as it was stored. ``pipes``: each stream's pipe by its inode."""
+    """A process as it was stored. ``pipes``: each stream's pipe by its inode; ``status``: that of its status pipe.
+
+    The latter is None if an older papad has stored it.
+    """
 
     key: int
     spec: ProcessSpec
     facts: Facts
     pipes: Mapping[str, int]
     state: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,29 @@ class StoredSocket:
     spec: SocketSpec
     inode: int | None = None
     file: FileIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request that bore a token, and the key of the item that it asked for.
+
+    After that has gone, ``result`` is the last that was known of it, and ``gone`` when: µs of CLOCK_BOOTTIME.
+    """
+
+    token: str
+    name: str
+    key: int
+    result: Info | None
+    gone: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is still told of an item that has gone, to whoever asks with one of these tokens."""
+
+    tokens: Sequence[str]
+    result: Info
+    at: int
 
 
 class Store:
@@ -215,7 +256,18 @@ class Store:
     ) -> None:
         if self._lasts:
             row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino, "file": file})
-            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+            with self._with_token("socket", spec, key):
+                self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+
+    @contextmanager
+    def _with_token(self, kind: Kind, spec: SocketSpec | ProcessSpec, key: int) -> Iterator[None]:
+        """What is stored meanwhile is stored together with the request's token, if it has one."""
+        if spec.token is None:
+            yield
+            return
+        with self.all_or_nothing():
+            yield
+            self._insert_request(kind, spec.token, spec.name, key)
 
     def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
         """Store which sockets papad was passed, with their descriptors, in the place of those of its last start.
@@ -232,9 +284,11 @@ class Store:
                 self._insert_socket(keys[-1], spec, spec.port, fd)
         return keys, [stored.spec.name for stored in before]
 
-    def remove_socket(self, key: int) -> None:
-        """Forget a socket."""
-        self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
+    def remove_socket(self, key: int, gone: Gone | None = None) -> None:
+        """Forget a socket, but for what is still told of it."""
+        if self._lasts:
+            with self._telling("socket", gone):
+                self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
         self._drop(f"s{key}")
 
@@ -295,10 +349,15 @@ class Store:
                 "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
                 (key, spec.name, _dump_fields(spec), _dump(inodes)),
             )
+            if spec.token is not None:
+                self._insert_request("process", spec.token, spec.name, key)
         return key
 
     def process_runs(self, key: int, facts: Facts, pidfd: int) -> None:
-        """Store that it is forked and placed; after this its gate may be opened."""
+        """Store that it is forked and placed; after this its gate may be opened.
+
+        If papad ends before that, its status pipe tells the next one that it never ran.
+        """
         self._keep(f"p{key}", [pidfd])
         reach("pidfd kept")
         self.update_process(key, facts, "running")
@@ -309,24 +368,78 @@ class Store:
             row = (_dump_fields(facts), state, key)
             self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", row)
 
-    def remove_process(self, key: int) -> None:
-        """Forget a process."""
-        self.forget_process(key)
+    def remove_process(self, key: int, gone: Gone | None = None) -> None:
+        """Forget a process, but for what is still told of it."""
+        self._forget("processes", key, gone)
         reach("process's row removed")
         self._drop(f"p{key}")
+
+    def withdraw_process(self, key: int, spec: ProcessSpec) -> None:
+        """Forget a process that has not run, and that it was asked for."""
+        self.remove_process(key)
+        if spec.token is not None:
+            self.forget_request("process", spec.token)
 
     def forget_process(self, key: int) -> None:
         """Forget a process, but not its descriptors."""
         self._forget("processes", key)
 
-    def _forget(self, table: str, key: int) -> None:
+    def _forget(self, table: str, key: int, gone: Gone | None = None) -> None:
         """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
         if not self._lasts:
             return
         try:
-            self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
+            with self._telling("process", gone):
+                self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
         except PapaError as error:
             log.error("a row of what has gone stays among the %s: %s", table, error)
+
+    # ---------------------------------------------------------------- requests
+
+    def _insert_request(self, kind: Kind, token: str, name: str, key: int) -> None:
+        self._db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
+
+    def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
+        """Store that an item that is there was asked for."""
+        if self._lasts:
+            self._insert_request(kind, token, name, key)
+
+    @contextmanager
+    def _telling(self, kind: Kind, gone: Gone | None) -> Iterator[None]:
+        """What is forgotten meanwhile is forgotten as soon as it is stored what is still told of it."""
+        if gone is None:
+            yield
+            return
+        with self.all_or_nothing():
+            yield
+            result = _dump_fields(gone.result)
+            for token in gone.tokens:
+                change = "UPDATE requests SET result = ?, gone = ? WHERE kind = ? AND token = ?"
+                self._db.execute(change, (result, gone.at, kind, token))
+
+    def forget_request(self, kind: Kind, token: str) -> None:
+        """Forget a token. If that cannot be done, the next papad does it."""
+        if not self._lasts:
+            return
+        try:
+            self._db.execute("DELETE FROM requests WHERE kind = ? AND token = ?", (kind, token))
+        except PapaError as error:
+            log.error("a token of a request for a %s stays stored: %s", kind, error)
+
+    def requests(self, kind: Kind) -> list[StoredRequest]:
+        """Return all that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        query = "SELECT token, name, key, result, gone FROM requests WHERE kind = ? ORDER BY rowid"
+        found = []
+        for token, name, key, result, gone in self._db.execute(query, (kind,)).fetchall():
+            try:
+                if not (_is_text(token) and _is_text(name)):
+                    raise TypeError("its token or name is not text")
+                last = None if result is None else _load_info(kind, result)
+                found.append(StoredRequest(token, name, int(key), last, None if last is None else int(gone)))
+            except _SENSELESS as error:
+                log.error("a request for %s %r is forgotten: its row is damaged: %s", kind, name, error)
+                self.forget_request(kind, token)
+        return found
 
     def processes(self) -> list[StoredProcess]:
         """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
@@ -343,7 +456,8 @@ class Store:
                 inodes = json.loads(pipes)
                 if not isinstance(inodes, dict):
                     raise TypeError("its pipes are none")
-                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state))
+                status = inodes.pop("status", None)
+                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state, status))
             except _SENSELESS as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)
@@ -386,6 +500,8 @@ def _open_file(path: Path) -> _Database:
             return _create(db)
         if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(fault)
+        for step in range(version, VERSION):
+            db.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
         for table in _TABLES:
             db.execute(f"SELECT {table} LIMIT 1").fetchall()
         return db
@@ -415,7 +531,7 @@ def _is_text(value: object) -> bool:
 
 
 def _create(db: _Database) -> _Database:
-    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    db.executescript(f"BEGIN; {_SCHEMA} {''.join(_STEPS.values())} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 
 
@@ -423,13 +539,17 @@ def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def _dump_fields(item: ProcessSpec | Facts) -> str:
+def _dump_fields(item: ProcessSpec | Facts | Info) -> str:
     return _dump(_fields(item))
 
 
-def _fields(item: ProcessSpec | SocketSpec | Facts) -> dict[str, Any]:
-    # As dataclasses.asdict() has it, which copies all that is in there first.
-    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+def _fields(item: ProcessSpec | SocketSpec | Facts | Info) -> dict[str, Any]:
+    # As dataclasses.asdict() has it, which copies all that is in there first. Tokens have a table of their own.
+    return {name: getattr(item, name) for name in item.__dataclass_fields__ if name != "token"}
+
+
+def _load_info(kind: Kind, text: str) -> Info:
+    return _load(SocketInfo, text) if kind == "socket" else _load(ProcessInfo, text)
 
 
 def _load(kind: type[_Stored], text: str) -> _Stored:

@@ -15,6 +15,7 @@ from papa_dbus.service.kernel import Change, Kernel
 from papa_dbus.service.registry import Registry
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service.store import Gone
 from tests.support import PATIENCE, Reader, run
 
 
@@ -91,10 +92,10 @@ async def test_16_one_socket_that_cannot_be_removed_leaves_the_others_as_they_ar
     kernel.listeners.append(heard.append)
     rows = kernel._store.remove_socket
 
-    def remove(key: int) -> None:
+    def remove(key: int, gone: Gone | None) -> None:
         if key == kernel._sockets["c"].key:
             raise PapaError("papad cannot store this")
-        rows(key)
+        rows(key, gone)
 
     with monkeypatch.context() as patch:
         patch.setattr(kernel._store, "remove_socket", remove)

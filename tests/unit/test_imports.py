@@ -23,6 +23,7 @@ DOMAIN = {
     "logfiles",
     "recovery",
     "registry",
+    "tokens",
     "store",
     "watches",
     "specs",

@@ -29,9 +29,12 @@ def stored(folder: Path, layout: int, *statements: str) -> Path:
 def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None:
     store = Store(stored(tmp_path, layout))
     assert store.values() == {"v": "it's"}
-    assert store.sockets() == [
-        StoredSocket(3, SocketSpec(name="web", host="127.0.0.1", port=8080, backlog=64)),
-    ]
+    [web] = store.sockets()
+    spec = SocketSpec(name="web", host="127.0.0.1", port=8080, backlog=64)
+    assert web == StoredSocket(3, spec, inode=None if layout < 2 else 77)
+    assert [(each.token, each.key) for each in store.requests("socket")] == ([] if layout < 2 else [("ask-2", 3)])
+    requests = [(each.token, each.name, each.key, each.gone) for each in store.requests("process")]
+    assert requests == ([] if layout < 2 else [("ask_1", "p", 4, None), ("ask_0", "job", 1, 5_000_000)])
     old, running = store.processes()
     assert (old.key, old.spec.command, old.state) == (2, ("sh", "-c", "echo hi; sleep 1"), "retired")
     assert running == StoredProcess(
@@ -53,6 +56,7 @@ def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None
         facts=Facts(491, 1795516747701620, 1000, 100, "/srv", None, removed=True),
         pipes={"out": 2775428},
         state="running",
+        status=None if layout < 2 else 2775429,
     )
     store.close()
 

@@ -44,8 +44,9 @@ log = logging.getLogger(__name__)
 Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
-#: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
-_REAP_SECONDS, _REAP_LOOKS = 0.02, 100
+#: Seconds between two looks at a process that has ended, that systemd has not reaped yet, and whose exit code is not
+#: known before: first, and at most. After so many in all it is reported as unknown.
+_FIRST_LOOK, _LAST_LOOK, _LOOKS_SECONDS = 0.02, 2.0, 60.0
 #: Bytes that the pipes of a process hold that has filled one: 64 KiB are filled in less than a turn of the loop.
 _WIDE = 256 * 1024
 _BURST = 8  # chunks that one pipe may fill before others have their turn
@@ -77,7 +78,7 @@ class HostedProcess:
     __slots__ = (
         "_ended_at",
         "_hooks",
-        "_looks",
+        "_looking",
         "_paused",
         "_pipes",
         "_unread_at_exit",
@@ -108,7 +109,7 @@ class HostedProcess:
         self._unread_at_exit: dict[Stream, int] = {}
         self._paused = False
         self._wide = False
-        self._looks = 0
+        self._looking = False
         self._ended_at = 0
         if self.log.exit is not None:
             self.exit_code = self.log.exit.code
@@ -197,22 +198,26 @@ class HostedProcess:
 
     def poll(self) -> None:
         """Notice the process's end, if it has ended."""
-        if self.state is not State.RUNNING:
+        if self.state is not State.RUNNING or self._looking:
             return
         end = look_at(self.pidfd)
         if end is NOT_YET_REAPED:
+            self._looking = True
             self._hooks.intake.remove(self.pidfd)
-            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
+            asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look_again, _FIRST_LOOK)
         elif end is not STILL_RUNNING:
             self._note_end(end if isinstance(end, int) else None)
 
-    def _look_again(self) -> None:
-        """systemd reaps what is no longer papad's child; only then is there an exit code to be read."""
+    def _look_again(self, pause: float, waited: float = 0.0) -> None:
+        """Look whether systemd has reaped what is no longer papad's child, after a growing pause."""
+        if self.state is not State.RUNNING:
+            return
         end = look_at(self.pidfd)
-        if end is NOT_YET_REAPED and self._looks < _REAP_LOOKS:
-            self._looks += 1
-            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
-        elif self.state is State.RUNNING:
+        waited += pause
+        if end is NOT_YET_REAPED and waited < _LOOKS_SECONDS:
+            pause = min(2 * pause, _LAST_LOOK)
+            asyncio.get_running_loop().call_later(pause, self._look_again, pause, waited)
+        else:
             self._note_end(end if isinstance(end, int) else None)
 
     def _note_end(self, code: int | None) -> None:

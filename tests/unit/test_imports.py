@@ -16,6 +16,7 @@ DOMAIN = {
     "forks",
     "launcher",
     "errands",
+    "exits",
     "paths",
     "lookups",
     "child",

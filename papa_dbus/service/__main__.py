@@ -11,7 +11,6 @@ import socket
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -129,12 +128,12 @@ def _launcher() -> Launcher | None:
 
 def _check() -> int:
     """Run by the unit's ExecReload=, in its environment, before the papad that runs gives its place up."""
-    folder = os.environ.get("RUNTIME_DIRECTORY")
-    if not folder:
+    folder = systemd.runtime_directory()
+    if folder is None:
         log.error("papad --check is for the unit's ExecReload=: RUNTIME_DIRECTORY, which says whose state, is not set")
         return 1
     try:
-        Store.check(Path(folder) / _STATE_FILE)
+        Store.check(folder / _STATE_FILE)
     except PapaError as error:
         log.error("papad %s cannot take over: %s", __version__, error)
         return 1

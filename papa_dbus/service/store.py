@@ -70,6 +70,10 @@ _TABLES = (
 )
 
 
+#: Milliseconds in which another program's lock may go; until the store is open there are five seconds for it.
+_BUSY_MS = 20
+
+
 class TooNew(PapaError):
     """The state was stored by a newer papad."""
 
@@ -82,7 +86,7 @@ class _Database(sqlite3.Connection):
     in_use = False
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """As sqlite3's. Raises Limit where the folder's file system is full."""
+        """As sqlite3's. Raises Limit if the folder's file system is full, or another program has locked the file."""
         with self._explained():
             return super().execute(*arguments)
 
@@ -101,8 +105,8 @@ class _Database(sqlite3.Connection):
         except sqlite3.Error as error:
             if not self.in_use:
                 raise
-            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-            raise (Limit if full else PapaError)(f"papad cannot store this: {error}") from None
+            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+            raise (Limit if passing else PapaError)(f"papad cannot store this: {error}") from None
 
 
 class Keeper(Protocol):
@@ -188,6 +192,7 @@ class Store:
         self._lasts = path is not None
         self._keys = itertools.count(1)  # where nothing is stored
         self._db = _open(path)
+        self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
 

@@ -57,6 +57,12 @@ def notify_reloading() -> None:
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="Reloading")
 
 
+def runtime_directory() -> Path | None:
+    """Return the folder for papad's state, the unit's own if a drop-in has added others (systemd.exec(5))."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None
+
+
 def watchdog_interval() -> float | None:
     """Seconds between two signs of life, half of what systemd waits (sd_watchdog_enabled(3)); None: nobody waits."""
     micros = os.environ.get("WATCHDOG_USEC")
@@ -200,8 +206,7 @@ class DescriptorStore:
     @staticmethod
     def available() -> Path | None:
         """The folder for what goes with it, None where systemd did not start papad as its unit does."""
-        folder = os.environ.get("RUNTIME_DIRECTORY")
-        return Path(folder) if folder and "NOTIFY_SOCKET" in os.environ else None
+        return runtime_directory() if "NOTIFY_SOCKET" in os.environ else None
 
     def adopt(self, kept: Mapping[str, Sequence[int]], places: Mapping[str, int]) -> None:
         """Count what is in the store already."""

@@ -37,7 +37,7 @@ LINE_SOCKETS = "line"
 #: There may be thousands, and all names come in one variable: hence one letter.
 LINE_CONNECTIONS, LINE_STATE = "c", "connections"
 _STATUS_SECONDS = 0.2
-#: Seconds that papad's end may wait for a journal that is full.
+#: Seconds that papad's end may wait for a journal that is full, and for systemd.
 _LAST_WORDS_SECONDS = 1.0
 #: In the runtime directory: the registries of what systemd keeps the descriptors of.
 _STATE_FILE = "state.sqlite"
@@ -237,8 +237,10 @@ class Papad:
             if self._launcher is not None:
                 self._launcher.close()
             rlimits.give_back()
+            systemd.finish_notifying(_LAST_WORDS_SECONDS)
             self._own_log.finish(_LAST_WORDS_SECONDS)
             self._descriptors.execute_again(handed_over)
+        systemd.finish_notifying(_LAST_WORDS_SECONDS)
         log.info("papad has stopped")
         return 0
 

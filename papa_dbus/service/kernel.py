@@ -115,6 +115,12 @@ class Kernel:
                 self._close_socket(hosted)
                 raise
             reach("socket stored")
+            try:
+                await self._store.kept()
+            except BaseException:
+                self._store.remove_socket(hosted.key)
+                self._close_socket(hosted)
+                raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)
         audit.record("made", "socket", spec.name)

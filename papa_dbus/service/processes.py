@@ -380,6 +380,7 @@ async def start(
         ours.callback(status.close)
         key = store.begin_process(spec, {**pipes, "status": status.read}, [files.output, files.index])
         undo.callback(store.withdraw_process, key, spec)
+        await store.kept()
         reach("process stored")
         try:
             child = await Child.forked(launch, fork, status)
@@ -391,6 +392,7 @@ async def start(
             where = identity.home if spec.working_dir is None else spec.working_dir
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
+            await store.kept()
         except BaseException:
             await child.cancel()
             raise

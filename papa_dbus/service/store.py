@@ -118,6 +118,9 @@ class Keeper(Protocol):
     def drop(self, name: str) -> None:
         """Let go of all of that name."""
 
+    async def kept(self) -> None:
+        """Wait until all that was to be kept would outlive papad's end. Raises Limit if that takes too long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -232,6 +235,11 @@ class Store:
     def _drop(self, name: str) -> None:
         if self._keeper is not None:
             self._keeper.drop(name)
+
+    async def kept(self) -> None:
+        """Wait until the keeper has all that it was given: what is stored would outlive papad's end then."""
+        if self._keeper is not None:
+            await self._keeper.kept()
 
     def drop_descriptors(self, name: str) -> None:
         """Let the keeper let go of what belongs to nothing."""

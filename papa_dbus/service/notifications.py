@@ -88,6 +88,7 @@ class Notifications:
             poll.register(self._socket, select.POLLOUT)
             poll.poll(left * 1000)
             self._flush()
+        self._disconnect()
 
     def _send(self, data: bytes, fds: Sequence[int]) -> None:
         if not self._address:

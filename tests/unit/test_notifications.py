@@ -65,12 +65,11 @@ async def test_too_much_is_refused_and_what_must_be_said_is_not(
     telling.demand("last")
     with pytest.raises(Limit, match="systemd has not taken in 0 s"):
         await telling.kept()
-    telling.finish(0.01)
     said: list[tuple[str, int]] = []
     while not said or said[-1] != ("last", 0):
         said.append(await asyncio.to_thread(heard, systemd))
     assert {text for text, _ in said[:-1]} == {"status"}
-    telling._disconnect()
+    telling.finish(PATIENCE)
 
 
 async def test_a_socket_that_is_another_s_by_now_is_found_again(systemd: socket.socket, tmp_path: Path) -> None:
@@ -86,6 +85,16 @@ async def test_a_socket_that_is_another_s_by_now_is_found_again(systemd: socket.
         telling.keep("to the second", 0)
         assert heard(second) == ("to the second", 1)
     telling._disconnect()
+
+
+async def test_at_its_end_papad_waits_for_so_long_at_most(systemd: socket.socket) -> None:
+    telling = Notifications(systemd.getsockname())
+    before = descriptors()
+    while not telling._waiting:
+        telling.keep("fd", 0)
+    telling.finish(0.01)
+    assert telling._socket is None
+    assert len(descriptors()) == len(before) + 1  # what nobody has taken
 
 
 async def test_without_systemd_nothing_is_said() -> None:

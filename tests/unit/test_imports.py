@@ -20,6 +20,7 @@ DOMAIN = {
     "logfiles",
     "recovery",
     "registry",
+    "steps",
     "tokens",
     "store",
     "watches",

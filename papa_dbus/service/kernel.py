@@ -64,7 +64,7 @@ class Kernel:
         self._sockets: Registry[HostedSocket] = Registry()
         self._values = Values()
         self._processes: Registry[HostedProcess] = Registry()
-        self._by_pid: dict[int, HostedProcess] = {}  # those that run
+        self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
         self._retired = _Retired()  # replaced by a namesake, and still being read
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
@@ -360,11 +360,9 @@ class Kernel:
 
     def _name_of_pid(self, pid: int) -> str | None:
         process = self._by_pid.get(pid)
-        return process.spec.name if process is not None and process.running else None
+        return None if process is None else process.spec.name
 
     def _process_ended(self, process: HostedProcess) -> None:
-        if self._by_pid.get(process.pid) is process:
-            del self._by_pid[process.pid]  # from now on it may be another's
         if not process.spec.journal:  # its end stands behind its last line there
             log.info(
                 "process '%s' (PID %d) ended with %s",
@@ -392,6 +390,7 @@ class Kernel:
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
+        self._forget_pid(process)
         self._retired.add(process)
         if process.log.readers:
             self._note_retired(process)
@@ -400,6 +399,10 @@ class Kernel:
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
+
+    def _forget_pid(self, process: HostedProcess) -> None:
+        if self._by_pid.get(process.pid) is process:  # else Linux has given it to another
+            del self._by_pid[process.pid]
 
     def _note_retired(self, process: HostedProcess) -> None:
         """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
@@ -581,9 +584,9 @@ class Kernel:
             older = self._processes.get(stored.spec.name)
             self._processes[stored.spec.name] = process
             if older is not None:  # papad was killed between its successor's start and its retirement
+                self._forget_pid(older)
                 self._retired.add(older)
                 self._note_retired(older)
-        if process.running:
             self._by_pid[process.pid] = process
         return process
 

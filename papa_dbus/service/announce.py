@@ -45,7 +45,7 @@ class Announcer:
         if change.what == "removed":
             self._manager("InterfacesRemoved", "oas", [path, [interface]])
             return
-        own = self._tree.interfaces(path)
+        own = self._tree.interfaces(path, whole=False)
         if not own:
             return
         if change.what == "added":

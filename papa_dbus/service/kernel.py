@@ -66,7 +66,7 @@ class Kernel:
         self._sockets: Registry[HostedSocket] = Registry()
         self._values = Values()
         self._processes: Registry[HostedProcess] = Registry()
-        self._by_pid: dict[int, HostedProcess] = {}  # those that run
+        self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
         self._retired = _Retired()  # replaced by a namesake, and still being read
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
@@ -134,17 +134,29 @@ class Kernel:
 
     def list_sockets(self, patterns: Sequence[str] = ()) -> list[SocketInfo]:
         """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
+        return list(self.each_socket(patterns))
+
+    def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
+        """As list_sockets(), one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
-        return [self._sockets[name].info() for name in found]
+        return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
         """Close sockets. Raises NotFound where a name is not there, and then closes none.
 
         The files of Unix sockets are gone a moment later.
         """
-        found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
-        for name in found:
-            hosted = self._sockets[name]
+        return list(self.removing_sockets(patterns))
+
+    def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
+        """As remove_sockets(), one by one; gives their names."""
+        return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
+
+    def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            hosted = self._sockets.get(name)
+            if hosted is None:  # it has gone meanwhile
+                continue
             last = self._socket_tokens.last_of(hosted)
             self._store.remove_socket(hosted.key, last)
             del self._sockets[name]
@@ -155,19 +167,27 @@ class Kernel:
             still = f"{holder} holds it still, and passes it again when papad starts anew" if hosted.spec.passed else ""
             audit.record("removed", "socket", name, still)
             self._tell("socket", "removed", name)
-        return found
+            yield name
 
     def _close_socket(self, hosted: HostedSocket) -> None:
         hosted.close()
         if hosted.file is not None:
             self._files.remove(hosted.spec.name, str(hosted.spec.path), hosted.file)
 
-    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets as remove_sockets() does, and wait until their files are gone, or stay for good."""
+    def files(self, patterns: Sequence[str]) -> list[str]:
+        """Return the files of the sockets that match, for files_removed()."""
         found, _ = self._select_sockets(patterns)
-        paths = [path for name in found if (path := self._sockets[name].spec.path) is not None]
+        return [str(self._sockets[name].spec.path) for name in found if self._sockets[name].file is not None]
+
+    async def files_removed(self, files: Sequence[str]) -> None:
+        """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
+        await self._files.removed(files)
+
+    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
+        """Close sockets as remove_sockets() does, and wait for their files."""
+        files = self.files(patterns)
         removed = self.remove_sockets(patterns)
-        await self._files.removed(paths)
+        await self.files_removed(files)
         return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
@@ -248,22 +268,34 @@ class Kernel:
 
     def list_values(self, patterns: Sequence[str] = ()) -> dict[str, str]:
         """The values that match; all without a pattern."""
+        return dict(self.each_value(patterns))
+
+    def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """As list_values(), one by one: what goes meanwhile is left out."""
         found, _ = self._values.items.select(patterns)
-        return {name: self._values.items[name] for name in found}
+        return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
     def remove_values(self, patterns: Sequence[str], missing_ok: bool = False) -> list[str]:
         """Forget values; never all at once. Raises NotFound unless what is missing is all right."""
+        return list(self.removing_values(patterns, missing_ok))
+
+    def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
+        """As remove_values(), one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
         found, missing = self._values.items.select(patterns)
         if not missing_ok:
             self._found(found, missing, "value")
-        for name in found:
-            self._store.remove_value(name)
-            self._values.remove(name)
-            audit.record("removed", "value", name)
-            self._tell("value", "removed", name)
-        return found
+        return self._remove_values(found)
+
+    def _remove_values(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if name in self._values.items:
+                self._store.remove_value(name)
+                self._values.remove(name)
+                audit.record("removed", "value", name)
+                self._tell("value", "removed", name)
+                yield name
 
     # --------------------------------------------------------------- processes
 
@@ -326,20 +358,32 @@ class Kernel:
 
         Arguments are whole if one name is asked for.
         """
+        return list(self.each_process(patterns))
+
+    def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
+        """As list_processes(), one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
-        infos = [self._processes[name].info() for name in found]
-        return infos if len(patterns) == 1 and found == list(patterns) else [info.short() for info in infos]
+        infos = (self._processes[name].info() for name in found if name in self._processes)
+        return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
 
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
-        found = self._found(*self._select_processes(_some(patterns, "process")), "process")
-        for name in found:
-            process = self._processes[name]
+        return list(self.removing_processes(patterns))
+
+    def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
+        """As remove_processes(), one by one; gives their names."""
+        return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
+
+    def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            process = self._processes.get(name)
+            if process is None:  # it has gone meanwhile
+                continue
             self._store.update_process(process.key, replace(process.facts, removed=True), "running")
             reach("process removed")
             audit.record("removed", "process", name)
             process.forget_output()
-        return found
+            yield name
 
     def open_process(self, name: str) -> int:
         """A pidfd of a process that runs, for the caller to close."""
@@ -352,11 +396,9 @@ class Kernel:
 
     def _name_of_pid(self, pid: int) -> str | None:
         process = self._by_pid.get(pid)
-        return process.spec.name if process is not None and process.running else None
+        return None if process is None else process.spec.name
 
     def _process_ended(self, process: HostedProcess) -> None:
-        if self._by_pid.get(process.pid) is process:
-            del self._by_pid[process.pid]  # from now on it may be another's
         if not process.spec.journal:  # its end stands behind its last line there
             log.info(
                 "process '%s' (PID %d) ended with %s",
@@ -384,6 +426,7 @@ class Kernel:
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
+        self._forget_pid(process)
         self._retired.add(process)
         if process.log.readers:
             self._note_retired(process)
@@ -392,6 +435,10 @@ class Kernel:
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
+
+    def _forget_pid(self, process: HostedProcess) -> None:
+        if self._by_pid.get(process.pid) is process:  # else Linux has given it to another
+            del self._by_pid[process.pid]
 
     def _note_retired(self, process: HostedProcess) -> None:
         """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
@@ -471,6 +518,16 @@ class Kernel:
         self._followers.pop(watch, None)
 
     # ------------------------------------------------------------------ kernel
+
+    @property
+    def socket_names(self) -> list[str]:
+        """The names of all sockets."""
+        return list(self._sockets)
+
+    @property
+    def process_names(self) -> list[str]:
+        """The names of all processes that are listed."""
+        return list(self._processes)
 
     @property
     def socket_count(self) -> int:
@@ -564,9 +621,9 @@ class Kernel:
             older = self._processes.get(stored.spec.name)
             self._processes[stored.spec.name] = process
             if older is not None:  # papad was killed between its successor's start and its retirement
+                self._forget_pid(older)
                 self._retired.add(older)
                 self._note_retired(older)
-        if process.running:
             self._by_pid[process.pid] = process
         return process
 

@@ -36,7 +36,9 @@ class SocketFiles:
         """
         await self.removed([path])
         try:
-            done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}))
+            async with asyncio.timeout(limits.PATH_TIMEOUT):
+                free = await self._slots.take(audit.user())
+                done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), free)
         except TimeoutError:
             raise Bind(f"option 'path': {path}: its folder did not answer in {limits.PATH_TIMEOUT:.0f} s") from None
         if done == "refused":
@@ -52,15 +54,18 @@ class SocketFiles:
         task.add_done_callback(lambda _: self._removing.pop(path) if self._removing.get(path) is task else None)
 
     async def removed(self, paths: Collection[str] | None = None) -> None:
-        """Wait until what is being removed, at these paths or anywhere, is removed or stays for good."""
-        if tasks := [task for path, task in self._removing.items() if paths is None or path in paths]:
-            await asyncio.wait(tasks)
+        """Wait until what is being removed, at these paths or anywhere, is removed, or its folder does not answer."""
+        wanted = self._removing.keys() if paths is None else set(paths) & self._removing.keys()
+        if tasks := [self._removing[path] for path in wanted]:
+            await asyncio.wait(tasks, timeout=2 * limits.PATH_TIMEOUT)
 
     async def _remove(self, name: str, path: str, whose: FileIdentity, before: "asyncio.Task[None] | None") -> None:
         if before is not None:
             await asyncio.wait([before])
+        free = await self._slots.take(audit.user())
         try:
-            done, what = await self._run(Errand("remove", (path, whose), {}))
+            async with asyncio.timeout(limits.PATH_TIMEOUT):
+                done, what = await self._run(Errand("remove", (path, whose), {}), free)
             reason = os.strerror(what) if done == "failed" else ""
         except TimeoutError:
             reason = f"its folder did not answer in {limits.PATH_TIMEOUT:.0f} s"
@@ -69,31 +74,30 @@ class SocketFiles:
         if reason:
             log.warning("socket '%s': its file %s stays: %s", name, path, reason)
 
-    async def _run(self, errand: Errand) -> tuple[str, Any]:
-        async with asyncio.timeout(limits.PATH_TIMEOUT):
-            free = await self._slots.take(audit.user())
-            try:
-                pid, status = await self._begin(errand)
-            except BaseException:
-                free()
-                raise
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError as error:
-                os.close(status)
-                os.kill(pid, signal.SIGKILL)
-                reap_by_pid(pid).add_done_callback(lambda _: free())
-                raise Limit(f"no file descriptor is left: {error.strerror}") from None
-            ended = reaped(pidfd)
-            ended.add_done_callback(lambda _: free())
-            try:
-                answer = await _answer(status)
-                await asyncio.wait([ended])  # it has nothing more to do
-                return answer
-            finally:
-                os.close(status)
-                if not ended.done():  # it may hang for ever, and then has its place for ever
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    async def _run(self, errand: Errand, free: Callable[[], None]) -> tuple[str, Any]:
+        """Have it done, and call ``free`` when its process has ended. Raises OSError, and Limit."""
+        try:
+            pid, status = await self._begin(errand)
+        except BaseException:
+            free()
+            raise
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.close(status)
+            os.kill(pid, signal.SIGKILL)
+            reap_by_pid(pid).add_done_callback(lambda _: free())
+            raise Limit(f"no file descriptor is left: {error.strerror}") from None
+        ended = reaped(pidfd)
+        ended.add_done_callback(lambda _: free())
+        try:
+            answer = await _answer(status)
+            await asyncio.wait([ended])  # it has nothing more to do
+            return answer
+        finally:
+            os.close(status)
+            if not ended.done():  # it may hang for ever, and then has its place for ever
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def _begin(self, errand: Errand) -> tuple[int, int]:
         """Fork it; returns its PID and the end of its status pipe. Raises OSError."""

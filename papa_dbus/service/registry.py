@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import UserDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from papa_dbus import names
@@ -10,6 +10,8 @@ from papa_dbus.errors import Limit
 from papa_dbus.service import limits
 
 _Item = TypeVar("_Item")
+#: It comes after all characters that a name may have.
+_LAST = "\U0010ffff"
 
 
 class Registry(UserDict[str, _Item]):
@@ -28,13 +30,10 @@ class Registry(UserDict[str, _Item]):
         del self.data[name]
         del self._sorted[bisect_left(self._sorted, name)]
 
-    def beginning(self, prefix: str) -> Iterator[str]:
-        """Give the names that begin so, in order. Nothing may be added or removed meanwhile."""
-        for index in range(bisect_left(self._sorted, prefix), len(self._sorted)):
-            name = self._sorted[index]
-            if not name.startswith(prefix):
-                return
-            yield name
+    def beginning(self, prefix: str) -> list[str]:
+        """Return the names that begin so, in order."""
+        first = bisect_left(self._sorted, prefix)
+        return self._sorted[first : bisect_left(self._sorted, prefix + _LAST, first)]
 
     def select(
         self, patterns: Sequence[str], by_number: Callable[[int], str | None] = lambda number: None
@@ -44,7 +43,7 @@ class Registry(UserDict[str, _Item]):
         A pattern is a name, a prefix with a final '*', or a number that ``by_number`` has a name for.
         """
         if not patterns:
-            return list(self.data), []
+            return self._sorted.copy(), []
         if len(patterns) > limits.MAX_PATTERNS:
             raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most")
         found: dict[str, None] = {}

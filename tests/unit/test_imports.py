@@ -24,6 +24,7 @@ DOMAIN = {
     "logfiles",
     "recovery",
     "registry",
+    "steps",
     "tokens",
     "store",
     "watches",

@@ -1,11 +1,15 @@
-"""What several folders of tests need: a kernel in the test's own loop, a watch that is read to its end, leak checks."""
+"""What several folders of tests need: waiting, a kernel in the test's own loop, a watch that is read, leak checks."""
 
 import asyncio
+import inspect
 import os
 import resource
-from collections.abc import Iterator, Sequence
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, WatchSpec
@@ -13,6 +17,43 @@ from papa_dbus.service.watches import Dropped, Event, Exited, Output
 
 #: Seconds for what takes milliseconds, on a machine that does other things too.
 PATIENCE = 20.0
+#: Seconds between two looks at a condition.
+_PAUSE = 0.01
+
+T = TypeVar("T")
+
+
+def wait_until(
+    condition: Callable[[], T | Literal[False] | None],
+    what: str | Callable[[], object],
+    patience: float = PATIENCE,
+) -> T:
+    """Wait until a condition holds, and return its value. Use it if no event tells of the change."""
+    deadline = time.monotonic() + patience
+    while True:
+        last = time.monotonic() > deadline
+        if result := condition():
+            return result
+        assert not last, f"not within {patience:g} s: {what() if callable(what) else what}"
+        time.sleep(_PAUSE)  # paces the looks
+
+
+async def until(condition: Callable[[], object], what: str | Callable[[], object]) -> None:
+    """Wait in the test's loop until a condition holds; it may be a coroutine function."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        last = time.monotonic() > deadline
+        result = condition()
+        if await result if inspect.isawaitable(result) else result:
+            return
+        assert not last, f"not within {PATIENCE:g} s: {what() if callable(what) else what}"
+        await asyncio.sleep(_PAUSE)  # paces the looks
+
+
+async def turns(count: int = 1) -> None:
+    """Let the loop take so many turns: all that is ready now runs."""
+    for _ in range(count):
+        await asyncio.sleep(0)  # takes no time
 
 
 class Reader:
@@ -91,6 +132,24 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
     reader = Reader(kernel, [name])
     await reader.until_exited()
     return reader.data().decode()
+
+
+def end(kernel: Kernel) -> None:
+    """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
+    for info in kernel.list_processes():
+        if info.running:
+            os.kill(info.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
+        kernel._processes[info.name].poll()
+    if kernel.process_count:
+        kernel.remove_processes(["*"])
+    if kernel.socket_count:
+        kernel.remove_sockets(["*"])
+    for process in list(kernel._retired):
+        process.poll()
+    for watch in list(kernel._watches.values()):
+        watch.close()
+    kernel.close()
 
 
 def descriptors() -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.bus.lineclient import Papad as LinePapad
 from tests.bus.parrot import Parrot
 from tests.guarding import guard_file, loop_is_never_held  # noqa: F401 (fixtures)
 from tests.papactl import Papactl
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 
 @pytest.fixture
@@ -144,6 +144,27 @@ class Client:
         """Watch; the number of the watch."""
         number: int = (await self.call("Watch", "asa{sv}", list(patterns), options))[0]
         return number
+
+    async def listed(self, name: str) -> dict[str, Any]:
+        """What ListProcesses says of one process."""
+        listed: dict[str, Any] = (await self.call("ListProcesses", "as", [name]))[name]
+        return listed
+
+    async def until_written(self, name: str, size: int) -> None:
+        """Wait until papad has read so many bytes of a process's output."""
+
+        async def written() -> bool:
+            return bool((await self.listed(name))["written"] >= size)
+
+        await until(written, f"{size} bytes of {name}")
+
+    async def until_ended(self, name: str) -> None:
+        """Wait until a process is listed as ended, without taking anything from it."""
+
+        async def ended() -> bool:
+            return not (await self.listed(name))["running"]
+
+        await until(ended, f"the end of {name}")
 
     def of(self, member: str) -> list[list[Any]]:
         """The bodies of the signals of one kind."""

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support import PATIENCE
+
+__all__ = ["PATIENCE", "ROOT", "LineClient", "Papad", "free_port", "kill_session"]
+
 ROOT = Path(__file__).parents[2]
-#: Seconds for what takes milliseconds, on a machine that does other things too.
-PATIENCE = 20.0
 
 
 def free_port() -> int:

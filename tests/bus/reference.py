@@ -4,7 +4,6 @@ import contextlib
 import socket
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from papa_dbus import client as drop_in
 from tests.bus.lineclient import PATIENCE, Papad, free_port, kill_session
+from tests.support import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its source is older than what Python says about it
@@ -47,16 +47,18 @@ class Server:
 
         The reference forgets a process by its name when it notices the end: before that a namesake would go instead.
         """
-        end = time.monotonic() + PATIENCE
         with pypi.Papa(self.port) as p:
-            while (processes := p.list_processes()) and time.monotonic() < end:
-                for name, process in processes.items():
+
+            def clear_processes() -> bool:
+                for name, process in p.list_processes().items():
                     if process["running"]:
                         kill_session(process["pid"])
                     else:
                         with contextlib.suppress(pypi.Error):  # one that was removed goes with its end
                             p.remove_processes(name)
-                time.sleep(0.01)
+                return not p.list_processes()
+
+            wait_until(clear_processes, p.list_processes)
             for name in p.list_sockets():
                 p.remove_sockets(name)
             for name in p.list_values():

@@ -1,7 +1,6 @@
 """Who is served on a bus that lets everybody in, and that one sender's calls stay in their order."""
 
 import asyncio
-import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def open_bus(tmp_path: Path) -> Iterator[str]:
         bus.terminate()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root
 async def test_defect_01_another_user_is_refused_each_call(open_bus: str, tmp_path: Path) -> None:
     papad = start_papad(open_bus, tmp_path / "line")
     other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "busctl", f"--address={open_bus}"]

@@ -20,7 +20,7 @@ from papa_dbus.service.ownbus import OwnBus
 from tests.bus.conftest import Client, Papad, start_papad
 from tests.bus.parrot import Parrot
 from tests.bus.test_bus_restart import Broker, broker
-from tests.support import PATIENCE, descriptors
+from tests.support import PATIENCE, descriptors, turns
 
 __all__ = ["broker"]
 
@@ -252,7 +252,7 @@ async def test_a_client_that_stops_reading_does_not_grow(kernel: Kernel, second:
         taken = 0
         async for event in slow:
             taken += len(event.data) if isinstance(event, Record) else 0
-            await asyncio.sleep(0)
+            await turns()
     assert taken == 3_000_000
 
 
@@ -261,7 +261,7 @@ async def test_closing_in_the_middle_leaves_nothing(papad: Papad) -> None:
     async with aio.connect(papad.address) as kernel:
         await kernel.make_process("p", ["/bin/sleep", "600"])
         waiting = asyncio.create_task(read(kernel.watch("p")))
-        await asyncio.sleep(0)
+        await turns()
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
@@ -306,7 +306,8 @@ async def test_no_kernel_on_any_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 async def test_a_call_is_bounded_in_time() -> None:
     bus = OwnBus()
-    async with aio.connect(bus.address, timeout=0.5) as kernel:
+    async with aio.connect(bus.address, timeout=PATIENCE) as kernel:
+        kernel.link.timeout = 0.5
         with pytest.raises(Unreachable, match=r"org\.papa\.Kernel"):
             await kernel.info()
     bus.close()
@@ -316,7 +317,7 @@ async def test_a_call_waits_for_the_kernel(tmp_path: Path) -> None:
     bus = OwnBus()
     async with aio.connect(bus.address, timeout=PATIENCE) as kernel:
         asking = asyncio.create_task(kernel.info())
-        await asyncio.sleep(0)
+        await turns()
         papad = await asyncio.to_thread(start_papad, bus.address, tmp_path / "line")
         assert (await asking).processes == 0
     papad.stop()

@@ -14,7 +14,7 @@ from papa_dbus.client import aio
 from papa_dbus.errors import NotSupported, Unreachable
 from tests.bus.conftest import Papad
 from tests.papactl import Papactl
-from tests.support import PATIENCE, begin_counting_children, children
+from tests.support import PATIENCE, begin_counting_children, children, until
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +98,11 @@ def test_papactl_says_it_in_one_sentence(bus_address: str) -> None:
 async def test_an_observer_hears_when_it_has_caught_up(papad: Papad) -> None:
     async with aio.connect(papad.address) as kernel:
         await kernel.make_process("p", ["sh", "-c", "seq 300000; exec sleep 1000"], bufsize=4_000_000)
-        while (await kernel.list_processes("p"))["p"].written < 1_988_895:
-            await asyncio.sleep(0)
+
+        async def written() -> bool:
+            return (await kernel.list_processes("p"))["p"].written == 1_988_895
+
+        await until(written, "all of it is written")
         async with asyncio.timeout(PATIENCE), kernel.watch("p", observe=True, window=20_000) as watch:
             before, after = b"", False
             async for batch in watch.batches():

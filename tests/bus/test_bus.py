@@ -3,7 +3,7 @@
 import asyncio
 
 from papa_dbus.bus import Bus, Message, MessageType
-from tests.support import PATIENCE
+from tests.support import PATIENCE, turns
 
 RULE = "type='signal',interface='a.b'"
 
@@ -34,9 +34,9 @@ async def test_what_is_not_urgent_keeps_its_place(bus_address: str) -> None:
     bus = Bus(bus_address)
     await bus.start()
     bus.send(signal("A"), urgent=False)
-    await asyncio.sleep(0)  # it has gone, and what comes now rests
+    await turns()  # it has gone, and what comes now rests
     bus.send(signal("B"), urgent=False)
-    await asyncio.sleep(0)
+    await turns()
     bus.send(signal("C"), urgent=False)
     bus.send(signal("D"))
     bus.send(signal("E"), urgent=False)
@@ -50,7 +50,7 @@ async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str)
     bus = Bus(bus_address)
     await bus.start()
     bus.send(signal("A"), urgent=False)
-    await asyncio.sleep(0)
+    await turns()
     bus.send(signal("B"), urgent=False)
     await bus.close()
     assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B"]

@@ -1,6 +1,5 @@
 """The message bus goes away and comes back: everything hosted goes on, and the name and its objects return."""
 
-import asyncio
 import os
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 from papa_dbus.names import OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 
 class Broker:
@@ -61,15 +60,14 @@ async def connected(papad: Papad) -> Client:
     """A client, as soon as the kernel has its name again."""
     client = Client(papad.address)
     await client.bus.start()
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            owned = await client.bus.call(
-                "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s",
-                ["org.papa.Kernel"],
-            )  # fmt: skip
-            if owned.body[0]:
-                return client
-            await asyncio.sleep(0.05)
+    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+    async def owned() -> bool:
+        reply = await client.bus.call(*bus, "NameHasOwner", "s", ["org.papa.Kernel"])
+        return bool(reply.body[0])
+
+    await until(owned, "the name has an owner")
+    return client
 
 
 async def test_the_bus_goes_and_comes_back(broker: Broker, tmp_path: Path) -> None:

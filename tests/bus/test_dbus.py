@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +20,8 @@ from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
 from tests.bus.lineclient import LineClient
+from tests.bus.parrot import Parrot
+from tests.support import PATIENCE, turns, until
 
 CONTRACT = Path(__file__).parents[2] / "papa_dbus" / "org.papa.Kernel.xml"
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -115,10 +118,16 @@ async def test_a_process_with_every_option(client: Client, tmp_path: Path) -> No
     assert client.output("all", "out").decode().split("\n") == [str(tmp_path), "0", "6", "0027", "0", "1 1", "err", ""]
 
 
-async def test_output_as_signals_with_timestamps_in_order(client: Client) -> None:
-    before = time.time_ns() // 1000
-    await client.make_process("p", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done; exit 7")
+async def test_output_as_signals_with_timestamps_in_order(client: Client, tmp_path: Path) -> None:
+    parrot = Parrot(tmp_path, "p", code=7)
+    await client.make_process("p", *parrot.command)
     number = await client.watch("p")
+    moments = [time.time_ns() // 1000]
+    for text in ("1", "2", "3"):
+        parrot.say(text)
+        await client.until_output(text.encode())
+        moments.append(time.time_ns() // 1000)
+    parrot.end()
     (exited,) = await client.until("Exited")
     records = [record for signal in client.of("Output") for record in signal[2]]
     assert [(seq, stream, data) for seq, _, stream, data in records] == [
@@ -127,7 +136,7 @@ async def test_output_as_signals_with_timestamps_in_order(client: Client) -> Non
         (3, "out", b"3\n"),
     ]
     times = [record[1] for record in records]
-    assert before <= times[0] <= times[1] - 40_000 <= times[2] - 80_000
+    assert all(begin <= at <= end for (begin, end), at in zip(pairwise(moments), times, strict=True))
     assert exited[:3] == [number, "p", 4]
     assert exited[4:] == [7, True]
     assert times[2] <= exited[3] <= time.time_ns() // 1000
@@ -217,30 +226,36 @@ async def test_a_client_that_leaves_at_once_is_noticed(papad: Papad, client: Cli
         first = Client(papad.address)
         await first.bus.start()
         asked = asyncio.ensure_future(first.watch("p"))
-        await asyncio.sleep(0)
+        await turns()
         asked.cancel()
         await first.bus.close()
-    before = (await client.call("ListProcesses", "as", ["p"]))["p"]["dropped"]
-    while (await client.call("ListProcesses", "as", ["p"]))["p"]["dropped"] == before:
-        await asyncio.sleep(0.02)  # with a consumer left over, the process would wait for ever
+    before = (await client.listed("p"))["dropped"]
+
+    async def drops() -> bool:
+        return bool((await client.listed("p"))["dropped"] > before)
+
+    await until(drops, "output is dropped: with a consumer left over, the process would wait for ever")
 
 
-async def test_the_window_holds_until_it_is_acknowledged(client: Client) -> None:
-    await client.make_process("p", "sh", "-c", "for i in 1 2 3 4; do printf %s aaaaa$i; sleep 0.05; done")
+async def test_the_window_holds_until_it_is_acknowledged(client: Client, tmp_path: Path) -> None:
+    parrot = Parrot(tmp_path, "p")
+    await client.make_process("p", *parrot.command)
     number = await client.watch("p", window=Variant("t", 10))
-    await client.until_output(b"aaaaa1")
-    while (await client.call("ListProcesses", "as", ["p"]))["p"]["running"]:
-        await asyncio.sleep(0.01)
-    assert client.output() == b"aaaaa1"
+    for count in range(1, 5):
+        parrot.say(f"aaaaa{count}")
+        await client.until_written("p", 7 * count)  # each is a record of its own
+    parrot.end()
+    await client.until_ended("p")
+    assert client.output() == b"aaaaa1\n"
     await client.call("Acknowledge", "ta{st}", number, {"p": 1})
-    await client.until_output(b"aaaaa2")
-    assert client.output() == b"aaaaa1aaaaa2"
+    await client.until_output(b"aaaaa2\n")
+    assert client.output() == b"aaaaa1\naaaaa2\n"
 
 
 async def test_dropped_is_said_before_the_output_that_follows(client: Client) -> None:
     await client.make_process("p", "sh", "-c", "seq 1 100000; echo end", bufsize=Variant("t", 1000))
-    while (await client.call("ListProcesses", "as", ["p"]))["p"]["running"]:
-        await asyncio.sleep(0.01)
+    total = len("".join(f"{n}\n" for n in range(1, 100001))) + 4
+    await client.until_written("p", total)  # it may be listed as ended before all that it wrote is read
     await client.watch("p")
     await client.until("Exited")
     assert [signal.member for signal in client.signals if signal.member in ("Dropped", "Output", "Exited")] == [
@@ -251,7 +266,7 @@ async def test_dropped_is_said_before_the_output_that_follows(client: Client) ->
     _, _, first, last, size = client.of("Dropped")[0]
     assert first == 1
     assert client.of("Output")[0][2][0][0] == last + 1
-    assert size + len(client.output()) == len("".join(f"{n}\n" for n in range(1, 100001))) + 4
+    assert size + len(client.output()) == total
 
 
 async def test_an_observer_steals_nothing(client: Client, other: Client) -> None:
@@ -430,7 +445,7 @@ async def test_a_slow_client_delays_nobody(papad: Papad, client: Client) -> None
     assert slow.bus._connection is not None
     asyncio.get_running_loop().remove_reader(slow.bus._connection._fd)
     for _ in range(50):
-        await asyncio.wait_for(client.call("ListProcesses", "as", []), 5)
+        await client.call("ListProcesses", "as", [])
     status = Path(f"/proc/{papad.process.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     assert resident < 150_000, f"{resident} KiB"
@@ -457,7 +472,7 @@ async def test_exit_if_idle(papad: Papad, client: Client) -> None:
     assert await client.call("ExitIfIdle") is False
     await client.call("RemoveValues", "as", ["v"])
     assert await client.call("ExitIfIdle") is True
-    assert papad.process.wait(20) == 0
+    assert papad.process.wait(PATIENCE) == 0
 
 
 async def test_a_line_cannot_throw_papad_off_the_bus(client: Client, papad: Papad) -> None:

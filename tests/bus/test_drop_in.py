@@ -18,6 +18,7 @@ import pytest
 from papa_dbus import client as drop_in
 from tests.bus.lineclient import PATIENCE, Papad, free_port
 from tests.bus.reference import Call, Pair, Server, Side, output, pypi, taken_port
+from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ def test_defect_08_reuseport(pair: Pair) -> None:
     assert found == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="binding to an interface takes root")
+@pytest.mark.root
 def test_defect_09_interface(pair: Pair) -> None:
     expected, found = pair.differ(lambda s: s.p.make_socket("s", interface="lo"))
     assert expected == "Error"
@@ -365,7 +366,7 @@ def test_make_process(pair: Pair, call: Call) -> None:
     pair.compare(lambda s: s.p.list_processes())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root
 @pytest.mark.parametrize("user", [{"uid": 1}, {"uid": "daemon"}, {"uid": "1", "gid": 2}, {"uid": 1, "gid": "daemon"}])
 def test_users(pair: Pair, user: dict[str, object]) -> None:
     pair.compare(lambda s: run(s, SHELL, ("-c", "id -u; id -g"), **user)[1])
@@ -408,8 +409,7 @@ def test_making_a_process_again(pair: Pair, call: Call) -> None:
 def test_defect_20_a_namesake_that_has_ended(pair: Pair) -> None:
     def make(side: Side) -> Any:
         pid = side.p.make_process("p", "/bin/echo", "unread")["pid"]
-        while side.p.list_processes("p")["p"]["running"]:
-            os.sched_yield()
+        wait_until(lambda: not side.p.list_processes("p")["p"]["running"], "the end of p")
         return side.p.make_process("p", "/bin/echo", "unread")["pid"] == pid
 
     assert pair.differ(make) == (("bool", True), "Error")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from papa_dbus.client import Error, Papa
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
 from tests.bus.parrot import Parrot
+from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -76,9 +76,8 @@ class Program:
 
     def until_it_waits(self) -> None:
         """Wait until its first thread sleeps (proc_pid_stat(5))."""
-        deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][0] != "S":
-            assert time.monotonic() < deadline
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(") ")[2][0] == "S", "it sleeps")
 
     def end(self, code: int = 0) -> str:
         """Let it go on where it waits for stdin, and see it end; returns what else it said."""

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 from papa_dbus.client import Error, Papa, Watcher
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
 from tests.bus.parrot import Parrot
-from tests.support import descriptors
+from tests.support import descriptors, wait_until
 
 
 @pytest.fixture
@@ -193,9 +192,8 @@ def test_what_is_forgotten_holds_nothing_back(p: Papa, parrot: Parrot) -> None:
     for _ in range(5):
         forget()
     gc.collect()
-    deadline = time.monotonic() + PATIENCE
-    while descriptors() != before:  # the thread that has them closes them
-        assert time.monotonic() < deadline, (descriptors(), before)
+    # The thread that has them closes them.
+    wait_until(lambda: descriptors() == before, lambda: (descriptors(), before))
     parrot.end()
     with p.watch_processes("p") as watcher:
         assert said(watcher.read()) == [b"one\n"]

@@ -20,6 +20,7 @@ import pytest
 
 from papa_dbus import client as drop_in
 from tests.bus.lineclient import PATIENCE, ROOT, Papad, kill_session
+from tests.support import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its source is older than what Python says about it
@@ -30,7 +31,7 @@ THREE_LINES = """\
 import os, sys, time
 for line in ("Version: " + sys.version.split()[0], "Executable: " + sys.executable, "Args: " + " ".join(sys.argv[1:])):
     os.write(1, line.encode() + b"\\n")
-    time.sleep(0.01)
+    time.sleep(0.01)  # paces the pieces
 os.write(2, b"done")
 """
 
@@ -149,7 +150,7 @@ def test_defect_10_sockets_of_every_type(p: Any, kind: int, tmp_path: Path) -> N
         client.connect(path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="binding to an interface takes root")
+@pytest.mark.root
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])
 def test_defect_09_interface(p: Any, family: int, host: str) -> None:
     reply = p.make_socket("s", family=family, interface="lo")
@@ -317,9 +318,7 @@ def test_defect_20_a_process_that_has_ended_is_no_success(p: Any) -> None:
 
 def until_ended(pid: int) -> None:
     """Wait until a process has gone."""
-    deadline = time.monotonic() + PATIENCE
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"the end of {pid}")
 
 
 def test_process_without_an_executable(p: Any, programs: Path) -> None:
@@ -467,16 +466,19 @@ def test_what_a_killed_client_had_read_comes_again(papad: Papad, p: Any, program
 def test_select_never_hangs(p: Any, size: int) -> None:
     """Output that comes with the answer to a watch would be hidden from select(): 30 of 100 tries hung.
 
-    More than the client reads at once (1024 bytes) need not wait: something of it is left to be seen.
+    More than the client reads at once (1024 bytes) need not wait: something of it is left to be seen. papad can only
+    wait a moment before the output: the original client hangs if this machine does not let it run for that long.
     """
+    hung = 0
     for n in range(50):
         p.make_process(f"p{n}", "/bin/echo", args="x" * size)
         with p.watch_processes(f"p{n}") as watcher:
-            assert select.select([watcher], [], [], PATIENCE)[0]
+            hung += not select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
         with p.make_process(f"p{n}", "/bin/echo", args="x" * size, watch_immediately=True) as watcher:
-            assert select.select([watcher], [], [], PATIENCE)[0]
+            hung += not select.select([watcher], [], [], PATIENCE)[0]
             gather(watcher)
+    assert hung <= (3 if papa is pypi_papa and size <= 1024 else 0)
 
 
 def test_closing_a_watcher_that_has_read_nothing(p: Any) -> None:
@@ -506,7 +508,7 @@ def test_environment_and_rlimits(p: Any) -> None:
     assert set(lines) >= {f"{name}={value}" for name, value in env.items()}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root
 @pytest.mark.parametrize(("options", "expected"), [({"uid": 1}, "1:1"), ({"uid": "daemon", "gid": 0}, "1:0")])
 def test_uid_and_gid(p: Any, options: dict[str, object], expected: str) -> None:
     watcher = p.make_process("p", "/bin/sh", args=("-c", "echo $(id -u):$(id -g)"), watch_immediately=True, **options)
@@ -557,9 +559,7 @@ def test_echo_server(p: Any, programs: Path, reuseport: bool) -> None:
 def until_listening(port: int) -> None:
     """Wait until somebody listens on a port."""
     wanted = f":{port:04X} 00000000:0000 0A"
-    deadline = time.monotonic() + PATIENCE
-    while wanted not in Path("/proc/net/tcp").read_text():
-        assert time.monotonic() < deadline
+    wait_until(lambda: wanted in Path("/proc/net/tcp").read_text(), f"a server on port {port}")
 
 
 def test_echo_server_and_client(p: Any, programs: Path) -> None:
@@ -584,9 +584,7 @@ def test_removing_a_process(p: Any, programs: Path, early: bool) -> None:
     if not early:
         p.remove_processes("echo")
     until_ended(pid)
-    deadline = time.monotonic() + PATIENCE
-    while p.list_processes():
-        assert time.monotonic() < deadline
+    wait_until(lambda: not p.list_processes(), p.list_processes)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.bus.conftest import Papad
 from tests.papactl import PAPACTL, Done, Papactl, environment
-from tests.support import PATIENCE
+from tests.support import PATIENCE, wait_until
 
 
 def told(done: Done) -> str:
@@ -298,14 +299,18 @@ def test_what_could_not_be_written_is_still_there(papactl: Papactl) -> None:
     assert papactl("consume", "p").stdout == b"precious\n"
 
 
+def written_or_ended(file: Path, size: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Whether a file has so many bytes, or its writer has ended."""
+    return process.poll() is not None or (file.exists() and file.stat().st_size >= size)
+
+
 def test_consumers_that_are_killed_lose_nothing(papactl: Papactl, papad: Papad, tmp_path: Path) -> None:
     file = tmp_path / "log"
     count = 30_000
     papactl("run", "p", "--bufsize", "16m", "--", "seq", str(count))
     for size in (1, 20_000, 60_000):
         with following(papad, "consume", "p", "--to", str(file)) as taken:
-            while (not file.exists() or file.stat().st_size < size) and taken.poll() is None:
-                os.sched_yield()
+            wait_until(partial(written_or_ended, file, size, taken), f"{size} bytes in {file}")
             taken.kill()
     papactl("consume", "p", "--to", str(file), *([] if b"p " in papactl("list", "processes").stdout else ["--help"]))
     # Each piece is there, in order; one that was written and not acknowledged may be there twice.

@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.bus.lineclient import PATIENCE, LineClient, kill_session
+from tests.support import wait_until
 
 AYT = b"\xff\xf6"
 BIG = 700_000
@@ -171,8 +171,8 @@ def test_a_watch_quits_after_the_reload(papad: Reloadable, client: LineClient) -
 def test_a_batch_that_the_client_has_not_read_yet(papad: Reloadable, client: LineClient) -> None:
     """More than a Unix socket takes: papad goes on sending in the middle of it."""
     client.ask(f"make process p quote=shell sh -c 'head -c {BIG} /dev/zero | tr \"\\0\" x; exit 4'")
-    while "exit_code=4" not in client.ask("list processes p"):  # most of it is in the log: the first batch is large
-        time.sleep(0.01)
+    # Most of it is in the log then: the first batch is large.
+    wait_until(lambda: "exit_code=4" in client.ask("list processes p"), "the end of p")
     client.say("watch processes\n")
     client.until(b"\n")
     begin = client.until(b"x")

@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import errno
 import http.client
+import json
 import os
 import re
 import selectors
-import shutil
 import socket
 import ssl
-import statistics
 import struct
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,6 +26,8 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE
 from papa_dbus.service.telnet import TelnetDoor
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
+from tests.bus.parrot import Parrot
+from tests.support import end, turns, wait_until
 
 IAC = b"\xff"
 
@@ -299,7 +299,6 @@ def test_who_reads_no_replies_is_not_read_from(papad: Papad, client: LineClient)
 
 
 def test_defect_37_a_thousand_quick_connections(papad: Papad) -> None:
-    begin = time.monotonic()
     socks = []
     try:
         for _ in range(1000):
@@ -316,7 +315,6 @@ def test_defect_37_a_thousand_quick_connections(papad: Papad) -> None:
     finally:
         for sock in socks:
             sock.close()
-    assert time.monotonic() - begin < PATIENCE
 
 
 @pytest.mark.parametrize("said", [b"", b"list s\n", b"quit\n", b"POST / HTTP/1.1\r\n", b"set a", b"get a\n" * 1000])
@@ -341,7 +339,6 @@ def test_interrupt_outside_of_a_watch_clears_the_line(client: LineClient) -> Non
     assert client.ask("list values") == ""
 
 
-@pytest.mark.skipif(shutil.which("telnet") is None, reason="there is no telnet")
 def test_a_person_at_telnet(papad: Papad) -> None:
     with contextlib.closing(pexpect.spawn("telnet", ["localhost", str(papad.port)], timeout=PATIENCE)) as person:
         person.expect_exact('Type "help" for commands.')
@@ -404,10 +401,8 @@ def test_defect_15_q_ends_a_watch_on_which_nothing_arrives(client: LineClient) -
     client.ask("make process p /bin/sleep 600")
     client.say("watch p p\n")
     assert client.until(b"\n") == b"Watching 1"
-    begin = time.monotonic()
     client.say("q\n")
     assert client.reply() == "Stopped watching"
-    assert time.monotonic() - begin < 1
     client.say("watch p p\n")
     client.until(b"\n")
     client.say(IAC + b"\xf4")
@@ -459,33 +454,46 @@ def test_defect_14_two_watchers_see_everything(papad: Papad) -> None:
             assert (out, codes) == expected
 
 
-def test_defect_16_output_comes_at_once(client: LineClient) -> None:
-    client.ask("make process p shell=1 for i in 1 2 3 4 5 6 7 8 9 10 11; do date +%s.%N; sleep 0.05; done")
+def test_defect_16_output_comes_without_a_reason_but_itself(client: LineClient, tmp_path: Path) -> None:
+    """Nothing else happens that could have papad look. How fast it comes benchmarks/ measures."""
+    parrot = Parrot(tmp_path, "p")
+    client.ask(f"make process p quote=json {json.dumps(parrot.command)}")
     client.say("watch p p\n")
     client.until(b"\n")
-    delays = []
-    while True:
-        records = client.batch()
-        delays += [time.time() - float(record[3]) for record in records if record[0] == "out"]
+    for number in range(11):
+        parrot.say(str(number))
+        assert [record[3] for record in client.batch()] == [b"%d\n" % number]
         client.say("\n")
-        if records[-1][0] == "closed":
-            break
-    assert client.reply() == "Nothing left to watch"
-    assert statistics.median(delays) < 0.05
+    parrot.end()
+    assert client.read_watch() == (b"", b"", [0])
 
 
 @pytest.mark.parametrize("command", ["watch p p", "make process p watch=1 shell=1 echo a; sleep 600"])
-def test_the_first_batch_does_not_come_with_the_answer(client: LineClient, command: str) -> None:
+async def test_the_first_batch_does_not_come_with_the_answer(
+    house: "House", monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     """Papa's client hides from select() what arrives together with that line."""
+    visitor = await house.connect()
+    assert await visitor.welcomed()
     if command.startswith("watch"):
-        client.ask("make process p shell=1 echo a; sleep 600")
-    client.say(f"{command}\n")
-    begin = time.monotonic()
-    first = client.sock.recv(1 << 16)
-    assert first.count(b"\n") == 1
-    assert first.endswith(b"\n")
-    assert client.sock.recv(1 << 16).startswith(b"out:p:")
-    assert time.monotonic() - begin > telnet_session.SETTLE * 0.9
+        visitor.say(b"make process p shell=1 echo a; sleep 600\n")
+        await visitor.until(b"> ")
+    (session,) = house.door._sessions
+    loop, write = asyncio.get_running_loop(), session._transport.write
+    sent: list[tuple[float, bytes]] = []
+
+    def note(data: bytes) -> None:
+        sent.append((loop.time(), data))
+        write(data)
+
+    monkeypatch.setattr(session._transport, "write", note)
+    visitor.say(f"{command}\n".encode())
+    await visitor.until(b"] ")
+    (first, answer), (second, batch) = sent
+    assert answer.count(b"\n") == 1
+    assert answer.endswith(b"\n")
+    assert batch.startswith(b"out:p:")
+    assert second - first > telnet_session.SETTLE * 0.99
 
 
 def test_defect_19_a_loss_is_told(papad: Papad, client: LineClient, tmp_path: Path) -> None:
@@ -527,9 +535,8 @@ def wait_until_ended(client: LineClient, name: str) -> None:
             selector.register(pidfd, selectors.EVENT_READ)
             assert selector.select(PATIENCE)
         os.close(pidfd)
-    deadline = time.monotonic() + PATIENCE
-    while "running=True" in client.ask(f"list processes {name}"):  # papad has seen it, too
-        assert time.monotonic() < deadline
+    # papad has seen it, too.
+    wait_until(lambda: "running=True" not in client.ask(f"list processes {name}"), f"the end of {name}")
 
 
 def test_a_watcher_that_does_not_read_delays_nobody(papad: Papad, client: LineClient) -> None:
@@ -607,7 +614,7 @@ def test_who_knows_no_command_is_sent_away(papad: Papad, client: LineClient) -> 
 # ----------------------------------------------------------------------- who is let in
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_defect_01_another_user_is_told_who_may(papad: Papad, client: LineClient, host: str) -> None:
     script = f"exec 3<>/dev/tcp/{host}/{papad.port}; echo set pwned 1 >&3; cat <&3"
@@ -706,6 +713,7 @@ class House:
             visitor.writer.close()
             with contextlib.suppress(ConnectionError):
                 await visitor.writer.wait_closed()
+        end(self.kernel)
 
 
 @pytest.fixture
@@ -774,18 +782,19 @@ async def test_stopping_tells_everybody_and_ends_what_runs(house: House) -> None
     await watching.until(b"\n")
     making.say(b"make process q /bin/sleep 600\n")
     async with asyncio.timeout(PATIENCE):
-        while ("process", "q") not in house.kernel._pending:
-            await asyncio.sleep(0)
+        while ("process", "q") not in house.kernel._pending:  # for a few turns only
+            await turns()
     await house.door.stop()
     for visitor in (idle, typing, watching):
         assert await visitor.rest() == b"Error: papad is stopping\n> "
     assert re.fullmatch(rb"q pid=\d+ .*\n> Error: papad is stopping\n> ", await making.rest())
     assert house.kernel._watches == {}
-    for info in house.kernel.list_processes():
-        kill_session(info.pid)
 
 
-async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(house: House) -> None:
+async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telnet, "STOP_TIMEOUT", 10 * PATIENCE)
     visitor = await house.connect()
     assert await visitor.welcomed()
     (session,) = house.door._sessions
@@ -795,14 +804,12 @@ async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(house: Ho
     async with asyncio.timeout(PATIENCE):
         # A batch of what had come by chance might be all with Linux, and nobody would wait for room.
         while not (made := house.kernel.list_processes()) or made[0].written < 10 * 1024 * 1024:
-            await asyncio.sleep(0)
+            await turns()
         visitor.say(b"watch process p\n")
         while session._writable:
-            await asyncio.sleep(0)
-    begin = asyncio.get_running_loop().time()
-    await house.door.stop()
-    assert asyncio.get_running_loop().time() - begin < telnet.STOP_TIMEOUT / 2
-    kill_session(house.kernel.list_processes()[0].pid)
+            await turns()
+    async with asyncio.timeout(PATIENCE):
+        await house.door.stop()
 
 
 async def test_a_defect_of_ours_is_an_internal_error(
@@ -822,8 +829,15 @@ async def test_a_defect_of_ours_is_an_internal_error(
 # ------------------------------------------------------------------------- the Unix socket
 
 
-def test_defect_04_a_second_server_does_not_take_the_first_ones_socket(papad: Papad) -> None:
-    door = TelnetDoor(Kernel(), Access())
+@pytest.fixture
+def door() -> Iterator[TelnetDoor]:
+    """A door that is not open yet."""
+    kernel = Kernel()
+    yield TelnetDoor(kernel, Access())
+    kernel.close()
+
+
+def test_defect_04_a_second_server_does_not_take_the_first_ones_socket(papad: Papad, door: TelnetDoor) -> None:
     with pytest.raises(Bind, match="somebody listens there"):
         door.bind_unix(papad.path)
     with LineClient(socket.socket(socket.AF_UNIX)) as client:
@@ -831,11 +845,10 @@ def test_defect_04_a_second_server_does_not_take_the_first_ones_socket(papad: Pa
         assert client.reply().startswith("Papa is home")
 
 
-async def test_a_leftover_socket_is_replaced(tmp_path: Path) -> None:
+async def test_a_leftover_socket_is_replaced(door: TelnetDoor, tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    door = TelnetDoor(Kernel(), Access())
     sock = door.bind_unix(str(path))
     assert path.stat().st_mode & 0o777 == 0o660
     await door.start([sock])
@@ -846,10 +859,9 @@ async def test_a_leftover_socket_is_replaced(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_is_no_socket_is_never_replaced(tmp_path: Path) -> None:
+def test_what_is_no_socket_is_never_replaced(door: TelnetDoor, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
-    door = TelnetDoor(Kernel(), Access())
     with pytest.raises(Bind, match="is no socket"):
         door.bind_unix(str(path))
     assert path.read_text() == "precious"
@@ -859,9 +871,8 @@ def test_what_is_no_socket_is_never_replaced(tmp_path: Path) -> None:
         door.bind_unix(str(tmp_path / ("x" * 200)))
 
 
-async def test_a_socket_that_is_anothers_by_now_is_left_alone(tmp_path: Path) -> None:
+async def test_a_socket_that_is_anothers_by_now_is_left_alone(door: TelnetDoor, tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    door = TelnetDoor(Kernel(), Access())
     await door.start([door.bind_unix(str(path))])
     path.unlink()
     path.write_text("another's")
@@ -869,7 +880,6 @@ async def test_a_socket_that_is_anothers_by_now_is_left_alone(tmp_path: Path) ->
     assert path.read_text() == "another's"
 
 
-def test_a_port_that_is_taken() -> None:
-    door = TelnetDoor(Kernel(), Access())
+def test_a_port_that_is_taken(door: TelnetDoor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(Bind, match=os.strerror(errno.EADDRINUSE)):
         door.bind(other.getsockname()[1])

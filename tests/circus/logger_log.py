@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.circus.machine import Machine, wait
+from tests.circus.machine import Machine
+from tests.support import wait_until
 
 _LINE = re.compile(r"(\S+ \S+) \[(\d+)\] \| line (\d+) at (\S+ \S+)")
 _END = re.compile(r"\S+ \S+ \[\d+\] \| end after (\d+) lines")
@@ -47,7 +48,7 @@ def wait_for_line_after(machine: Machine, moment: str) -> None:
         last = next((found for text in reversed(texts(machine)) if (found := _LINE.fullmatch(text))), None)
         return last is not None and last[4] > moment
 
-    wait(lambda: come() or None, lambda: "\n".join(texts(machine)[-5:]) + machine.words())
+    wait_until(lambda: come() or None, lambda: "\n".join(texts(machine)[-5:]) + machine.words())
 
 
 def check_complete(found: list[str], kills: int) -> None:

@@ -6,16 +6,12 @@ The same files lie at the same places in both: Circus in /opt/circus, the exampl
 import re
 import shlex
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
 
-from tests.support import PATIENCE
+from tests.support import PATIENCE, wait_until
 from tests.systemd.bed import PROJECT, Bed
-
-T = TypeVar("T")
 
 #: How circusd is started: with the project's command, or, 0.17.2 with its own code for Papa, by the drop-in alone.
 PLAIN = (
@@ -24,17 +20,6 @@ PLAIN = (
 )
 COMMANDS = {"papa-circusd": "/opt/circus/bin/papa-circusd", "plain": PLAIN}
 INI = "/srv/web/circus.ini"
-
-
-def wait(
-    condition: Callable[[], T | Literal[False] | None], what: Callable[[], object], patience: float = PATIENCE
-) -> T:
-    """Wait until a condition holds, and give what it gave."""
-    end = time.monotonic() + patience
-    while not (result := condition()):
-        assert time.monotonic() < end, what()
-        time.sleep(0.05)
-    return result
 
 
 class Machine:
@@ -67,7 +52,9 @@ class Machine:
         done = self.bed.run(command, check=check and not self._plain)
         if check and done.returncode != 0:
             # Circus refuses a command while it looks after its watchers.
-            done = wait(lambda: (again := self.bed.run(command, check=False)).returncode == 0 and again, self.words)
+            done = wait_until(
+                lambda: (again := self.bed.run(command, check=False)).returncode == 0 and again, self.words
+            )
         return (done.stdout + done.stderr).strip()
 
     def pids(self, watcher: str) -> list[int]:
@@ -81,7 +68,7 @@ class Machine:
 
     def wait_settled(self) -> None:
         """Wait until circusd answers, and no watcher is between two states."""
-        wait(lambda: self._settled() or None, lambda: self.ctl("status", check=False) + self.words())
+        wait_until(lambda: self._settled() or None, lambda: self.ctl("status", check=False) + self.words())
 
     def _settled(self) -> bool:
         said = self.bed.run(["/opt/circus/bin/circusctl", "--timeout", "2", "status"], check=False)
@@ -127,12 +114,12 @@ class Booted(Machine):
         self.run("systemctl daemon-reload && systemctl start circus")
 
     def wait_gone(self) -> None:
-        wait(lambda: self._main_pid() == "0", self.words)
+        wait_until(lambda: self._main_pid() == "0", self.words)
 
     def kill_and_begin(self) -> None:
         before = self._main_pid()
         self.run("systemctl kill --kill-who=main --signal=KILL circus")  # the unit has Restart=
-        wait(lambda: self._main_pid() not in ("0", before) or None, self.words)
+        wait_until(lambda: self._main_pid() not in ("0", before) or None, self.words)
         self.wait_settled()
 
     def _main_pid(self) -> str:

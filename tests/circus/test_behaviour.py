@@ -9,7 +9,8 @@ import pytest
 
 from tests.circus.conftest import COMBINATIONS, bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import Bare, wait
+from tests.circus.machine import Bare
+from tests.support import wait_until
 
 FILES = Path(__file__).with_name("behaviour")
 INI = "/srv/behaviour/behaviour.ini"
@@ -43,7 +44,7 @@ def log(circus: Bare, name: str) -> str:
 
 def wait_for_log(circus: Bare, name: str, pattern: str) -> str:
     """Wait until a watcher has logged something."""
-    found = wait(lambda: re.search(pattern, log(circus, name), re.MULTILINE), lambda: log(circus, name))
+    found = wait_until(lambda: re.search(pattern, log(circus, name), re.MULTILINE), lambda: log(circus, name))
     return str(found[0])
 
 
@@ -95,11 +96,13 @@ def test_restart_and_reload(circus: Bare, command: str) -> None:
 def test_incr_and_decr(circus: Bare) -> None:
     before = circus.pids("a")
     circus.ctl("incr", "a", "2")
-    more = wait(lambda: len(found := circus.pids("a")) == 4 and found, lambda: circus.pids("a"))
+    more = wait_until(lambda: len(found := circus.pids("a")) == 4 and found, lambda: circus.pids("a"))
     assert set(before) < set(more)
     circus.ctl("decr", "a", "2")
-    wait(lambda: len(circus.pids("a")) == 2, lambda: circus.pids("a"))
-    assert len(wait(lambda: len(left := running(circus, *more)) == 2 and left, lambda: running(circus, *more))) == 2
+    wait_until(lambda: len(circus.pids("a")) == 2, lambda: circus.pids("a"))
+    assert (
+        len(wait_until(lambda: len(left := running(circus, *more)) == 2 and left, lambda: running(circus, *more))) == 2
+    )
 
 
 @every
@@ -117,9 +120,11 @@ def test_an_exit_code_is_reaped(circus: Bare) -> None:
     [pid] = circus.pids("signalled")
     wait_for_log(circus, "signalled", "^waiting$")
     circus.run(f"kill -TERM {pid}")
-    event = wait(lambda: [said for said in reaped(circus, "signalled") if said["process_pid"] == pid], circus.words)
+    event = wait_until(
+        lambda: [said for said in reaped(circus, "signalled") if said["process_pid"] == pid], circus.words
+    )
     assert [said["exit_code"] for said in event] == [5]
-    [other] = wait(lambda: running(circus, *circus.pids("signalled")), circus.words)
+    [other] = wait_until(lambda: running(circus, *circus.pids("signalled")), circus.words)
     assert other != pid
 
 
@@ -128,10 +133,10 @@ def test_hooks(circus: Bare) -> None:
     [pid] = circus.pids("signalled")
     assert pid in [said["pid"] for said in noted(circus, "after_spawn")]
     circus.run(f"kill -KILL {pid}")
-    wait(lambda: [said for said in noted(circus, "after_reap") if said["process_pid"] == pid], circus.words)
+    wait_until(lambda: [said for said in noted(circus, "after_reap") if said["process_pid"] == pid], circus.words)
     [said] = [said for said in noted(circus, "after_reap") if said["process_pid"] == pid]
     assert said["exit_code"] == -9
-    [other] = wait(lambda: running(circus, *circus.pids("signalled")), circus.words)
+    [other] = wait_until(lambda: running(circus, *circus.pids("signalled")), circus.words)
     assert other in [said["pid"] for said in noted(circus, "after_spawn")]
 
 
@@ -140,7 +145,7 @@ def test_the_flapping_plugin_acts(circus: Bare) -> None:
     """It learns of each end, stops the watcher, tries it once more and gives it up."""
     circus.ctl("start", "fails")
     wait_for_log(circus, "circus", "fails: flapping detected: reached max retry limit")
-    wait(lambda: circus.ctl("status", "fails") == "stopped", lambda: circus.ctl("status"))
+    wait_until(lambda: circus.ctl("status", "fails") == "stopped", lambda: circus.ctl("status"))
     codes = [said["exit_code"] for said in reaped(circus, "fails")]
     assert len(codes) >= 6
     assert set(codes) == {3}
@@ -151,7 +156,7 @@ def test_the_flapping_plugin_acts(circus: Bare) -> None:
 def test_commands_get_through_while_something_fails(circus: Bare) -> None:
     """A process that fails at once, again and again, and no plugin that stops it."""
     circus.ctl("start", "fails_on")
-    wait(lambda: len(reaped(circus, "fails_on")) >= 5, lambda: reaped(circus, "fails_on"))
+    wait_until(lambda: len(reaped(circus, "fails_on")) >= 5, lambda: reaped(circus, "fails_on"))
     for _ in range(5):
         circus.ctl("restart", "a", "--waiting")
     circus.ctl("reload", "a", "--waiting")
@@ -172,7 +177,7 @@ def test_killed_often_and_there_again(circus: Bare) -> None:
     """However soon after its start it is killed, and Circus learns of each time."""
     before = len(reaped(circus, "killed"))
     kill_often(circus, KILLS)
-    codes = wait(
+    codes = wait_until(
         lambda: len(found := reaped(circus, "killed")[before:]) == KILLS and found, lambda: reaped(circus, "killed")
     )
     assert {said["exit_code"] for said in codes} == {-9}
@@ -190,7 +195,7 @@ def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: Bare) -
     """Watchers `a` and `a.b` keep to their own; all processes are silent, and block nothing."""
     circus.ctl("incr", "a", "1")
     circus.ctl("incr", "a.b", "2")
-    wait(lambda: (len(circus.pids("a")), len(circus.pids("a.b"))) == (3, 3), lambda: circus.ctl("list"))
+    wait_until(lambda: (len(circus.pids("a")), len(circus.pids("a.b"))) == (3, 3), lambda: circus.ctl("list"))
     before = circus.pids("a"), circus.pids("a.b")
     assert not set(before[0]) & set(before[1])
     circus.quit()
@@ -199,7 +204,7 @@ def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: Bare) -
     assert (circus.ctl("numprocesses", "a"), circus.ctl("numprocesses", "a.b")) == ("3", "3")
     circus.ctl("decr", "a", "1")
     circus.ctl("decr", "a.b", "2")
-    wait(lambda: (len(circus.pids("a")), len(circus.pids("a.b"))) == (2, 1), lambda: circus.ctl("list"))
+    wait_until(lambda: (len(circus.pids("a")), len(circus.pids("a.b"))) == (2, 1), lambda: circus.ctl("list"))
     circus.kill_and_begin()
     assert (len(circus.pids("a")), len(circus.pids("a.b"))) == (2, 1)
 
@@ -231,7 +236,7 @@ def test_a_socket_for_each_process(circus: Bare) -> None:
         answers.add(circus.run(["/usr/bin/python3", "-c", ask]).strip())
         return len(answers) == 2
 
-    wait(all_answered, lambda: answers)
+    wait_until(all_answered, lambda: answers)
     assert sorted(int(answer.split()[0]) for answer in answers) == pids
     assert len({answer.split()[1] for answer in answers}) == 2
 
@@ -242,7 +247,7 @@ def test_a_line_in_pieces_is_stamped_once(circus: Bare, circusd: str) -> None:
     circus.ctl("restart", "pieces", "--waiting")
     [pid] = circus.pids("pieces")
     seen = f"{circus.environment} /opt/circus/bin/python /srv/behaviour/last_seq.py circus.pieces.1"
-    wait(lambda: int(circus.run(seen)) >= 1, circus.words)
+    wait_until(lambda: int(circus.run(seen)) >= 1, circus.words)
     if circusd == "returns":
         circus.quit()
         circus.begin(INI)

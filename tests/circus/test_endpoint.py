@@ -6,7 +6,7 @@ import pytest
 
 from tests.circus.conftest import bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import wait
+from tests.support import wait_until
 
 INI = "/srv/web/endpoint.ini"
 SECTIONS = """
@@ -36,5 +36,5 @@ def test_papa_endpoint(version: str, wheel: Path) -> None:
 
         machine.path(INI).write_text(SECTIONS.format(endpoint="papa"))
         machine.launch(INI)
-        wait(lambda: "papa_endpoint: 'papa' is none of" in machine.words(), machine.words)
+        wait_until(lambda: "papa_endpoint: 'papa' is none of" in machine.words(), machine.words)
         machine.wait_gone(1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.circus.machine import wait
+from tests.support import wait_until
 from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.conftest import make_bed
 
@@ -30,7 +30,9 @@ def fresh() -> Iterator[Bed]:
 
 def listed(bed: Bed, command: str) -> str:
     """What `circusctl list` prints, once circusd has something to list."""
-    return wait(lambda: bed.run(command, check=False).stdout.strip() or None, lambda: bed.journal("--unit=circus"))
+    return wait_until(
+        lambda: bed.run(command, check=False).stdout.strip() or None, lambda: bed.journal("--unit=circus")
+    )
 
 
 def test_from_nothing_to_circus_on_papa(fresh: Bed) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.circus.conftest import COMBINATIONS
 from tests.circus.logger_log import check_complete, now, parse, texts, wait_for_line_after
-from tests.circus.machine import Machine, wait
-from tests.support import PATIENCE
+from tests.circus.machine import Machine
+from tests.support import PATIENCE, wait_until
 
 HOSTED = ("nginx", "logger", "web_app")
 KILLS = 4
@@ -39,7 +39,7 @@ class Load:
     def go_on(self, more: int = 200) -> None:
         """Wait until so many more have been answered."""
         goal = self.answered() + more
-        wait(lambda: self.answered() >= goal or None, lambda: f"{self.answered()} answers, not {goal}")
+        wait_until(lambda: self.answered() >= goal or None, lambda: f"{self.answered()} answers, not {goal}")
 
     def stop(self) -> None:
         """End it."""

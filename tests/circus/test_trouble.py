@@ -12,7 +12,8 @@ import pytest
 
 from tests.circus.conftest import bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import Bare, wait
+from tests.circus.machine import Bare
+from tests.support import wait_until
 
 FILES = Path(__file__).with_name("trouble")
 INI = "/srv/trouble/trouble.ini"
@@ -54,7 +55,7 @@ def wait_kept(circus: Bare, process: str, size: int) -> None:
         "asyncio.run(main())"
     )
     ask = ["env", circus.environment, "/opt/circus/bin/python", "-c", code, process]
-    wait(lambda: int(circus.run(ask)) == size, lambda: circus.run(ask))
+    wait_until(lambda: int(circus.run(ask)) == size, lambda: circus.run(ask))
 
 
 def running(circus: Bare, watcher: str, other: int = 0) -> int:
@@ -64,7 +65,7 @@ def running(circus: Bare, watcher: str, other: int = 0) -> int:
         pids = [pid for pid in circus.pids(watcher) if pid != other]
         return pids[0] if len(pids) == 1 and circus.run(f"[ ! -e /proc/{pids[0]} ] || echo y") else None
 
-    return wait(found, lambda: circus.ctl("status"))
+    return wait_until(found, lambda: circus.ctl("status"))
 
 
 def test_an_end_while_circusd_is_away(circus: Bare) -> None:
@@ -88,12 +89,12 @@ def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
     """Its first part comes again with the whole line before it, which is not logged twice."""
     pid = running(circus, "parts")
     say(circus, "parts", "a whole one\nan")
-    wait(lambda: len(log(circus, "parts")) == 1, lambda: log(circus, "parts"))
+    wait_until(lambda: len(log(circus, "parts")) == 1, lambda: log(circus, "parts"))
     for _ in range(2):
         circus.quit()
         circus.begin(INI)
     say(circus, "parts", "other\nthe last\n")
-    wait(lambda: len(log(circus, "parts")) >= 3, lambda: log(circus, "parts"))
+    wait_until(lambda: len(log(circus, "parts")) >= 3, lambda: log(circus, "parts"))
     texts = [re.sub(r"^at \d\d:\d\d:\d\d ", "", line) for line in log(circus, "parts")]
     assert texts == [f"[{pid}] | {text}" for text in ("a whole one", "another", "the last")]
 
@@ -104,12 +105,12 @@ def test_a_disk_that_is_full_for_a_while(circus: Bare) -> None:
     full = circus.path("/srv/web/log/circus.log")
     read = "cat /srv/full/full.log"
     say(circus, "full", f"{LINES[0]}\n")  # so that a part of the next ones finds room on the file's last page
-    wait(lambda: circus.run(read), lambda: circus.run(read))
+    wait_until(lambda: circus.run(read), lambda: circus.run(read))
     circus.run("dd if=/dev/zero of=/srv/full/fill bs=1k count=100 2>/dev/null || true")
     say(circus, "full", "".join(f"{line}\n" for line in LINES[1:]))
-    wait(lambda: full.read_text().count("full: a stream failed") >= 2, full.read_text)
+    wait_until(lambda: full.read_text().count("full: a stream failed") >= 2, full.read_text)
     circus.run("rm /srv/full/fill")
-    wait(lambda: LINES[-1] in circus.run(read), lambda: circus.run(read))
+    wait_until(lambda: LINES[-1] in circus.run(read), lambda: circus.run(read))
     assert circus.run(read).splitlines() == LINES
 
 
@@ -120,7 +121,7 @@ def test_an_end_while_the_disk_is_full(circus: Bare) -> None:
     say(circus, "full", "y" * 5000 + "\n")
     words = circus.path("/srv/web/log/circus.log")
     before = words.read_text().count("full: a stream failed")
-    wait(lambda: words.read_text().count("full: a stream failed") > before, words.read_text)
+    wait_until(lambda: words.read_text().count("full: a stream failed") > before, words.read_text)
     circus.run(f"kill -KILL {pid}")
     running(circus, "full", other=pid)
     assert f"full: 5001 bytes of the output of process {pid} are lost" in words.read_text()
@@ -135,7 +136,7 @@ def all_run(circus: Bare, but: Collection[int] = ()) -> list[int]:
         there = circus.run(f"for pid in {' '.join(map(str, pids))}; do [ ! -e /proc/$pid ] || echo $pid; done").split()
         return pids if len(there) == MANY and not set(pids) & set(but) else None
 
-    return wait(found, lambda: circus.ctl("list", "many"))
+    return wait_until(found, lambda: circus.ctl("list", "many"))
 
 
 def test_ends_while_papa_does_not_answer(circus: Bare) -> None:
@@ -157,7 +158,7 @@ def test_a_stop_in_the_moment_of_an_end(circus: Bare) -> None:
         circus.run(
             f"kill -KILL {' '.join(map(str, pids[:6]))}; /opt/circus/bin/circusctl --timeout 30 stop many --waiting"
         )
-        wait(lambda: circus.ctl("list", "many") == "", lambda: circus.ctl("list", "many"))
+        wait_until(lambda: circus.ctl("list", "many") == "", lambda: circus.ctl("list", "many"))
         assert circus.ctl("status", "many") == "stopped"
         circus.ctl("start", "many", "--waiting")
         assert not set(pids) & set(all_run(circus))
@@ -186,9 +187,9 @@ def test_circusd_does_not_start_without_what_it_needs(circus: Bare, ini: str, wo
     """As it does not without Papa: it says what is missing, and whoever started it can start it again."""
     circus.quit()
     circus.path(OTHER_INI).write_text(ini)
-    taken = "import socket, time\nwith socket.create_server(('127.0.0.1', 8099)): time.sleep(600)"
+    taken = "import signal, socket\nwith socket.create_server(('127.0.0.1', 8099)): signal.pause()"
     with circus.background("taker", f"/usr/bin/python3 -c '{taken.replace(chr(39), chr(34))}'"):
-        wait(lambda: ":1FA3 " in circus.run("cat /proc/net/tcp"), lambda: circus.run("cat /proc/net/tcp"))
+        wait_until(lambda: ":1FA3 " in circus.run("cat /proc/net/tcp"), lambda: circus.run("cat /proc/net/tcp"))
         done = circus.bed.run(["env", circus.environment, "/opt/circus/bin/papa-circusd", OTHER_INI], check=False)
     assert words in done.stdout + done.stderr
     circus.begin(INI)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.support import wait_until
 from tests.systemd import debian
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -227,6 +228,17 @@ class Bed:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command (a string: by the shell) in the booted container, as root or as a user of it."""
         return _finish(self.command(command, user), check=check, timeout=timeout)
+
+    def wait_until(self, condition: str, user: str | None = None) -> str:
+        """Wait until a shell command succeeds in the booted container; give what it printed."""
+        tried: list[subprocess.CompletedProcess[str]] = []
+
+        def holds() -> bool:
+            tried[:] = [self.run(condition, user, check=False)]
+            return tried[0].returncode == 0
+
+        wait_until(holds, lambda: f"{condition}: {tried[0].stdout}{tried[0].stderr}", _COMMAND)
+        return tried[0].stdout
 
     def journal(self, *options: str) -> str:
         """Give the messages in the journal, without times and hosts."""

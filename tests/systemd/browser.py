@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -104,16 +105,28 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 def listen(sock: socket.socket) -> None:
-    """Note what comes on each connection, and answer nothing."""
+    """Note the request that comes on each connection, answer nothing, and close it."""
     while True:
         connection, _ = sock.accept()
-        connection.settimeout(0.5)
-        data = b""
-        with contextlib.suppress(OSError):
-            while piece := connection.recv(65536):
-                data += piece
+        threading.Thread(target=note, args=(connection,), daemon=True).start()
+
+
+def note(connection: socket.socket) -> None:
+    """Note one request; on a connection that the browser keeps in hand none comes for long."""
+    data = b""
+    with connection, contextlib.suppress(OSError):
+        while not is_whole(data) and (piece := connection.recv(65536)):
+            data += piece
         received.append(data.decode("latin-1"))
-        connection.close()
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether it is a whole request of HTTP, or the beginning of something else."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if re.match(rb"[A-Z]*$|[A-Z]+ /", data) is None:
+        return True
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return bool(end) and len(body) >= int(length[1] if length else 0)
 
 
 def main(user: str) -> None:

@@ -32,7 +32,7 @@ for n in range(count):
         text = f"{name} {n} " + "x" * (n * 7 % 200)
         stream.write(f"{text} {zlib.crc32(text.encode())}\\n")
         stream.flush()
-    time.sleep(pause)
+    time.sleep(pause)  # paces the load
 os._exit(int(name) % 100)
 """
 
@@ -50,15 +50,17 @@ while True:
 
 #: Watches until it is killed, and prints which pieces it has dealt with, and how large each is.
 WATCHER = """
-import asyncio, sys
+import asyncio, contextlib, sys
 from papa_dbus.client import aio
+from papa_dbus.errors import NotFound
 async def main():
     async with aio.connect("system") as kernel:
-        async for event in kernel.watch(sys.argv[2], observe=sys.argv[1] == "observe"):
-            if isinstance(event, aio.Record):
-                print(event.process, event.seq, len(event.data), flush=True)
-            elif isinstance(event, aio.Dropped) and sys.argv[1] == "consume":  # nothing waits for an observer
-                print("dropped", event.process, event.bytes, file=sys.stderr)
+        with contextlib.suppress(NotFound):  # it has come after all had ended
+            async for event in kernel.watch(sys.argv[2], observe=sys.argv[1] == "observe"):
+                if isinstance(event, aio.Record):
+                    print(event.process, event.seq, len(event.data), flush=True)
+                elif isinstance(event, aio.Dropped) and sys.argv[1] == "consume":  # nothing waits for an observer
+                    print("dropped", event.process, event.bytes, flush=True)
 asyncio.run(main())
 """
 
@@ -104,7 +106,7 @@ async def harass(kills: int, restarts: int, reloads: int) -> None:
     todo = ["kill"] * kills + ["restart"] * restarts + ["reload"] * reloads
     random.shuffle(todo)
     for how in todo:
-        await asyncio.sleep(random.uniform(0.02, 0.35))
+        await asyncio.sleep(random.uniform(0.02, 0.35))  # paces the load
         if how == "kill":
             pid = main_pid()
             if pid:
@@ -129,12 +131,12 @@ async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
                 "not-found",
             ):
                 raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # paces the looks
 
 
 async def connect_constantly(ports: list[int], counts: dict[str, int], stop: asyncio.Event) -> None:
     """The hosted sockets listen all the time: no connection is refused."""
-    while not stop.is_set():
+    while not stop.is_set() or counts["connections"] <= 500:
         port = random.choice(ports)
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -142,7 +144,7 @@ async def connect_constantly(ports: list[int], counts: dict[str, int], stop: asy
             counts["connections"] += 1
         except ConnectionRefusedError:
             counts["refused"] += 1
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # paces the load
 
 
 async def change_values(bus: Bus, counts: dict[str, int], stop: asyncio.Event) -> None:
@@ -154,7 +156,7 @@ async def change_values(bus: Bus, counts: dict[str, int], stop: asyncio.Event) -
         got = (await call(bus, "GetValue", "s", f"v{n % 20}"))[0]
         counts["values"] += 1
         counts["wrong values"] += got != str(n)
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # paces the load
 
 
 class Mortals:
@@ -179,11 +181,14 @@ class Mortals:
             if watcher.returncode is None:
                 watcher.kill()
             out, err = await said
-            self.killed += watcher.returncode == -signal.SIGKILL
-            if b"NotFound" not in err:  # it has come after all had ended
-                self.complaints += err.decode().splitlines()[-1:]
+            if watcher.returncode == -signal.SIGKILL:
+                self.killed += 1  # and whatever it was about to say on stderr is no judgement
+            elif watcher.returncode != 0:
+                self.complaints += err.decode().splitlines()[-1:] or [f"a watcher ended with {watcher.returncode}"]
             for name, seq, size in (line.split() for line in out.decode().splitlines()):
-                if mode == "consume":
+                if name == "dropped":
+                    self.complaints.append(f"dropped {size} of {seq}")
+                elif mode == "consume":
                     self.taken.setdefault(name, {})[int(seq)] = int(size)
 
     async def read_the_rest(self) -> None:
@@ -249,7 +254,7 @@ async def main(processes: int, lines: int, kills: int, restarts: int, reloads: i
     os.kill(server["pid"].value, signal.SIGKILL)
     end = time.monotonic() + 20
     while (left := len((await call(bus, "ListProcesses", "as", []))[0])) and time.monotonic() < end:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # paces the looks
     await call(bus, "RemoveSockets", "as", ["*"])
     await call(bus, "RemoveValues", "as", ["v*"])
     await bus.close()

@@ -17,7 +17,7 @@ from papa_dbus.bus import Bus, BusLost, address_of
 from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
 
 NAME = ("org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel")
-SCRIPT = 'echo ran >> "$0"; echo one; echo two >&2; sleep 3; echo three; exit 5'
+SCRIPT = 'echo ran >> "$0"; echo one; echo two >&2; read go < "$0.gate"; echo three; exit 5'
 
 
 async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
@@ -30,14 +30,18 @@ async def call(bus: Bus, member: str, signature: str, *body: Any) -> Any:
             away = isinstance(error, BusLost | NoReply | Unreachable) or error.code == "internal"
             if time.monotonic() > end or not away:
                 raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # paces the looks
 
 
 async def consume(  # noqa: C901 (a client's whole life, in order)
-    bus: Bus, signals: "asyncio.Queue[Any]"
+    bus: Bus, signals: "asyncio.Queue[Any]", gate: Path
 ) -> dict[str, Any]:
-    """Read process p to its end, acknowledge each record, and take up the watch again where papad has gone."""
+    """Read process p to its end, acknowledge each record, and take up the watch again where papad has gone.
+
+    The process waits at the gate until its first two records are here.
+    """
     records: dict[int, tuple[str, str]] = {}
+    waits = True
     exited = None
     watch = 0
     while True:
@@ -60,6 +64,9 @@ async def consume(  # noqa: C901 (a client's whole life, in order)
                 for number, _, stream, data in message.body[2]:
                     records[number] = (stream, data.decode())
                     seq = number
+                if waits and len(records) == 2:
+                    gate.write_text("go\n")
+                    waits = False
             elif message.member == "Exited":
                 exited = message.body[4:]
             try:
@@ -80,8 +87,10 @@ async def main(marker: Path) -> None:
     await call(bus, "SetValue", "ss", "v", "kept")
     socket = (await call(bus, "MakeSocket", "sa{sv}", "s", {}))[0]
     again = (await call(bus, "MakeSocket", "sa{sv}", "s", {}))[0]
+    gate = marker.with_name(f"{marker.name}.gate")
+    os.mkfifo(gate)
     await call(bus, "MakeProcess", "sasa{sv}", "p", ["sh", "-c", SCRIPT, str(marker)], {})
-    seen = await consume(bus, signals)
+    seen = await consume(bus, signals, gate)
     await call(bus, "MakeProcess", "sasa{sv}", "q", ["sleep", "600"], {})
     q = (await call(bus, "ListProcesses", "as", ["q"]))[0]["q"]["pid"].value
     await call(bus, "RemoveProcesses", "as", ["q"])
@@ -92,7 +101,7 @@ async def main(marker: Path) -> None:
     await call(bus, "RemoveValues", "as", ["v"])
     end = time.monotonic() + 20
     while (left := (await call(bus, "ListProcesses", "as", []))[0]) and time.monotonic() < end:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # paces the looks
     await bus.close()
     seen |= {
         "same port": socket["port"].value == again["port"].value,

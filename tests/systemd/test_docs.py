@@ -69,7 +69,7 @@ def reader() -> Iterator[Bed]:
         bed.run_unbooted("cd /root/papa\n" + "".join(sh_blocks(DOCS / page) for page in BEFORE_BOOT))
         bed.boot()
         bed.run(f"useradd --create-home --shell /bin/bash --groups papa {USER} && loginctl enable-linger {USER}")
-        bed.run(f"timeout 30 sh -c 'until test -S /run/user/$(id -u {USER})/bus; do sleep 0.1; done'")
+        bed.wait_until(f"test -S /run/user/$(id -u {USER})/bus")
         bed.run(SERVER)
         yield bed
     finally:

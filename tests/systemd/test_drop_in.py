@@ -17,7 +17,7 @@ n = 0
 while not os.path.exists('/run/writer-stop'):
     print(n, flush=True)
     n += 1
-    time.sleep(0.002)
+    time.sleep(0.002)  # paces the load
 """
 ENDINGS = {
     "restart": "systemctl restart papa",

@@ -60,7 +60,7 @@ def test_a_full_file_system(small: Bed) -> None:
     small.run(f"kill -KILL {pid.strip()}")
     small.wait_for_journal("recovered: ", cursor)
     small.run("rm /run/papa/filler && mount -o remount,size=8m /run/papa")
-    small.run("timeout 20 sh -c 'until busctl status org.papa.Kernel >/dev/null 2>&1; do sleep 0.1; done'")
+    small.wait_until("busctl status org.papa.Kernel")
     assert small.run("ls /run/papa | grep damaged", check=False).stdout == ""
     pid = small.run("systemctl show --property=MainPID --value papa").stdout
     assert "running" in make(small, "new", "sleep", "600")

@@ -83,9 +83,7 @@ def test_every_door_tells_them_and_they_outlive_papad(papa: Bed) -> None:
         papa.run(f"systemctl {how} papa")
         # systemd 252 does not wait until a reload is done, and busctl does not ask again.
         ask = f"busctl call -- {KERNEL} ListProcesses as 0"
-        listed = papa.run(
-            f"for i in $(seq 100); do {ask} 2>/tmp/why && exit; sleep 0.1; done; cat /tmp/why; exit 1"
-        ).stdout
+        listed = papa.wait_until(ask)
         for pair in ('"memory_max" t 67108864', '"cpu_quota" u 150', '"tasks_max" t 9'):
             assert pair in listed
     shown = papa.run("papactl show p").stdout

@@ -96,7 +96,7 @@ def test_a_day_with_another_machine(here: Bed, there: Bed) -> None:
     )
     # No ssh and no bridge is left.
     assert here.run("pgrep --exact ssh", check=False).stdout == ""
-    there.run("timeout 30 sh -c 'while pgrep systemd-stdio-b; do sleep 0.1; done'")
+    there.wait_until("! pgrep systemd-stdio-b")
 
 
 def test_descriptors_stay_where_they_are(here: Bed, there: Bed) -> None:

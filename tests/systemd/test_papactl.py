@@ -85,8 +85,8 @@ def test_doctor_finds_what_is_wrong(papa: Bed) -> None:
 
 def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Bed) -> None:
     machine.run("systemctl stop papa.socket papa.service")
-    machine.run("setsid --fork papad --port 0 >/dev/null 2>&1 </dev/null; busctl wait org.papa.Kernel 2>/dev/null || "
-                "until busctl status org.papa.Kernel >/dev/null 2>&1; do :; done")  # fmt: skip
+    machine.run("setsid --fork papad --port 0 >/dev/null 2>&1 </dev/null")
+    machine.wait_until("busctl status org.papa.Kernel")
     try:
         grade, message = findings(machine)["descriptors"]
         assert grade == "bad"

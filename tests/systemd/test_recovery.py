@@ -89,7 +89,7 @@ def test_beyond_what_systemd_keeps_nothing_is_begun(full: tuple[Bed, str]) -> No
     said = bed.run([PYTHON, "-c", MAKE, "second"]).stdout
     assert said == f"limit {says}\n"
     assert bed.run("ls /run/second", check=False).returncode != 0
-    bed.run(f"for i in $(seq 100); do [ $({count_command()}) = 5 ] && exit; sleep 0.1; done; exit 1")
+    bed.wait_until(f"[ $({count_command()}) = 5 ]")
     scopes = bed.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
     assert [line.split()[0] for line in scopes.splitlines()] == ["papa-first.scope"]
     one_more = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel", "MakeSocket", "sa{sv}"]
@@ -143,8 +143,8 @@ def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Bed) -> None
 
 def goes_on_printing(bed: Bed) -> None:
     """Whoever counts in /run/printed is neither dead nor held up."""
-    bed.run("n=$(cat /run/printed); for i in $(seq 200); do [ $(cat /run/printed) -gt $((n + 5)) ] && exit; "
-            "sleep 0.05; done; exit 1")  # fmt: skip
+    printed = int(bed.wait_until("grep . /run/printed"))  # it is empty for a moment each time
+    bed.wait_until(f"[ $(cat /run/printed) -gt {printed + 5} ]")
 
 
 def test_who_prints_into_a_pipe_that_nobody_knows_lives_on(papa: Bed) -> None:
@@ -180,8 +180,8 @@ def test_a_process_whose_log_is_damaged_is_hosted_and_has_a_new_one(papa: Bed) -
         "pid=$(systemctl show --property=MainPID --value papa); for fd in /proc/$pid/fd/*; do case $(readlink $fd) in "
         "*memfd:papa-index*) head -c 128 /dev/zero | tr '\\0' '\\377' | dd of=$fd conv=notrunc status=none;; esac; done"
     )
-    papa.run("for i in $(seq 100); do busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0 "
-             "| grep '\"buffered\" t 4' && exit; sleep 0.1; done; exit 1")  # fmt: skip
+    listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
+    papa.wait_until(f"{listed} | grep '\"buffered\" t 4'")
     papa.run(damage)
     said = restart(papa)
     assert "not recovered: process 'p' (PID " in said

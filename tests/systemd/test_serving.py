@@ -108,7 +108,7 @@ def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed)
     papa.run(f"kill {pid}")
     watch(papa, "*")
     units = "systemctl list-units --all --plain --no-legend 'papa-*.scope'"
-    assert papa.run(f'for i in $(seq 100); do [ -n "$({units})" ] || exit 0; sleep 0.1; done; {units}').stdout == ""
+    papa.wait_until(f'[ -z "$({units})" ]')
 
 
 def test_a_scope_whose_name_is_taken_gets_another(papa: Bed) -> None:
@@ -155,10 +155,7 @@ def test_status_counts_what_is_there(papa: Bed) -> None:
     call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
     call(papa, "SetValue", "ss", "v", "1")
     want = 'Status: "0 sockets, 1 value, 1 process"'
-    show = "systemctl status --no-pager papa"
-    assert (
-        want in papa.run(f"for i in $(seq 50); do {show} | grep -q '{want}' && break; sleep 0.1; done; {show}").stdout
-    )
+    papa.wait_until(f"systemctl status --no-pager papa | grep '{want}'")
     assert (
         "papa daemon from papad" in papa.run("ps -o args= -p $(systemctl show --property=MainPID --value papa)").stdout
     )

@@ -100,7 +100,7 @@ def test_the_first_connection_starts_papad_and_is_served(papa: Machine) -> None:
     papa.bed.run(["sh", "-c", 'printf %s "$1" >/root/web/app.py', "sh", APPLICATION])
     assert papa.bed.run("systemctl is-active papa", check=False).stdout == "inactive\n"
     asking = subprocess.Popen(papa.bed.command(ASK), stdout=subprocess.PIPE)  # waits until there is a server
-    papa.bed.run("for i in $(seq 100); do systemctl is-active papa && exit; sleep 0.1; done; exit 1")
+    papa.bed.wait_until("systemctl is-active papa")
     assert papa.sockets() == {"web": WEB_IS}
     papa.bed.run(SERVERS["gunicorn"])
     assert asking.communicate(timeout=30)[0] == b"hello from gunicorn"

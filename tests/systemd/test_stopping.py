@@ -27,7 +27,7 @@ def hosting(bed: Bed) -> Bed:
     call(bed, "MakeProcess", "sasa{sv}", "ended", "3", "sh", "-c", "echo bye; exit 3", "0")
     listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
     said = f"""[ "$({listed} | grep -oE '"buffered" t 4|"exit_code" i 3' | wc -l)" = 3 ]"""
-    bed.run(f"for i in $(seq 100); do {said} && exit; sleep 0.1; done; {listed}; exit 1")
+    bed.wait_until(said)
     return bed
 
 
@@ -55,8 +55,8 @@ def bookworm(beds: Callable[[str], Bed]) -> Iterator[Bed]:
 def test_systemd_254_keeps_everything_over_a_stop(trixie: Bed) -> None:
     assert "papad stops; kept for its next start: 1 socket, 1 value, 3 processes" in stop(trixie)
     trixie.run(["python3", "-c", CONNECT, "8080"])  # it is served all the time
-    trixie.run(f"echo > {GATE}", timeout=10)  # the printer prints and ends while nobody reads
-    trixie.run("for i in $(seq 100); do systemctl is-active -q papa-printer.scope || exit 0; sleep 0.1; done; exit 1")
+    trixie.run(f"echo > {GATE}")  # the printer prints and ends while nobody reads
+    trixie.wait_until("! systemctl is-active papa-printer.scope")
     cursor = trixie.journal_cursor()
     trixie.run("systemctl start papa")
     assert trixie.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning") == ""
@@ -96,5 +96,5 @@ def test_an_older_systemd_keeps_values_and_the_journal_names_the_rest(bookworm: 
     for what in ("Sockets", "Processes"):
         assert call(bookworm, f"List{what}", "as", "0") == "a{sa{sv}} 0\n"
     # Once it prints: a shell's echo ends by SIGPIPE, as the journal has said.
-    bookworm.run(f"echo > {GATE}", timeout=10)
-    bookworm.run("for i in $(seq 100); do systemctl is-active -q papa-printer.scope || exit 0; sleep 0.1; done; exit 1")
+    bookworm.run(f"echo > {GATE}")
+    bookworm.wait_until("! systemctl is-active papa-printer.scope")

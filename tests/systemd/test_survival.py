@@ -51,9 +51,7 @@ def nothing_is_left(bed: Bed) -> None:
     """No scope, and no descriptor in systemd's store."""
     show = "systemctl show --property=NFileDescriptorStore --value papa"
     units = "systemctl list-units --all --plain --no-legend 'papa-*.scope'"
-    bed.run(
-        f'for i in $(seq 100); do [ "$({show})$({units})" = 0 ] && exit 0; sleep 0.1; done; {show}; {units}; exit 1'
-    )
+    bed.wait_until(f'left="$({show})$({units})"; echo "$left"; [ "$left" = 0 ]')
 
 
 def run(bed: Bed, program: str, *arguments: object, timeout: float = 60) -> Any:
@@ -155,9 +153,7 @@ def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
     papa.run("systemctl restart papa")
     papa.run("systemctl kill --signal=KILL papa-p.scope")
     listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
-    said = papa.run(
-        f"for i in $(seq 100); do {listed} | grep 'running. b false' && exit; sleep 0.1; done; exit 1"
-    ).stdout
+    said = papa.wait_until(f"{listed} | grep 'running. b false'")
     assert "exit_code" not in said
 
 
@@ -172,7 +168,7 @@ def test_reload_keeps_the_pid_and_every_exit_code(papa: Bed) -> None:
     assert papa.run("systemctl show --property=MainPID --value papa").stdout == before
     papa.run("echo > /root/fifo")
     listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
-    papa.run(f"for i in $(seq 100); do {listed} | grep 'exit_code. i 3' && exit; sleep 0.1; done; exit 1")
+    papa.wait_until(f"{listed} | grep 'exit_code. i 3'")
 
 
 def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) -> None:
@@ -180,7 +176,7 @@ def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) 
     for n in range(6):
         call(papa, "MakeProcess", "sasa{sv}", f"p{n}", "2", "echo", f"output-of-{n}", "0")
         listed = f"busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 1 p{n}"
-        papa.run(f"for i in $(seq 100); do {listed} | grep -q 'running. b false' && exit; sleep 0.05; done; exit 1")
+        papa.wait_until(f"{listed} | grep 'running. b false'")
     cursor = papa.journal_cursor()
     papa.run("systemctl reload papa")
     papa.wait_for_journal("is ready", cursor)

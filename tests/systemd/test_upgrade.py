@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pexpect
+import pytest
 
 from tests.systemd.bed import Bed
 from tests.systemd.conftest import OFFLINE
 from tests.systemd.test_serving import KERNEL, PYTHON, call
+
+pytestmark = pytest.mark.timeout(700, func_only=True)  # seconds: what is needed is installed twice
 
 NEXT = "99.0.0"
 STOP = "/run/papa-stop"
@@ -113,7 +116,7 @@ def load(bed: Bed, python: str) -> Iterator[None]:
     screen = pexpect.spawn(telnet[0], telnet[1:], timeout=20, encoding="utf-8", echo=False)
     programs = [
         subprocess.Popen(
-            bed.command(["timeout", "120", python, "-c", program, port]), stdout=subprocess.PIPE, text=True
+            bed.command(["timeout", "600", python, "-c", program, port]), stdout=subprocess.PIPE, text=True
         )
         for program in (WATCHER, LINE_WATCHER, CONNECTOR)
     ]

@@ -3,11 +3,12 @@
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from papa_dbus.service.kernel import Kernel
-from tests.support import begin_counting_children, children, descriptors
+from tests.support import begin_counting_children, children, descriptors, end
 
 
 @pytest.fixture
@@ -20,20 +21,18 @@ async def kernel() -> AsyncIterator[Kernel]:
     for pid in children():
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    for info in kernel.list_processes():
-        kernel._processes[info.name].poll()
-    if kernel.process_count:
-        kernel.remove_processes(["*"])
-    if kernel.socket_count:
-        kernel.remove_sockets(["*"])
+    end(kernel)
     await kernel.settle()
-    for process in list(kernel._retired):
-        process.poll()
-    for watch in list(kernel._watches.values()):
-        watch.close()
-    kernel.close()
     left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
     assert not children()
     assert not kernel._processes
     assert not kernel._retired
     assert not [what for what in left.values() if "pipe" not in what], left
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A named pipe on which a child waits until the test writes a line."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    return gate

@@ -11,7 +11,7 @@ from papa_dbus.errors import AccessDenied, Limit
 from papa_dbus.service import access, users
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.audit import Caller
-from tests.support import PATIENCE
+from tests.support import PATIENCE, turns
 
 #: A system user of every Debian, whose own group has its name.
 DAEMON = pwd.getpwnam("daemon")
@@ -70,7 +70,7 @@ async def test_a_database_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(users, "TIMEOUT", 0.2)
     entry = Access("daemon")
     asked = [asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + users.MAX_ASKED)]
-    await asyncio.sleep(0)
+    await turns()
     await entry.check(caller(0))  # root is known without it
     with pytest.raises(AccessDenied, match="8 questions wait already"):
         await entry.check(caller(5000))

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
 from papa_dbus.service.specs import SocketSpec
-from tests.support import PATIENCE, alive, children, output_of, run
+from tests.support import PATIENCE, alive, children, output_of, run, until, wait_until
 
 
 @pytest.fixture
@@ -46,8 +45,7 @@ def pid_of(launcher: Launcher) -> int:
 async def test_what_it_forks_is_ours(kernel: Kernel, launcher: Launcher) -> None:
     info = await run(kernel, "sh", "-c", "exit 7")
     assert info.pid in children() - {pid_of(launcher)}
-    while kernel.list_processes() and kernel.list_processes()[0].exit_code is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: kernel.list_processes()[0].exit_code is not None, "the end of the process")
     assert kernel.list_processes()[0].exit_code == 7
 
 
@@ -71,7 +69,7 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
         'import os, socket; last = max(map(int, os.listdir("/proc/self/fd")));'
         " print([socket.socket(fileno=fd).getsockname()[1] for fd in range(3, 63)], last)"
     )
-    ports = [info.port for info in kernel.list_sockets()]
+    ports = [kernel.list_sockets([name])[0].port for name in names]
     for name in ("first", "second"):
         said = await output_of(kernel, sys.executable, "-c", count, name=name, sockets=tuple(names))
         assert said == f"{ports} 63\n"  # and 63 is that of the listing itself
@@ -85,9 +83,7 @@ async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launc
     async def fork(work: Launch | Errand, gate: int, status: int) -> int:
         """The launcher's, and a look at the child once it has let go of the launcher's socket."""
         pid = await launcher.fork(work, gate, status)
-        deadline = time.monotonic() + PATIENCE
-        while len(os.listdir(f"/proc/{pid}/fd")) > 5 and time.monotonic() < deadline:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= 5, f"few descriptors of {pid}")
         seen.append(len(os.listdir(f"/proc/{pid}/fd")))
         return pid
 
@@ -175,7 +171,7 @@ async def test_where_it_does_not_answer_nothing_is_left_and_there_is_a_new_one(
     assert not kernel.list_processes()
     assert await output_of(kernel, "echo", "two") == "two\n"
     assert pid_of(launcher) != stopped
-    await until_gone(stopped)
+    await until(lambda: not alive(stopped), "the end of the one that was stopped")
     assert children() == {pid_of(launcher)}
 
 
@@ -210,12 +206,6 @@ async def test_several_that_never_worked_are_the_last(
     said = [record.message for record in caplog.records if "launcher" in record.message]
     assert said[-1] == "the launcher is given up (it has ended): papad forks for itself now, which takes longer"
     assert len(said) == 3
-
-
-async def until_gone(pid: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while alive(pid):
-            await asyncio.sleep(0.01)
 
 
 CLONE3_FAILS = """
@@ -271,7 +261,4 @@ print(json.dumps(Launcher()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    end = time.monotonic() + 20
-    while alive(json.loads(done.stdout)):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: not alive(json.loads(done.stdout)), "the launcher's end")

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import pytest
 
 from papa_dbus.service import intake
 from papa_dbus.service.intake import Intake
+from tests.support import turns
 
 
 class Pipe:
@@ -34,35 +35,47 @@ class Pipe:
         os.close(self._write)
 
 
+class Clock:
+    """The loop's clock, which stands still until it is set forward."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Intake]:
-    """An intake that rests for long."""
-    monkeypatch.setattr(intake, "REST", 0.3)
-    monkeypatch.setattr(intake, "MAX_REST", 0.3)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clock]:
+    """A clock for the test's loop."""
+    clock = Clock()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "time", clock)
+        yield clock
+
+
+@pytest.fixture
+def reading(clock: Clock) -> Iterator[Intake]:
+    """An intake that rests until the clock is set forward."""
     reading = Intake()
     yield reading
     reading.close()
 
 
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(reading: Intake) -> None:
+async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(reading: Intake, clock: Clock) -> None:
     pipe = Pipe(reading)
     pipe.say(b"1")
-    await turns()
+    await turns(5)
     pipe.say(b"2")
-    await turns()
+    await turns(5)
     assert pipe.read == [b"1", b"2"]
     pipe.say(b"3")
-    await turns()
+    await turns(5)
     pipe.say(b"4")
-    await turns()
+    await turns(5)
     assert pipe.read == [b"1", b"2"]
-    while len(pipe.read) < 3:
-        await asyncio.sleep(0.01)
+    clock.now += intake.MAX_REST
+    await turns(5)
     assert pipe.read == [b"1", b"2", b"34"]
     pipe.close()
 
@@ -71,7 +84,7 @@ async def test_no_rest_while_a_writer_may_be_waiting(reading: Intake) -> None:
     pipe, other = Pipe(reading, hurry=True), Pipe(reading)
     other.say(b"o")
     pipe.say(b"123456789abc")
-    await turns()
+    await turns(5)
     assert pipe.read == [b"1234", b"5678", b"9abc"]
     assert other.read == [b"o"]
     pipe.close()
@@ -84,7 +97,7 @@ async def test_each_has_its_turn(reading: Intake, monkeypatch: pytest.MonkeyPatc
     pipes = [Pipe(reading) for _ in range(10)]
     for pipe in pipes:
         pipe.say(b"x")
-    await turns()
+    await turns(5)
     assert [pipe.read for pipe in pipes] == [[b"x"]] * 10
     for pipe in pipes:
         pipe.close()
@@ -101,19 +114,19 @@ async def test_one_whose_turn_has_been_ended_by_another_is_not_read(reading: Int
         reading.remove(pipe.end)
         reading.add(pipe.end, partial(end_the_other, number))
         pipe.say(b"x")
-    await turns()
+    await turns(5)
     [left] = [pipe for pipe in pipes if os.path.exists(f"/proc/self/fd/{pipe.end}")]
     left.close()
 
 
-async def test_it_can_be_closed_while_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "REST", 0.05)
+async def test_it_can_be_closed_while_it_rests(clock: Clock) -> None:
     reading = Intake()
     pipe = Pipe(reading)
     for _ in range(2):  # after the second it rests
         pipe.say(b"x")
-        await turns()
+        await turns(5)
     reading.close()
-    await asyncio.sleep(0.1)
+    clock.now += intake.MAX_REST
+    await turns(5)
     assert pipe.read == [b"x", b"x"]
     os.close(pipe.end)

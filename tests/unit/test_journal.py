@@ -24,7 +24,7 @@ from papa_dbus.service.output import OutputLog
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import Watch
 from tests.source import Source
-from tests.support import PATIENCE, Reader, run
+from tests.support import PATIENCE, Reader, run, turns, until
 
 Entry = dict[str, bytes]
 
@@ -73,16 +73,15 @@ class Journald:
 
     async def until(self, count: int) -> list[Entry]:
         """Wait for so many entries."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.read()) < count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.read()) >= count, lambda: f"{count} entries: {self.entries}")
         return self.entries
 
     async def until_said(self, text: bytes, process: bytes | None = None) -> None:
         """Wait for an entry with that text in it."""
-        async with asyncio.timeout(PATIENCE):
-            while not any(text in e["MESSAGE"] and e.get("PAPA_PROCESS") == process for e in self.read()):
-                await asyncio.sleep(0.01)
+        await until(
+            lambda: any(text in e["MESSAGE"] and e.get("PAPA_PROCESS") == process for e in self.read()),
+            lambda: f"{text!r}: {self.entries}",
+        )
 
     def said(self, name: str = "MESSAGE") -> list[bytes]:
         """That field of all entries that have it."""
@@ -111,8 +110,7 @@ async def kernel(there: Journald) -> AsyncIterator[Kernel]:
     if kernel.process_count:
         kernel.remove_processes(["*"])
     there.read()
-    for _ in range(5):  # its last words
-        await asyncio.sleep(0)
+    await turns(5)  # its last words
     kernel.close()
     journal.close()
 
@@ -516,8 +514,10 @@ async def test_without_a_journal_nothing_is_made(kernel: Kernel, there: Journald
     ):
         await run(kernel, "true", journal=True)
     assert kernel.process_count == 0
+    without = Kernel()
     with pytest.raises(NotSupported, match="option 'journal'"):
-        await run(Kernel(), "true", journal=True)
+        await run(without, "true", journal=True)
+    without.close()
 
 
 async def test_a_removed_process_s_end_is_told(kernel: Kernel, there: Journald) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from papa_dbus import errors, names
 from papa_dbus.service import objects
 from papa_dbus.service.systemd import scope_name
+from tests.support import PATIENCE
 
 
 @pytest.mark.parametrize("name", ["web", "web.0", "circus.web-1", "a/b", "1", "x=y", "ü", "n" * 200])
@@ -81,7 +82,9 @@ def test_systemd_takes_the_scope_names() -> None:
     assert analyze, "Debian package systemd"
     for name in ("web", "a/b", "ü", "x y", "a@b", "."):
         unit = scope_name(name)
-        done = subprocess.run(["systemd-escape", "--unescape", "--", unit], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["systemd-escape", "--unescape", "--", unit], capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 0, done.stderr
 
 

@@ -19,7 +19,8 @@ from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.watches import Exited
-from tests.support import Reader, alive, children, descriptors, output_of, run
+from tests.bus.parrot import Parrot
+from tests.support import PATIENCE, Reader, alive, children, descriptors, output_of, run, turns, until
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
 threads_own = 0b11 << 31
@@ -232,9 +233,16 @@ async def test_a_limit_above_the_hard_one_is_refused(kernel: Kernel) -> None:
 # ------------------------------------------------------------- output and the end
 
 
-async def test_both_streams_in_one_sequence(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "for i in 1 2 3; do echo o$i; sleep 0.02; echo e$i >&2; sleep 0.02; done")
+async def test_both_streams_in_one_sequence(kernel: Kernel, tmp_path: Path) -> None:
+    parrot = Parrot(tmp_path)
+    await run(kernel, *parrot.command)
     reader = Reader(kernel, ["p"])
+    for number in ("1", "2", "3"):
+        parrot.say(f"o{number}")
+        await reader.until(f"o{number}")
+        parrot.complain(f"e{number}")
+        await reader.until(f"e{number}")
+    parrot.end()
     await reader.until_exited()
     assert reader.data("out") == b"o1\no2\no3\n"
     assert reader.data("err") == b"e1\ne2\ne3\n"
@@ -266,49 +274,56 @@ async def test_exit_codes(kernel: Kernel, script: str, code: int) -> None:
     assert kernel.list_processes() == []
 
 
-async def test_defect_05_the_end_of_one_stream_does_not_end_the_other(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "exec >&-; sleep 0.1; echo still >&2; sleep 0.1; echo here >&2; exit 3")
+async def test_defect_05_the_end_of_one_stream_does_not_end_the_other(kernel: Kernel, tmp_path: Path) -> None:
+    parrot = Parrot(tmp_path, code=3)
+    await run(kernel, *parrot.command)
     reader = Reader(kernel, ["p"])
+    parrot.close_stdout()
+    await until(lambda: len(kernel._processes["p"]._pipes) == 1, "the end of stdout")
+    for text in ("still", "here"):
+        parrot.complain(text)
+        await reader.until(text)
+    parrot.end()
     await reader.until_exited()
     assert reader.data("err") == b"still\nhere\n"
     assert reader.ends[0].exit_code == 3
 
 
-async def test_defect_06_removing_a_process_does_not_kill_it(kernel: Kernel) -> None:
-    info = await run(
-        kernel, sys.executable, "-uc", "import time\nfor i in range(50): print('x' * 4096); time.sleep(0.01)"
-    )
+async def test_defect_06_removing_a_process_does_not_kill_it(kernel: Kernel, gate: Path) -> None:
+    info = await run(kernel, "sh", "-c", f"echo before; read x < {gate}; head -c 200000 /dev/zero")
     reader = Reader(kernel, ["p"])
-    await reader.until("x")
+    await reader.until("before")
     assert kernel.remove_processes(["p"]) == ["p"]
     assert kernel.list_processes()[0].running
+    gate.write_text("go\n")
     await reader.until_exited()
     assert reader.ends[0].exit_code == 0
     assert kernel.list_processes() == []
     assert not alive(info.pid)
 
 
-async def test_defect_07_a_grandchild_does_not_hide_the_end_and_is_still_heard(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "(sleep 0.3; echo late) & echo early; exit 4")
+async def test_defect_07_a_grandchild_does_not_hide_the_end_and_is_still_heard(kernel: Kernel, gate: Path) -> None:
+    await run(kernel, "sh", "-c", f"(read x < {gate}; echo late) & echo early; exit 4")
     reader = Reader(kernel, ["p"], acknowledge=False)
     await reader.until_exited()
     info = kernel.list_processes()[0]
     assert (info.running, info.exit_code) == (False, 4)
+    gate.write_text("go\n")
     await reader.until("late")
     assert reader.data() == b"early\nlate\n"
     assert kernel.list_processes()[0].buffered == len(b"early\nlate\n")
 
 
-async def test_a_process_whose_descendant_writes_stays_until_all_is_read(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "(read -t 1 x < /dev/zero; sleep 0.3; echo late) & exit 4")
+async def test_a_process_whose_descendant_writes_stays_until_all_is_read(kernel: Kernel, gate: Path) -> None:
+    await run(kernel, "sh", "-c", f"(read x < {gate}; echo late) & exit 4")
     first = Reader(kernel, ["p"])
     await first.until_exited()
-    await asyncio.wait_for(first.done.wait(), 10)
+    await asyncio.wait_for(first.done.wait(), PATIENCE)
     assert kernel.process_count == 1
     second = Reader(kernel, ["p"])
+    gate.write_text("go\n")
     await second.until("late")
-    while kernel.process_count:
-        await asyncio.sleep(0.01)
+    await until(lambda: not kernel.process_count, "the process is forgotten")
 
 
 # ----------------------------------------------------------- a name's next process
@@ -349,7 +364,7 @@ async def test_defect_20_an_ended_process_is_never_returned_as_a_success(kernel:
 
 async def test_an_ended_process_with_unread_output_keeps_its_name(kernel: Kernel) -> None:
     await run(kernel, "echo", "unread")
-    await asyncio.wait_for(ended(kernel), 10)
+    await ended(kernel)
     with pytest.raises(Exists, match=r"process 'p' has ended, and 7 bytes of its output are unread"):
         await run(kernel, "echo", "unread")
     kernel.remove_processes(["p"])
@@ -396,14 +411,15 @@ async def test_a_failed_start_leaves_no_descriptor(kernel: Kernel) -> None:
 async def test_a_start_that_nobody_waits_for_any_more_leaves_nothing(kernel: Kernel) -> None:
     for _ in range(5):
         start = asyncio.ensure_future(run(kernel, "sleep", "600"))
-        while not children():
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while not children():  # at once, before it has started
+                await turns()
         start.cancel()
         await asyncio.wait([start])
         if not start.cancelled():
             kernel.remove_processes(["p"])
             os.kill(start.result().pid, signal.SIGKILL)
-            await asyncio.wait_for(ended(kernel), 10)
+            await ended(kernel)
     assert not children()
     assert kernel.process_count == 0
 
@@ -422,7 +438,7 @@ async def test_a_child_that_is_killed_at_its_gate_leaves_nothing(kernel: Kernel)
 
 async def test_a_failed_successor_leaves_the_old_one_as_it_was(kernel: Kernel) -> None:
     await run(kernel, "true")
-    await asyncio.wait_for(ended(kernel), 10)
+    await ended(kernel)
     with pytest.raises(Spawn):
         await run(kernel, "/nope")
     assert kernel.list_processes()[0].exit_code == 0
@@ -449,8 +465,7 @@ async def test_a_removed_process_that_is_asked_for_again_is_heard_again(kernel: 
 
 async def test_drop_never_holds_the_child_up(kernel: Kernel) -> None:
     await run(kernel, "sh", "-c", "head -c 3000000 /dev/zero; echo done >&2", bufsize=100_000)
-    while kernel.list_processes()[0].running:
-        await asyncio.sleep(0.01)
+    await ended(kernel)
     info = kernel.list_processes()[0]
     assert info.buffered <= 100_000
     assert info.buffered + info.dropped == 3_000_005
@@ -469,14 +484,13 @@ async def test_a_child_that_fills_its_pipes_gets_larger_ones(kernel: Kernel) -> 
     assert sizes == {"line": [65536, 65536], "flood": [262144, 262144]}
 
 
-async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel) -> None:
-    info = await run(
-        kernel, "sh", "-c", "sleep 0.2; seq 1 400000", bufsize=100_000, overflow="block", name="p", stderr="stdout"
-    )
+async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel, gate: Path) -> None:
+    script = f"read x < {gate}; seq 1 400000"
+    info = await run(kernel, "sh", "-c", script, bufsize=100_000, overflow="block", name="p", stderr="stdout")
     reader = Reader(kernel, ["p"], acknowledge=False)
+    gate.write_text("go\n")
     await reader.until("1\n")
-    while kernel.list_processes()[0].buffered < 90_000:
-        await asyncio.sleep(0.01)
+    await until(lambda: kernel.list_processes()[0].buffered >= 90_000, "a full log")
     assert alive(info.pid)
     reader._acknowledge = True
     reader.watch.acknowledge_taken()
@@ -486,14 +500,18 @@ async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel) -> 
 
 
 async def test_block_holds_a_child_whose_many_records_would_be_dropped(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("papa_dbus.service.limits.MAX_RECORDS", 20)
-    script = "import time\nfor i in range(60): print(i, flush=True); time.sleep(0.002)"
-    await run(kernel, sys.executable, "-c", script, overflow="block")
+    parrot = Parrot(tmp_path)
+    await run(kernel, *parrot.command, overflow="block")
     reader = Reader(kernel, ["p"], acknowledge=False)
-    await reader.until("15\n")
-    await asyncio.sleep(0.1)
+    for number in range(20):
+        parrot.say(str(number))
+        await reader.until(f"{number}\n")  # each is a record of its own
+    parrot.say(*(str(number) for number in range(20, 60)))
+    parrot.end()
+    await ended(kernel)
     reader._acknowledge = True
     reader.watch.acknowledge_taken()
     await reader.until_exited()
@@ -503,22 +521,25 @@ async def test_block_holds_a_child_whose_many_records_would_be_dropped(
 
 async def test_block_without_a_consumer_drops(kernel: Kernel) -> None:
     await run(kernel, "sh", "-c", "seq 1 400000", bufsize=100_000, overflow="block")
-    await asyncio.wait_for(ended(kernel), 10)
+    await ended(kernel)
     assert kernel.list_processes()[0].dropped > 0
 
 
-async def test_block_goes_on_when_the_consumer_leaves(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "sleep 0.1; seq 1 400000", bufsize=100_000, overflow="block")
+async def test_block_goes_on_when_the_consumer_leaves(kernel: Kernel, gate: Path) -> None:
+    await run(kernel, "sh", "-c", f"read x < {gate}; seq 1 400000", bufsize=100_000, overflow="block")
     reader = Reader(kernel, ["p"], acknowledge=False)
+    gate.write_text("go\n")
     await reader.until("1\n")
     reader.watch.close()
-    await asyncio.wait_for(ended(kernel), 10)
+    await ended(kernel)
 
 
-async def test_block_shows_the_end_of_a_child_whose_last_output_waits(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "sleep 0.1; head -c 150000 /dev/zero; exit 5", bufsize=100_000, overflow="block")
+async def test_block_shows_the_end_of_a_child_whose_last_output_waits(kernel: Kernel, gate: Path) -> None:
+    script = f"read x < {gate}; head -c 150000 /dev/zero; exit 5"
+    await run(kernel, "sh", "-c", script, bufsize=100_000, overflow="block")
     reader = Reader(kernel, ["p"], acknowledge=False)
-    await asyncio.wait_for(ended(kernel), 10)
+    gate.write_text("go\n")
+    await ended(kernel)
     assert not reader.ends
     reader._acknowledge = True
     reader.watch.acknowledge_taken()
@@ -544,7 +565,7 @@ async def test_a_pidfd_for_a_client(kernel: Kernel) -> None:
     fd = kernel.open_process("p")
     signal.pidfd_send_signal(fd, signal.SIGKILL)
     os.close(fd)
-    await asyncio.wait_for(ended(kernel), 10)
+    await ended(kernel)
     with pytest.raises(NotFound, match="has ended"):
         kernel.open_process("p")
 
@@ -570,8 +591,8 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     marker = tmp_path / "ran"
 
     async def place(pid: int, name: str, resources: Mapping[str, int]) -> str:
-        assert Path(f"/proc/{pid}").exists()
-        await asyncio.sleep(0.05)
+        stat = Path(f"/proc/{pid}/stat")
+        await until(lambda: stat.read_text().rpartition(") ")[2][0] == "S", "it waits")  # it would end otherwise
         assert not marker.exists()
         return f"papa-{name}.scope"
 
@@ -605,15 +626,7 @@ async def test_exit_if_idle(kernel: Kernel) -> None:
 
 async def ended(kernel: Kernel, name: str = "p") -> None:
     """Wait until a process is listed as ended."""
-    changed = asyncio.Event()
-    kernel.listeners.append(lambda change: changed.set())
-    while any(info.running for info in kernel.list_processes([name])):
-        try:
-            await asyncio.wait_for(changed.wait(), 0.05)
-        except TimeoutError:
-            continue
-        finally:
-            changed.clear()
+    await until(lambda: not any(info.running for info in kernel.list_processes([name])), f"the end of {name}")
 
 
 async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:

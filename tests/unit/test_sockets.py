@@ -13,7 +13,7 @@ import pytest
 from papa_dbus.errors import Bind, Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import SocketSpec
-from tests.support import Reader, run
+from tests.support import PATIENCE, Reader, run
 
 
 async def make(kernel: Kernel, name: str = "s", **options: Any) -> Any:
@@ -59,7 +59,7 @@ async def test_what_linux_has_not_is_said(kernel: Kernel, options: dict[str, Any
 async def test_a_port_that_linux_chose_is_told(kernel: Kernel) -> None:
     info = await make(kernel)
     assert info.port > 0
-    with socket.create_connection(("127.0.0.1", info.port), timeout=5):
+    with socket.create_connection(("127.0.0.1", info.port), timeout=PATIENCE):
         pass
 
 
@@ -201,7 +201,7 @@ async def test_defect_11_a_removed_socket_does_not_live_on_in_children(kernel: K
     await run(kernel, "sleep", "60")
     kernel.remove_sockets(["s"])
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", info.port), timeout=5)
+        socket.create_connection(("127.0.0.1", info.port), timeout=PATIENCE)
 
 
 # ------------------------------------------------------------------------ reuseport
@@ -238,7 +238,7 @@ async def test_defect_08_each_process_gets_its_own_socket_on_the_port(kernel: Ke
     await ready(kernel, "a", "b")
     served = set()
     for _ in range(200):
-        with socket.create_connection((info.host, info.port), timeout=5) as client:
+        with socket.create_connection((info.host, info.port), timeout=PATIENCE) as client:
             served.add(client.recv(10))
     assert served == {b"a", b"b"}
 
@@ -248,7 +248,7 @@ async def test_a_shared_port_is_never_free_in_between(kernel: Kernel) -> None:
     with socket.socket() as stranger, pytest.raises(OSError, match="Address already in use"):
         stranger.bind(("127.0.0.1", info.port))
     with pytest.raises(ConnectionRefusedError):  # nobody serves on it, and nobody is left waiting
-        socket.create_connection(("127.0.0.1", info.port), timeout=5)
+        socket.create_connection(("127.0.0.1", info.port), timeout=PATIENCE)
 
 
 async def test_the_kernel_takes_no_datagram_of_a_shared_port(kernel: Kernel) -> None:
@@ -259,7 +259,7 @@ async def test_the_kernel_takes_no_datagram_of_a_shared_port(kernel: Kernel) -> 
     served = []
     for _ in range(100):
         with socket.socket(type=socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
+            client.settimeout(PATIENCE)
             client.sendto(b"x", ("127.0.0.1", info.port))
             served.append(client.recv(10))
     assert set(served) == {b"a", b"b"}

@@ -106,6 +106,20 @@ def test_a_process_whose_pipes_make_no_sense(tmp_path: Path, caplog: pytest.LogC
     store.close()
 
 
+@pytest.mark.parametrize(
+    "change", ["key = 'x'", "token = x'ff'", "result = '{}'", "result = '[]', gone = 1", "gone = 'x'"]
+)
+def test_a_request_that_makes_no_sense(tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str) -> None:
+    path = stored(tmp_path, VERSION, f"UPDATE requests SET {change} WHERE token = 'ask_0'")  # noqa: S608
+    store = Store(path)
+    assert [request.token for request in store.requests("process")] == ["ask_1"]
+    assert "a request for process 'job' is forgotten: its row is damaged" in caplog.text
+    store.close()
+    store = Store(path)
+    assert len(store.requests("process")) == 1
+    store.close()
+
+
 def test_what_was_passed_last_time_is_told_and_what_is_passed_now_is_noted(tmp_path: Path) -> None:
     store = Store(stored(tmp_path, VERSION))
     first, second = (SocketSpec(name, "inet", host="::", port=1, passed=True) for name in ("first", "second"))

@@ -197,6 +197,21 @@ def holding_children(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.parametrize("step", ["gate opened", "process runs"])
+async def test_28_a_home_that_is_not_there_is_known_to_the_next_papad(
+    supervised: SupervisedPapad, caller: Client, tmp_path: Path, step: str
+) -> None:
+    """The child says that it runs in / before it executes its program, and that is stored before it is forgotten."""
+    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    with pytest.raises(NoReply):
+        await caller.make_process("job", "true", uid=Variant("v", Variant("s", "nobody")), token=TOKEN)
+    supervised.wait_until_dead()
+    for _ in range(2):
+        supervised.start()
+        assert (await ask(caller))["working_dir"] == "/"
+        supervised.kill()
+
+
 async def test_03_a_token_is_answered_whatever_has_become_of_the_process(
     supervised: SupervisedPapad, caller: Client, jobs: Jobs
 ) -> None:

@@ -24,13 +24,13 @@ from dbus_next.aio import MessageBus
 from dbus_next.auth import AuthExternal
 
 from papa_dbus import bridge, framing
-from papa_dbus.bus_encoder import encode
+from papa_dbus.bus_encoder import Entries, encode
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = [
-    "Bus", "BusLost", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant", "address_of",
-    "read_body",
+    "Bus", "BusLost", "Entries", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant",
+    "address_of", "read_body",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,21 @@ from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 Write = Callable[[bytearray, Any], None]
 
 
+class Entries:
+    """A large dictionary, encoded some entries at a time: it is taken for one where a value is encoded."""
+
+    def __init__(self, signature: str) -> None:
+        self._signature = signature
+        self.data = bytearray()
+
+    def add(self, entries: dict[Any, Any]) -> None:
+        """Encode some. Raises as encode() does."""
+        if not entries:
+            return
+        self.data += bytes(-len(self.data) & 7)  # each begins at a multiple of 8 bytes, as the first does
+        self.data += encode(self._signature, [entries])[8:]
+
+
 def encode(signature: str, values: Sequence[Any]) -> bytearray:
     """The values as bytes.
 
@@ -147,6 +162,11 @@ def _array_writer(element: Any) -> Write:
         out += value
 
     def write_dictionary(out: bytearray, entries: Any) -> None:
+        if isinstance(entries, Entries):
+            at, first = begin(out)
+            out += entries.data
+            _LENGTH.pack_into(out, at, len(out) - first)
+            return
         _of(dict, entries)
         at, first = begin(out)
         for name, value in entries.items():

@@ -71,7 +71,11 @@ class Socket(_Item):
 
 @dataclass(frozen=True, slots=True)
 class Process(_Item):
-    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU."""
+    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU.
+
+    ``state`` is 'running', 'exited', 'killed' (by a signal) or 'unknown'; ``exit_known`` says whether it has ended and
+    ``exit_code`` is what it ended with.
+    """
 
     name: str
     pid: int
@@ -92,6 +96,14 @@ class Process(_Item):
     cpu_quota: int | None = None
     tasks_max: int | None = None
     journal: bool = False
+    state: str = ""
+    exit_known: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.state:  # an older papad does not say it
+            ended = "unknown" if self.exit_code is None else "killed" if self.exit_code < 0 else "exited"
+            object.__setattr__(self, "state", "running" if self.running else ended)
+            object.__setattr__(self, "exit_known", self.exit_code is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import socket
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -38,7 +37,7 @@ LINE_SOCKETS = "line"
 #: There may be thousands, and all names come in one variable: hence one letter.
 LINE_CONNECTIONS, LINE_STATE = "c", "connections"
 _STATUS_SECONDS = 0.2
-#: Seconds that papad's end may wait for a journal that is full.
+#: Seconds that papad's end may wait for a journal that is full, and for systemd.
 _LAST_WORDS_SECONDS = 1.0
 #: In the runtime directory: the registries of what systemd keeps the descriptors of.
 _STATE_FILE = "state.sqlite"
@@ -138,12 +137,12 @@ def _launcher() -> Launcher | None:
 
 def _check() -> int:
     """Run by the unit's ExecReload=, in its environment, before the papad that runs gives its place up."""
-    folder = os.environ.get("RUNTIME_DIRECTORY")
-    if not folder:
+    folder = systemd.runtime_directory()
+    if folder is None:
         log.error("papad --check is for the unit's ExecReload=: RUNTIME_DIRECTORY, which says whose state, is not set")
         return 1
     try:
-        Store.check(Path(folder) / _STATE_FILE)
+        Store.check(folder / _STATE_FILE)
     except PapaError as error:
         log.error("papad %s cannot take over: %s", __version__, error)
         return 1
@@ -247,8 +246,10 @@ class Papad:
             if self._launcher is not None:
                 self._launcher.close()
             rlimits.give_back()
+            systemd.finish_notifying(_LAST_WORDS_SECONDS)
             self._own_log.finish(_LAST_WORDS_SECONDS)
             self._descriptors.execute_again(handed_over)
+        systemd.finish_notifying(_LAST_WORDS_SECONDS)
         log.info("papad has stopped")
         return 0
 

@@ -10,7 +10,7 @@ from papa_dbus.service.kernel import Change, Kernel
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}
-_EACH = ("Running", "ExitCode")  # what changes in a process's object
+_EACH = ("Running", "State", "ExitCode", "ExitKnown")  # what changes in a process's object
 #: Seconds for which changed counts are gathered into one signal.
 _GATHER_SECONDS = 0.05
 
@@ -45,7 +45,7 @@ class Announcer:
         if change.what == "removed":
             self._manager("InterfacesRemoved", "oas", [path, [interface]])
             return
-        own = self._tree.interfaces(path)
+        own = self._tree.interfaces(path, whole=False)
         if not own:
             return
         if change.what == "added":

@@ -42,6 +42,11 @@ def acting(caller: Caller) -> Iterator[None]:
         _caller.reset(token)
 
 
+def acting_caller() -> Caller | None:
+    """For whom something is done now."""
+    return _caller.get()
+
+
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
     """Record that an item was ``made`` or ``removed``, or the kernel ended."""
     caller = _caller.get()
@@ -61,3 +66,9 @@ def _fields(caller: Caller | None) -> dict[str, str]:
         return {}
     fields = {"PAPA_CALLER": caller.at, "PAPA_CALLER_UID": str(caller.uid)}
     return fields if caller.pid is None else {**fields, "PAPA_CALLER_PID": str(caller.pid)}
+
+
+def user() -> int | None:
+    """Return the user for whom the kernel is called, None if that is papad itself."""
+    caller = _caller.get()
+    return None if caller is None else caller.uid

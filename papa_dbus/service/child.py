@@ -10,16 +10,22 @@ import fcntl
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
-from papa_dbus.service import rlimits
+from papa_dbus.service import errands, rlimits
+from papa_dbus.service.errands import Errand
 
 #: What a child says before it executes where its user has no home.
 NO_HOME = b"\0"
 #: The soft limit of descriptors that a program can count on, as systemd's services have it: select(2) ends there.
 _SOFT_NOFILE = 1024
+
+#: keyctl(2)'s number by machine, of 64 bits, and what it is to do.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 libc = ctypes.PyDLL(None, use_errno=True)  # it keeps the GIL, which a child is to have
 
@@ -61,11 +67,10 @@ def shed() -> None:
     for number in range(1, signal.NSIG):
         libc.signal(number, None)  # SIG_DFL; two cannot be changed, which need not be
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _reset_oom_score()
 
 
 def _reset_oom_score() -> None:
-    """papad is spared when memory runs out; what it starts is not (systemd.exec(5), OOMScoreAdjust=)."""
+    """papad and its launcher are spared when memory runs out; a program is not (systemd.exec(5), OOMScoreAdjust=)."""
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, b"0")
@@ -91,25 +96,31 @@ class Ready(NamedTuple):
     execute: Step
 
 
-def prepare(launch: Launch, gate: int, status: int, requests: int | None = None) -> Ready:
+def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None = None) -> Ready:
     """Put the child's descriptors in their places, and close all others but ``requests``, which the child closes.
 
     Returns what is left for the child to do. Whose descriptors these are: the child's own, or the launcher's before it
     forks. ``requests`` is above all numbers of the child. Closing cannot be left to exec: a child at its gate would
     hold its siblings' pipes. Raises OSError.
     """
-    above = max(launch.descriptors) + 1
-    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in launch.descriptors.items()}
+    above = first_free(work)
+    sources = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in work.descriptors.items()}
     gate = fcntl.fcntl(gate, fcntl.F_DUPFD_CLOEXEC, above)
     status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, above)
     for number, fd in sources.items():
         os.dup2(fd, number)
-    kept = {*launch.descriptors, gate, status}
+    kept = {*work.descriptors, gate, status}
     steps = [Step("start", os.setsid, ())]
     if requests is not None:
         kept.add(requests)
         steps.append(Step("start", os.close, (requests,)))
     close_all_but(kept)
+    if isinstance(work, Errand):
+        return Ready(steps, gate, status, Step("do an errand", errands.run, (status, *work[:2])))
+    launch = work
+    steps.append(Step("start", _reset_oom_score, ()))
+    if os.geteuid() == 0:
+        steps.append(Step("join a session keyring of its own", _join_session_keyring, ()))
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
     for limit, value in launch.rlimits.items():
         steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
@@ -127,15 +138,20 @@ def prepare(launch: Launch, gate: int, status: int, requests: int | None = None)
     return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
 
 
+def first_free(work: Launch | Errand) -> int:
+    """Return the number above all that the child has."""
+    return max(work.descriptors, default=0) + 1
+
+
 def become(ready: Ready) -> NoReturn:
-    """The way from the fork to the program, which is executed once the gate is open. Never returns."""
+    """The way from the fork to the program, or errand, which is executed once the gate is open. Never returns."""
     doing = "start"
     try:
         for doing, call, arguments in ready.steps:  # noqa: B007 (doing is for whoever catches the error)
             call(*arguments)
         doing, call, arguments = ready.execute
-        if not os.read(ready.gate, 1):
-            os._exit(127)
+        if not os.read(ready.gate, 1):  # the next papad must see that this one has not run
+            raise OSError(errno.ECANCELED, "papad ended before it opened the gate")
         call(*arguments)
     except BaseException as error:  # noqa: BLE001 (there is nobody above: this is a forked child)
         fail(doing, error, ready.status)
@@ -157,6 +173,20 @@ def close_all_but(kept: set[int]) -> None:
     for below, fd in pairwise(bounds):
         if fd > below + 1:  # close_range(2) would take an empty range for all
             os.closerange(below + 1, fd)
+
+
+def _join_session_keyring() -> None:
+    """Leave papad's session keyring: whoever has that one reads the keys in it, whatever his user (keyrings(7)).
+
+    For root's papad alone: the programs of any other are one user's, and may need the keys of his session. As root, the
+    new keyring counts as root's, who may have a million; a user may have 200 (/proc/sys/kernel/keys).
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None or sys.maxsize < 2**32 or libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None) >= 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.ENOSYS, errno.EPERM):  # a Linux or a container without keyrings: no program reads one there
+        raise OSError(code, os.strerror(code))
 
 
 def _given_limits() -> list[tuple[int, tuple[int, int]]]:

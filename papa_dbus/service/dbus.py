@@ -7,12 +7,12 @@ stands in the contract's XML alone.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__, errors, names
-from papa_dbus.bus import Bus, Message, MessageFlag, read_body
+from papa_dbus.bus import MAX_MESSAGE, Bus, Entries, Message, MessageFlag, read_body
 from papa_dbus.errors import PapaError
 from papa_dbus.service import limits, objects, wire
 from papa_dbus.service.access import Access, Right
@@ -23,6 +23,7 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.steps import Steps
 from papa_dbus.service.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ class DBusDoor:
         self._tree = objects.Tree(
             self._contract,
             {
-                "process": lambda: (info.name for info in kernel.list_processes()),
-                "socket": lambda: (info.name for info in kernel.list_sockets()),
+                "process": lambda: kernel.process_names,
+                "socket": lambda: kernel.socket_names,
             },
             self._item_properties,
             self._kernel_properties,
@@ -71,24 +72,25 @@ class DBusDoor:
         self._admission.expel = self._subscriptions.close_of
         self._admission.resume = self._subscriptions.pump_all
         self._announcer = Announcer(kernel, bus, self._tree)
+        self._steps = Steps()
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, dict[str, Handler]] = {
             "org.freedesktop.DBus.Peer": {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
             "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
             "org.freedesktop.DBus.Properties": {"Get": self._get, "GetAll": self._get_all, "Set": self._set},
-            "org.freedesktop.DBus.ObjectManager": {"GetManagedObjects": lambda call: (self._tree.managed(),)},
+            "org.freedesktop.DBus.ObjectManager": {"GetManagedObjects": self._managed},
             objects.KERNEL_INTERFACE: {
                 "MakeSocket": self._make_socket,
                 "ListSockets": self._list_sockets,
-                "RemoveSockets": lambda call: (kernel.remove_sockets(call.body[0]),),
+                "RemoveSockets": self._remove_sockets,
                 "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
                 "SetValue": self._set_value,
                 "GetValue": lambda call: (kernel.get_value(call.body[0]),),
-                "ListValues": lambda call: (kernel.list_values(call.body[0]),),
-                "RemoveValues": lambda call: (kernel.remove_values(call.body[0]),),
+                "ListValues": lambda call: self._dictionary("a{ss}", kernel.each_value(call.body[0])),
+                "RemoveValues": lambda call: self._names(kernel.removing_values(call.body[0])),
                 "MakeProcess": self._make_process,
                 "ListProcesses": self._list_processes,
-                "RemoveProcesses": lambda call: (kernel.remove_processes(call.body[0]),),
+                "RemoveProcesses": lambda call: self._names(kernel.removing_processes(call.body[0])),
                 "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
                 "Watch": self._watch,
                 "Acknowledge": self._acknowledge,
@@ -115,13 +117,24 @@ class DBusDoor:
 
     # ------------------------------------------------------------- the kernel
 
+    def _remove_sockets(self, call: Message) -> Result | Awaitable[Result]:
+        files = self._kernel.files(call.body[0])
+        answer = self._names(self._kernel.removing_sockets(call.body[0]))
+        return self._without_files(answer, files) if files else answer
+
+    async def _without_files(self, answer: Result | Awaitable[Result], files: Sequence[str]) -> Result:
+        result = answer if isinstance(answer, tuple) else await answer
+        await self._kernel.files_removed(files)
+        return result
+
     async def _make_socket(self, call: Message) -> Result:
         name, options = call.body
         spec = SocketSpec(name=name, **wire.options(SOCKET_OPTIONS, options))
         return (wire.socket_result(await self._kernel.make_socket(spec)),)
 
-    def _list_sockets(self, call: Message) -> Result:
-        return ({info.name: wire.socket_result(info) for info in self._kernel.list_sockets(call.body[0])},)
+    def _list_sockets(self, call: Message) -> Result | Awaitable[Result]:
+        infos = self._kernel.each_socket(call.body[0])
+        return self._dictionary("a{sa{sv}}", ((info.name, wire.socket_result(info)) for info in infos))
 
     def _set_value(self, call: Message) -> Result:
         self._kernel.set_value(*call.body)
@@ -132,8 +145,9 @@ class DBusDoor:
         spec = ProcessSpec(name=name, command=tuple(command), **wire.options(PROCESS_OPTIONS, options))
         return (wire.process_result(await self._kernel.make_process(spec)),)
 
-    def _list_processes(self, call: Message) -> Result:
-        return ({info.name: wire.process_result(info) for info in self._kernel.list_processes(call.body[0])},)
+    def _list_processes(self, call: Message) -> Result | Awaitable[Result]:
+        infos = self._kernel.each_process(call.body[0])
+        return self._dictionary("a{sa{sv}}", ((info.name, wire.process_result(info)) for info in infos))
 
     def _watch(self, call: Message) -> Result:
         patterns, options = call.body
@@ -149,13 +163,35 @@ class DBusDoor:
         self._subscriptions.end(call.sender, call.body[0])
         return ()
 
+    # ----------------------------------------------------------- in some steps
+
+    def _dictionary(self, signature: str, entries: Iterator[tuple[str, Any]]) -> Result | Awaitable[Result]:
+        """Answer with a dictionary, however large."""
+        encoded = Entries(signature)
+
+        def add(some: list[tuple[str, Any]]) -> None:
+            encoded.add(dict(some))
+            if len(encoded.data) > MAX_MESSAGE:
+                raise errors.Limit(f"the answer has more than {MAX_MESSAGE} bytes: ask for less, with patterns")
+
+        return self._steps.take(entries, add, lambda: (encoded,))
+
+    def _names(self, names: Iterator[str]) -> Result | Awaitable[Result]:
+        """Answer with names, however long each takes."""
+        found: list[str] = []
+        return self._steps.take(names, found.extend, lambda: (found,))
+
     # ------------------------------------------------- the standard interfaces
 
-    def _introspect(self, call: Message) -> Result:
-        xml = self._tree.introspect(call.path)
-        if xml is None:
+    def _managed(self, call: Message) -> Result | Awaitable[Result]:  # noqa: ARG002
+        return self._dictionary("a{oa{sa{sv}}}", self._tree.managed())
+
+    def _introspect(self, call: Message) -> Result | Awaitable[Result]:
+        pieces = self._tree.introspect(call.path)
+        if pieces is None:
             raise Refused("UnknownObject", f"there is no object {call.path}")
-        return (xml,)
+        xml: list[str] = []
+        return self._steps.take(pieces, xml.extend, lambda: ("".join(xml),))
 
     def _values(self, call: Message) -> tuple[str, dict[str, Any]]:
         interface = call.body[0]
@@ -177,10 +213,11 @@ class DBusDoor:
         self._get(call)
         raise Refused("PropertyReadOnly", f"property '{call.body[1]}' can only be read")
 
-    def _item_properties(self, kind: str, name: str) -> dict[str, Any] | None:
+    def _item_properties(self, kind: str, name: str, whole: bool) -> dict[str, Any] | None:
         if kind == "socket":
-            return next((wire.socket_properties(i) for i in self._kernel.list_sockets([name]) if i.name == name), None)
-        return next((wire.process_properties(i) for i in self._kernel.list_processes([name]) if i.name == name), None)
+            return next((wire.socket_properties(i) for i in self._kernel.each_socket([name]) if i.name == name), None)
+        found = next((info for info in self._kernel.each_process([name]) if info.name == name), None)
+        return None if found is None else wire.process_properties(found if whole else found.short())
 
     def _kernel_properties(self) -> dict[str, Any]:
         kernel = self._kernel

@@ -4,6 +4,7 @@ After papad has been started again its processes are systemd's children. Linux 6
 the same, by the PIDFD_GET_INFO ioctl with PIDFD_INFO_EXIT (linux/pidfd.h), once the process has been reaped.
 """
 
+import asyncio
 import enum
 import fcntl
 import os
@@ -52,8 +53,66 @@ def _look_at_stranger(pidfd: int) -> int | _Look | None:
     except ProcessLookupError:
         return NOT_YET_REAPED  # it is just being reaped
     except OSError:
-        return None  # an older Linux
+        return _code_of_zombie(pidfd)  # an older Linux
     mask, *_, status = _INFO.unpack(answer)
     if not mask & _PIDFD_INFO_EXIT:
-        return NOT_YET_REAPED
+        code = _code_of_zombie(pidfd)
+        return NOT_YET_REAPED if code is None else code
     return os.waitstatus_to_exitcode(status)
+
+
+def _code_of_zombie(pidfd: int) -> int | None:
+    """Return the exit code of a process that nobody has reaped yet, None if there is none or papad may not know it.
+
+    /proc tells it to whoever may trace the process (proc_pid_stat(5), exit_code), and tells 0 to all others; io is for
+    the same readers. No other process gets its PID before it is reaped, and the pidfd says afterwards whether it was.
+    """
+    try:
+        pid = _pid(pidfd)
+        if pid <= 0:
+            return None
+        with open(f"/proc/{pid}/io", "rb") as may, open(f"/proc/{pid}/stat", "rb") as file:
+            may.read()
+            state, *fields = file.read().rpartition(b")")[2].split()
+        if state != b"Z" or _pid(pidfd) != pid:
+            return None
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(fields[-1]))
+
+
+def _pid(pidfd: int) -> int:
+    """Return the PID of a process that has not been reaped, -1 afterwards (pidfd_open(2))."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def reaped(pidfd: int) -> "asyncio.Future[None]":
+    """Reap a child when it ends, and close its pidfd. Returns what is done then."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def bury() -> None:
+        loop.remove_reader(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(pidfd, bury)
+    return ended
+
+
+def reap_by_pid(pid: int) -> "asyncio.Future[None]":
+    """Reap a child that was killed, as reaped() does, if there is no descriptor left for it."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def look(pause: float) -> None:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            loop.call_later(pause, look, min(2 * pause, 1.0))
+        elif not ended.done():
+            ended.set_result(None)
+
+    look(0.001)
+    return ended

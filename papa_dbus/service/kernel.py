@@ -7,9 +7,10 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
@@ -18,11 +19,15 @@ from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
+from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
-from papa_dbus.service.recovery import Recovery, losses
+from papa_dbus.service.recovery import Recovery, Start, losses
+from papa_dbus.service.registry import Registry, is_number
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
+from papa_dbus.service.tokens import Tokens
 from papa_dbus.service.values import Values
 from papa_dbus.service.watches import Position, Watch
 
@@ -30,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
-_Item = TypeVar("_Item")
+_PLURALS: Mapping[Kind, str] = {"socket": "sockets", "process": "processes"}
 _NUMBERED = re.compile(r"-\d+$")
 
 
@@ -58,13 +63,18 @@ class Kernel:
         self._store = store or Store()
         self.listeners: list[Callable[[Change], None]] = []
         self.on_exit: Callable[[], None] = lambda: None
-        self._sockets: dict[str, HostedSocket] = {}
+        self._sockets: Registry[HostedSocket] = Registry()
         self._values = Values()
-        self._processes: dict[str, HostedProcess] = {}
-        self._by_pid: dict[int, str] = {}
-        self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
-        self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
+        self._processes: Registry[HostedProcess] = Registry()
+        self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
+        self._retired = _Retired()  # replaced by a namesake, and still being read
+        self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
+        self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
+        self._recovering: list[asyncio.Task[None]] = []
+        self._pending: dict[tuple[str, str], asyncio.Future[None]] = {}  # by kind and name, or "path" and path
         self._starting = asyncio.Lock()
+        self._lookups = Lookups()
+        self._files = SocketFiles(lambda: self.fork)
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
@@ -73,54 +83,112 @@ class Kernel:
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
         for listener in self.listeners:
-            listener(Change(kind, what, name))
+            try:
+                listener(Change(kind, what, name))
+            except Exception:  # what has changed has changed, and others are still to be told
+                log.exception("a change of %s '%s' could not be told", kind, name)
 
     # ----------------------------------------------------------------- sockets
 
     async def make_socket(self, spec: SocketSpec) -> SocketInfo:
         """Host a socket. Raises Exists, Bind or Limit; asked for again it is given as it is."""
-        await self._turn("socket", spec.name)
+        keys = _keys(spec)
+        await self._turn(*keys)
+        if (answer := self._socket_tokens.find(spec)) is not None:
+            return answer
         existing = self._sockets.get(spec.name)
         if existing is not None:
             if not spec.asks_for(existing.spec, existing.port):
                 raise Exists(f"socket '{spec.name}' is there, with other options")
+            if not existing.spec.passed:  # at each start that is another one
+                self._socket_tokens.given(spec, existing)
             return existing.info()
-        if len(self._sockets) >= limits.MAX_SOCKETS:
-            raise Limit(f"socket '{spec.name}': there may be {limits.MAX_SOCKETS} sockets at most")
+        self._check_room("socket", spec.name, len(self._sockets), limits.MAX_SOCKETS)
         for other in self._sockets.values():
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
-        with self._taking_turn("socket", spec.name):
-            hosted = await sockets.open_socket(spec)
+        with self._taking_turn(*keys), self._socket_tokens.making(spec):
+            hosted = await sockets.open_socket(spec, self._lookups, self._files)
             try:
-                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno)
+                hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno, hosted.file)
             except BaseException:
-                hosted.close()
+                self._close_socket(hosted)
                 raise
             reach("socket stored")
+            try:
+                await self._store.kept()
+            except BaseException:
+                self._store.remove_socket(hosted.key)
+                self._close_socket(hosted)
+                raise
             self._sockets[spec.name] = hosted
+            self._socket_tokens.made(spec, hosted)
         audit.record("made", "socket", spec.name)
         self._tell("socket", "added", spec.name)
         return hosted.info()
 
+    def _check_room(self, kind: Kind, name: str, there: int, most: int) -> None:
+        """Raise Limit if there is no room for another item, with those that are being made."""
+        if there + sum(made == kind for made, _ in self._pending) >= most:
+            raise Limit(f"{kind} '{name}': there may be {most} {_PLURALS[kind]} at most")
+
     def list_sockets(self, patterns: Sequence[str] = ()) -> list[SocketInfo]:
         """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
+        return list(self.each_socket(patterns))
+
+    def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
+        """As list_sockets(), one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
-        return [self._sockets[name].info() for name in found]
+        return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none."""
-        found = self._found(*self._select_sockets(_some(patterns, "socket")), "socket")
-        self._store.remove_sockets([self._sockets[name].key for name in found])
-        for name in found:
-            hosted = self._sockets.pop(name)
+        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+
+        The files of Unix sockets are gone a moment later.
+        """
+        return list(self.removing_sockets(patterns))
+
+    def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
+        """As remove_sockets(), one by one; gives their names."""
+        return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
+
+    def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            hosted = self._sockets.get(name)
+            if hosted is None:  # it has gone meanwhile
+                continue
+            last = self._socket_tokens.last_of(hosted)
+            self._store.remove_socket(hosted.key, last)
+            del self._sockets[name]
+            self._socket_tokens.gone(hosted, last)
             reach("socket removed")
-            hosted.close()
+            self._close_socket(hosted)
             holder = hosted.unit or "its socket unit"
             still = f"{holder} holds it still, and passes it again when papad starts anew" if hosted.spec.passed else ""
             audit.record("removed", "socket", name, still)
             self._tell("socket", "removed", name)
-        return found
+            yield name
+
+    def _close_socket(self, hosted: HostedSocket) -> None:
+        hosted.close()
+        if hosted.file is not None:
+            self._files.remove(hosted.spec.name, str(hosted.spec.path), hosted.file)
+
+    def files(self, patterns: Sequence[str]) -> list[str]:
+        """Return the files of the sockets that match, for files_removed()."""
+        found, _ = self._select_sockets(patterns)
+        return [str(self._sockets[name].spec.path) for name in found if self._sockets[name].file is not None]
+
+    async def files_removed(self, files: Sequence[str]) -> None:
+        """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
+        await self._files.removed(files)
+
+    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
+        """Close sockets as remove_sockets() does, and wait for their files."""
+        files = self.files(patterns)
+        removed = self.remove_sockets(patterns)
+        await self.files_removed(files)
+        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -178,9 +246,9 @@ class Kernel:
         return self._sockets[name].duplicate()
 
     def _select_sockets(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        numbers = any(pattern.isdigit() for pattern in patterns)
+        numbers = any(map(is_number, patterns))
         by_number = {sock.fileno: name for name, sock in self._sockets.items()} if numbers else {}
-        return _select(self._sockets, patterns, by_number)
+        return self._sockets.select(patterns, by_number.get)
 
     # ------------------------------------------------------------------ values
 
@@ -200,22 +268,34 @@ class Kernel:
 
     def list_values(self, patterns: Sequence[str] = ()) -> dict[str, str]:
         """The values that match; all without a pattern."""
-        found, _ = _select(self._values.items, patterns, {})
-        return {name: self._values.items[name] for name in found}
+        return dict(self.each_value(patterns))
+
+    def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """As list_values(), one by one: what goes meanwhile is left out."""
+        found, _ = self._values.items.select(patterns)
+        return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
     def remove_values(self, patterns: Sequence[str], missing_ok: bool = False) -> list[str]:
         """Forget values; never all at once. Raises NotFound unless what is missing is all right."""
+        return list(self.removing_values(patterns, missing_ok))
+
+    def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
+        """As remove_values(), one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
-        found, missing = _select(self._values.items, patterns, {})
+        found, missing = self._values.items.select(patterns)
         if not missing_ok:
             self._found(found, missing, "value")
-        self._store.remove_values(found)
-        for name in found:
-            self._values.remove(name)
-            audit.record("removed", "value", name)
-            self._tell("value", "removed", name)
-        return found
+        return self._remove_values(found)
+
+    def _remove_values(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if name in self._values.items:
+                self._store.remove_value(name)
+                self._values.remove(name)
+                audit.record("removed", "value", name)
+                self._tell("value", "removed", name)
+                yield name
 
     # --------------------------------------------------------------- processes
 
@@ -225,7 +305,9 @@ class Kernel:
         Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
         not there.
         """
-        await self._turn("process", spec.name)
+        await self._turn(("process", spec.name))
+        if (answer := self._process_tokens.find(spec)) is not None:
+            return answer
         existing = self._processes.get(spec.name)
         if existing is not None:
             existing.poll()  # its end may not have been noticed yet
@@ -236,16 +318,19 @@ class Kernel:
             self._feeds.check()
         if existing is not None:
             _check_free(existing)
-        elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
-            raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
-        with self._taking_turn("process", spec.name):
+        if existing is None or existing.log.readers:  # it stays while it is read; one that is not read goes
+            self._check_room("process", spec.name, len(self._processes) + len(self._retired), limits.MAX_PROCESSES)
+        with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
-            process = await processes.start(spec, self._sockets, self.fork, self.place, self._hooks, self._store)
+            process = await processes.start(
+                spec, self._sockets, self.fork, self.place, self._hooks, self._store, self._lookups
+            )
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
-            self._by_pid[process.pid] = spec.name
+            self._by_pid[process.pid] = process
+            self._process_tokens.made(spec, process)
         self._feed(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
@@ -265,24 +350,40 @@ class Kernel:
         if process.removed:
             self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
+        self._process_tokens.given(spec, process)
         return process.info()
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
-        """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
+        """The processes that match a name, a prefix with '*', or a PID; all without a pattern.
+
+        Arguments are whole if one name is asked for.
+        """
+        return list(self.each_process(patterns))
+
+    def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
+        """As list_processes(), one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
-        return [self._processes[name].info() for name in found]
+        infos = (self._processes[name].info() for name in found if name in self._processes)
+        return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
 
     def remove_processes(self, patterns: Sequence[str]) -> list[str]:
         """Forget output; a process that has ended leaves the list, one that runs leaves it when it ends."""
-        found = self._found(*self._select_processes(_some(patterns, "process")), "process")
-        with self._store.all_or_nothing():
-            for process in [self._processes[name] for name in found]:
-                self._store.update_process(process.key, replace(process.facts, removed=True), "running")
-        reach("process removed")
-        for name in found:
+        return list(self.removing_processes(patterns))
+
+    def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
+        """As remove_processes(), one by one; gives their names."""
+        return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
+
+    def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            process = self._processes.get(name)
+            if process is None:  # it has gone meanwhile
+                continue
+            self._store.update_process(process.key, replace(process.facts, removed=True), "running")
+            reach("process removed")
             audit.record("removed", "process", name)
-            self._processes[name].forget_output()
-        return found
+            process.forget_output()
+            yield name
 
     def open_process(self, name: str) -> int:
         """A pidfd of a process that runs, for the caller to close."""
@@ -291,7 +392,11 @@ class Kernel:
         return self._processes[name].duplicate_pidfd()
 
     def _select_processes(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        return _select(self._processes, patterns, self._by_pid)
+        return self._processes.select(patterns, self._name_of_pid)
+
+    def _name_of_pid(self, pid: int) -> str | None:
+        process = self._by_pid.get(pid)
+        return None if process is None else process.spec.name
 
     def _process_ended(self, process: HostedProcess) -> None:
         if not process.spec.journal:  # its end stands behind its last line there
@@ -309,7 +414,9 @@ class Kernel:
         if process in self._retired:
             if process.read_to_its_end:
                 self._retired.remove(process)
-                self._store.remove_process(process.key)
+                last = self._process_tokens.last_of(process)
+                self._process_tokens.gone(process, last)
+                self._store.remove_process(process.key, last)
                 reach("process forgotten")
                 self._feeds.remove(process.key)
                 process.dispose()
@@ -319,7 +426,7 @@ class Kernel:
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
-        del self._by_pid[process.pid]
+        self._forget_pid(process)
         self._retired.add(process)
         if process.log.readers:
             self._note_retired(process)
@@ -328,6 +435,10 @@ class Kernel:
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
+
+    def _forget_pid(self, process: HostedProcess) -> None:
+        if self._by_pid.get(process.pid) is process:  # else Linux has given it to another
+            del self._by_pid[process.pid]
 
     def _note_retired(self, process: HostedProcess) -> None:
         """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
@@ -399,7 +510,7 @@ class Kernel:
 
     def _orphans(self, name: str) -> list[HostedProcess]:
         """Earlier processes of a name that a watch read to their end when papad itself ended."""
-        orphans = [old for old in self._retired if old.spec.name == name and not old.log.readers and not old.removed]
+        orphans = [old for old in self._retired.of(name) if not old.log.readers and not old.removed]
         return sorted(orphans, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
@@ -407,6 +518,16 @@ class Kernel:
         self._followers.pop(watch, None)
 
     # ------------------------------------------------------------------ kernel
+
+    @property
+    def socket_names(self) -> list[str]:
+        """The names of all sockets."""
+        return list(self._sockets)
+
+    @property
+    def process_names(self) -> list[str]:
+        """The names of all processes that are listed."""
+        return list(self._processes)
 
     @property
     def socket_count(self) -> int:
@@ -438,6 +559,7 @@ class Kernel:
         """Wait until what is being made is made, START_TIMEOUT at most."""
         if self._pending:
             await asyncio.wait(list(self._pending.values()), timeout=limits.START_TIMEOUT)
+        await self._files.removed()
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
@@ -463,32 +585,62 @@ class Kernel:
             self._values.set(name, value)
         for hosted in recovery.sockets():
             self._sockets[hosted.spec.name] = hosted
-        for stored, process in recovery.processes():
-            self._adopt(stored, process)
+        adopted = [self._adopt(stored, process) for stored, process in recovery.processes()]
+        self._socket_tokens.recover({hosted.key: hosted.info for hosted in self._sockets.values()})
+        answers = {start.stored.key: _being_started(start.name) for start in recovery.starting}
+        self._process_tokens.recover(answers | {process.key: process.info for process in adopted})
+        for process in adopted:
+            self._settle(process)
         recovery.finish()
+        self._recovering = [self._await_start(recovery, start) for start in recovery.starting]
         return recovery.faults
 
-    def _adopt(self, stored: StoredProcess, process: HostedProcess) -> None:
+    def _await_start(self, recovery: Recovery, start: Start) -> "asyncio.Task[None]":
+        """Hold the name until it is known whether an earlier papad's child has executed its program."""
+        turn = ExitStack()
+        turn.enter_context(self._taking_turn(("process", start.name)))
+
+        async def wait() -> None:
+            with turn:
+                if await start.executed(self._store):
+                    process = self._adopt(*recovery.host(start))
+                    self._process_tokens.hosted(process)
+                    self._tell("process", "added", start.name)
+                    self._settle(process)
+                else:
+                    self._process_tokens.not_made(start.stored.key)
+                    recovery.forget(start)
+
+        return asyncio.ensure_future(wait())
+
+    def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
         if stored.state == "retired":
             self._retired.add(process)
-            return
-        if stored.spec.name in self._processes:  # killed between its successor's start and its own retirement
-            self._retired.add(self._processes.pop(stored.spec.name))
-        self._processes[stored.spec.name] = process
-        self._by_pid[process.pid] = stored.spec.name
+        else:
+            older = self._processes.get(stored.spec.name)
+            self._processes[stored.spec.name] = process
+            if older is not None:  # papad was killed between its successor's start and its retirement
+                self._forget_pid(older)
+                self._retired.add(older)
+                self._note_retired(older)
+            self._by_pid[process.pid] = process
+        return process
+
+    def _settle(self, process: HostedProcess) -> None:
+        """Notice what has become of a process while papad was away."""
         process.poll()
         self._process_loose(process)
 
     # ------------------------------------------------------------------- turns
 
-    async def _turn(self, kind: Kind, name: str) -> None:
-        """Wait while another request makes an item of that name."""
-        while (pending := self._pending.get((kind, name))) is not None:
-            await asyncio.wait([pending])
+    async def _turn(self, *keys: tuple[str, str]) -> None:
+        """Wait while another request makes one of these."""
+        while pending := [self._pending[key] for key in keys if key in self._pending]:
+            await asyncio.wait(pending)
 
-    def _taking_turn(self, kind: Kind, name: str) -> "_Turn":
-        return _Turn(self._pending, (kind, name))
+    def _taking_turn(self, *keys: tuple[str, str]) -> "_Turn":
+        return _Turn(self._pending, keys)
 
     @staticmethod
     def _found(found: list[str], missing: list[str], kind: Kind) -> list[str]:
@@ -498,17 +650,53 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same name wait."""
+    """While it lasts, others who want the same wait."""
 
-    def __init__(self, pending: dict[tuple[Kind, str], asyncio.Future[None]], key: tuple[Kind, str]) -> None:
+    def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending
-        self._key = key
+        self._keys = keys
 
     def __enter__(self) -> None:
-        self._pending[self._key] = asyncio.get_running_loop().create_future()
+        done = asyncio.get_running_loop().create_future()
+        self._pending.update(dict.fromkeys(self._keys, done))
 
     def __exit__(self, *_: object) -> None:
-        self._pending.pop(self._key).set_result(None)
+        for done in {self._pending.pop(key) for key in self._keys}:
+            done.set_result(None)
+
+
+class _Retired:
+    """Processes that have left the list and are still being read. All of one name are found at once."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[HostedProcess, None]] = {}
+        self._count = 0
+
+    def add(self, process: HostedProcess) -> None:
+        """Note another one."""
+        self._by_name.setdefault(process.spec.name, {})[process] = None
+        self._count += 1
+
+    def remove(self, process: HostedProcess) -> None:
+        """Forget one that is there."""
+        of_name = self._by_name[process.spec.name]
+        del of_name[process]
+        self._count -= 1
+        if not of_name:
+            del self._by_name[process.spec.name]
+
+    def of(self, name: str) -> list[HostedProcess]:
+        """Return those of a name."""
+        return list(self._by_name.get(name, ()))
+
+    def __contains__(self, process: HostedProcess) -> bool:
+        return process in self._by_name.get(process.spec.name, ())
+
+    def __iter__(self) -> Iterator[HostedProcess]:
+        return (process for of_name in self._by_name.values() for process in of_name)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def _check_free(process: HostedProcess) -> None:
@@ -520,29 +708,21 @@ def _check_free(process: HostedProcess) -> None:
         )
 
 
+def _being_started(name: str) -> Callable[[], ProcessInfo]:
+    """Return what stands for the answer until a start is over; whoever asks for that name waits until then."""
+
+    def answer() -> ProcessInfo:
+        raise Exists(f"process '{name}' is being started")
+
+    return answer
+
+
+def _keys(spec: SocketSpec) -> list[tuple[str, str]]:
+    """Return what no other request may make at the same time: the name, and the path."""
+    return [("socket", spec.name)] + ([] if spec.path is None else [("path", spec.path)])
+
+
 def _some(patterns: Sequence[str], kind: Kind) -> Sequence[str]:
     if not patterns:
         raise InvalidArgs(f"which {kind} is to be removed? an empty list of names removes nothing")
     return patterns
-
-
-def _select(
-    items: Mapping[str, _Item], patterns: Sequence[str], by_number: Mapping[int, str]
-) -> tuple[list[str], list[str]]:
-    """The names that patterns stand for, in the items' order within a prefix, and the patterns that are missing."""
-    if not patterns:
-        return list(items), []
-    if len(patterns) > limits.MAX_PATTERNS:
-        raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most")
-    found: dict[str, None] = {}
-    missing: list[str] = []
-    for pattern in dict.fromkeys(patterns):
-        if pattern in items:
-            found[pattern] = None
-        elif names.is_prefix(pattern):
-            found |= dict.fromkeys(names.match(pattern, items))
-        elif pattern.isascii() and pattern.isdigit() and len(pattern) < 20 and int(pattern) in by_number:
-            found[by_number[int(pattern)]] = None
-        else:
-            missing.append(pattern)
-    return list(found), missing

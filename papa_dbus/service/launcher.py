@@ -8,13 +8,14 @@ import marshal
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from setproctitle import setproctitle
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.child import Identity, Launch, Ready, become, close_all_but, libc, prepare, shed
+from papa_dbus.service.child import Identity, Launch, Ready, become, close_all_but, first_free, libc, prepare, shed
+from papa_dbus.service.errands import Errand
 
 #: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
 #: (SCM_MAX_FD is 253, unix(7)).
@@ -30,8 +31,11 @@ _CLONE_PARENT = 0x00008000
 _CLONE_ARGS = struct.pack("=8Q", _CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0)
 
 
-def request(launch: Launch) -> bytes:
-    """What to send for a launch, without its descriptors' numbers, which go with it: gate, status, the child's."""
+def request(work: Launch | Errand) -> bytes:
+    """Return what to send for it, without the descriptors, which go with it: gate, status, the child's."""
+    if isinstance(work, Errand):
+        return marshal.dumps((work.what, work.arguments, tuple(work.descriptors)))
+    launch = work
     plain = (
         *(tuple(launch.argv), dict(launch.env), tuple(launch.identity), launch.working_dir, launch.umask),
         *(dict(launch.rlimits), tuple(launch.descriptors), tuple(launch.listen_names)),
@@ -39,17 +43,25 @@ def request(launch: Launch) -> bytes:
     return marshal.dumps(plain)  # both ends are one Python's
 
 
-def _launch(data: bytes, descriptors: Sequence[int]) -> tuple[Launch, int, int]:
-    argv, env, identity, working_dir, umask, rlimits, numbers, names = marshal.loads(data)  # noqa: S302 (papad's own)
+def _requested(data: bytes, descriptors: Sequence[int]) -> tuple[Launch | Errand, int, int]:
+    plain = marshal.loads(data)  # noqa: S302 (papad's own)
     gate, status, *others = descriptors
+    if len(plain) == len(Errand._fields):
+        what, arguments, numbers = plain
+        return Errand(what, arguments, dict(zip(numbers, others, strict=True))), gate, status
+    argv, env, identity, working_dir, umask, rlimits, numbers, names = plain
     placed = dict(zip(numbers, others, strict=True))
     return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
 
 
-def serve(number: int) -> NoReturn:
-    """Fork for whoever has the other end of the socket ``number``, until that is closed."""
+def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:
+    """Fork for whoever has the other end of the socket ``number``, until that is closed.
+
+    ``given``: the limits that papad was started with, by RLIMIT_*. It may have raised its own since.
+    """
     setproctitle("papa launcher")
     shed()
+    rlimits.GIVEN.update(given)
     rlimits.raise_own()
     gc.disable()
     requests = socket.socket(fileno=number)
@@ -58,11 +70,11 @@ def serve(number: int) -> NoReturn:
         if not data:
             os._exit(0)
         try:
-            launch, gate, status = _launch(data, descriptors)
-            above = max(launch.descriptors) + 1
+            work, gate, status = _requested(data, descriptors)
+            above = first_free(work)
             if requests.fileno() < above:
                 requests = _moved(requests, above)
-            pid = _fork(prepare(launch, gate, status, requests.fileno()))
+            pid = _fork(prepare(work, gate, status, requests.fileno()))
         except Exception as error:  # noqa: BLE001 (it has many more to fork)
             pid = -(getattr(error, "errno", None) or errno.EINVAL)
         close_all_but({requests.fileno()})

@@ -29,6 +29,14 @@ MAX_WINDOW: Final = 64 * 1024 * 1024
 #: Papa 1.0.6 and its client's users count on this one.
 DEFAULT_BACKLOG: Final = 5
 
+#: Characters of a request's token.
+MAX_TOKEN: Final = 64
+#: Tokens of one item beside that of its maker; of all sockets, and as many of all processes.
+MAX_TOKENS_OF_ITEM: Final = 8
+MAX_TOKENS: Final = 32_768
+#: Seconds for which a token is answered after its item has gone.
+TOKEN_SECONDS: Final = 60
+
 MAX_SOCKETS: Final = 4096
 MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
@@ -44,6 +52,8 @@ MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_VALUES_BYTES: Final = 64 * 1024 * 1024
 #: Bytes of one process's arguments and environment together: what Linux itself takes with an 8 MiB stack (execve(2)).
 MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
+#: Bytes of a process's arguments in a listing of several; all of them are told if one process is asked for by name.
+MAX_LISTED_ARGS: Final = 4096
 
 #: Calls on the bus, and their bytes, that wait until it is known who sends them: of one sender, and of all.
 MAX_UNADMITTED_OF_SENDER: Final = 4096
@@ -57,5 +67,9 @@ MAX_PENDING_CALLS: Final = 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0
+#: Seconds for the user database to say who a process is to run as.
+LOOKUP_TIMEOUT: Final = 10.0
+#: Seconds for the folder of a Unix socket to have its file made or removed: it may be on a server that does not answer.
+PATH_TIMEOUT: Final = 5.0
 #: Seconds for a host name to be resolved.
 RESOLVE_TIMEOUT: Final = 10.0

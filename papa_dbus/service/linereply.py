@@ -6,7 +6,7 @@ for another line. No I/O.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from papa_dbus.names import UNKNOWN_EXIT
@@ -111,14 +111,14 @@ def _name(name: str) -> str:
     return "\\x3e" if name == ">" else name
 
 
-def listing(lines: Sequence[str]) -> bytes:
-    """The reply to a list command."""
-    return reply("\n".join(sorted(lines)))
+def some_lines(lines: Sequence[str]) -> bytes:
+    """Some lines of the reply to a list command."""
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def value_lines(values: Mapping[str, str]) -> list[str]:
-    """Values as the client parses them."""
-    return [f"{_name(name)} {value(text)}" for name, text in values.items()]
+def value_line(name: str, text: str) -> str:
+    """A value as the client parses it."""
+    return f"{_name(name)} {value(text)}"
 
 
 def seconds(microseconds: int) -> str:

@@ -4,8 +4,9 @@ Peer, Introspectable, Properties and ObjectManager, answered from the contract's
 dbus-next's own export costs a scan of every object at each signal; this costs what is asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -146,13 +147,16 @@ def child_path(kind: str, name: str) -> str:
 
 
 class Tree:
-    """Where the objects are. ``children`` gives the names of a kind, ``properties`` an object's values now."""
+    """Where the objects are.
+
+    ``children`` gives the names of a kind, ``properties`` an object's values now: whole, or as a listing has them.
+    """
 
     def __init__(
         self,
         contract: Mapping[str, Interface],
         children: Mapping[str, Callable[[], Iterable[str]]],
-        properties: Callable[[str, str], Mapping[str, Any] | None],
+        properties: Callable[[str, str, bool], Mapping[str, Any] | None],
         kernel_properties: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._contract = contract
@@ -160,12 +164,12 @@ class Tree:
         self._item = properties
         self._kernel = kernel_properties
 
-    def interfaces(self, path: str) -> dict[str, Mapping[str, Any]]:
+    def interfaces(self, path: str, whole: bool = True) -> dict[str, Mapping[str, Any]]:
         """The kernel's own interfaces at a path, with the values of their properties; none where no object is."""
         if path == names.OBJECT_PATH:
             return {KERNEL_INTERFACE: self._kernel()}
         kind, name = self._place(path)
-        values = self._item(kind, name) if kind else None
+        values = self._item(kind, name, whole) if kind else None
         return {} if values is None else {_INTERFACES[kind]: values}
 
     def shown(self, path: str) -> list[str] | None:
@@ -176,7 +180,7 @@ class Tree:
             return everywhere + own
         kind, name = self._place(path)
         if kind:
-            found = self._item(kind, name) is not None
+            found = self._item(kind, name, False) is not None
             return [*everywhere, "org.freedesktop.DBus.Properties", _INTERFACES[kind]] if found else None
         return everywhere if self.nodes(path) is not None else None
 
@@ -188,41 +192,39 @@ class Tree:
         name = unescape(label)
         return (kind, name) if escape(name) == label else ("", "")
 
-    def nodes(self, path: str) -> list[str] | None:
+    def nodes(self, path: str) -> Iterable[str] | None:
         """The labels of what is below a path; None where the path leads nowhere."""
         if path == names.OBJECT_PATH:
             return list(self._children)
         if path.startswith(f"{names.OBJECT_PATH}/"):
             kind = path.removeprefix(f"{names.OBJECT_PATH}/")
             if kind in self._children:
-                return [escape(name) for name in self._children[kind]()]
+                return map(escape, self._children[kind]())
             return [] if self.interfaces(path) else None
         prefix = path.rstrip("/") + "/"
         if names.OBJECT_PATH.startswith(prefix):
             return [names.OBJECT_PATH.removeprefix(prefix).partition("/")[0]]
         return None
 
-    def introspect(self, path: str) -> str | None:
-        """The XML of a path; None where it leads nowhere."""
+    def introspect(self, path: str) -> Iterator[str] | None:
+        """The XML of a path, piece by piece; None where it leads nowhere."""
         nodes = self.nodes(path)
         if nodes is None:
             return None
-        shown = self.shown(path) or []
-        parts = [self._contract[name].xml for name in shown] + [f'  <node name="{node}"/>\n' for node in nodes]
-        return f"{_HEAD}<node>\n{''.join(parts)}</node>\n"
+        interfaces = (self._contract[name].xml for name in self.shown(path) or [])
+        below = (f'  <node name="{node}"/>\n' for node in nodes)
+        return chain([f"{_HEAD}<node>\n"], interfaces, below, ["</node>\n"])
 
     def variants(self, interface: str, values: Mapping[str, Any]) -> dict[str, Variant]:
         """An interface's properties as D-Bus carries them."""
         types = self._contract[interface].properties
         return {name: Variant(types[name], value) for name, value in values.items()}
 
-    def managed(self) -> dict[str, dict[str, dict[str, Variant]]]:
-        """All objects below the kernel's, for GetManagedObjects."""
-        objects = {}
+    def managed(self) -> Iterator[tuple[str, dict[str, dict[str, Variant]]]]:
+        """All objects below the kernel's, for GetManagedObjects, one by one. What goes meanwhile is left out."""
         for kind, children in self._children.items():
             for name in children():
                 path = child_path(kind, name)
-                objects[path] = {
-                    interface: self.variants(interface, values) for interface, values in self.interfaces(path).items()
-                }
-        return objects
+                own = self.interfaces(path, whole=False)
+                if own:
+                    yield path, {interface: self.variants(interface, values) for interface, values in own.items()}

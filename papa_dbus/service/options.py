@@ -83,6 +83,7 @@ SOCKET_OPTIONS = _table(
         Option("backlog", "u", text_number, "listen backlog (5)"),
         Option("interface", "s", str, "bind to one network interface only"),
         Option("reuseport", "b", text_flag, "each process gets a socket of its own on the same port"),
+        Option("token", "s", str, "made up for this request: asked again with it, the answer is the same item"),
     ]
 )
 
@@ -103,6 +104,7 @@ PROCESS_OPTIONS = _table(
         Option("cpu_quota", "u", text_percent, "per cent of one processor for them; 200 is two (no limit)"),
         Option("tasks_max", "t", text_number, "processes and threads that they may be (no limit)"),
         Option("journal", "b", text_flag, "output goes to the systemd journal, too (0)"),
+        Option("token", "s", str, "made up for this request: asked again with it, the answer is the same item"),
     ]
 )
 

@@ -216,7 +216,7 @@ class OutputLog:
         try:
             self.files.write_entry(self.last_seq + 1, timestamp, self._end, KINDS.index(stream))
             reach("record announced")
-            size = os.splice(pipe, self.files.output, most, offset_dst=self._end)
+            size = os.splice(pipe, self.files.output, most, offset_dst=self._end, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             return None
         except OSError as error:

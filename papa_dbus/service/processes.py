@@ -10,28 +10,29 @@ import logging
 import os
 import re
 import select
-import struct
-import termios
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.child import Launch
+from papa_dbus.service.child import Identity, Launch
 from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.logfiles import LogFiles
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import (
     DEFAULT_UMASK,
     Child,
+    Status,
     environment,
     identify,
     plan_descriptors,
+    readable,
 )
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec
 from papa_dbus.service.store import Facts, Store, StoredProcess
@@ -43,8 +44,9 @@ log = logging.getLogger(__name__)
 Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
-#: Seconds between two looks at a process that has ended and that systemd has not reaped yet, and how many there are.
-_REAP_SECONDS, _REAP_LOOKS = 0.02, 100
+#: Seconds between two looks at a process that has ended, that systemd has not reaped yet, and whose exit code is not
+#: known before: first, and at most. After so many in all it is reported as unknown.
+_FIRST_LOOK, _LAST_LOOK, _LOOKS_SECONDS = 0.02, 2.0, 60.0
 #: Bytes that the pipes of a process hold that has filled one: 64 KiB are filled in less than a turn of the loop.
 _WIDE = 256 * 1024
 _BURST = 8  # chunks that one pipe may fill before others have their turn
@@ -76,7 +78,7 @@ class HostedProcess:
     __slots__ = (
         "_ended_at",
         "_hooks",
-        "_looks",
+        "_looking",
         "_paused",
         "_pipes",
         "_unread_at_exit",
@@ -107,7 +109,7 @@ class HostedProcess:
         self._unread_at_exit: dict[Stream, int] = {}
         self._paused = False
         self._wide = False
-        self._looks = 0
+        self._looking = False
         self._ended_at = 0
         if self.log.exit is not None:
             self.exit_code = self.log.exit.code
@@ -196,22 +198,26 @@ class HostedProcess:
 
     def poll(self) -> None:
         """Notice the process's end, if it has ended."""
-        if self.state is not State.RUNNING:
+        if self.state is not State.RUNNING or self._looking:
             return
         end = look_at(self.pidfd)
         if end is NOT_YET_REAPED:
+            self._looking = True
             self._hooks.intake.remove(self.pidfd)
-            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
+            asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look_again, _FIRST_LOOK)
         elif end is not STILL_RUNNING:
             self._note_end(end if isinstance(end, int) else None)
 
-    def _look_again(self) -> None:
-        """systemd reaps what is no longer papad's child; only then is there an exit code to be read."""
+    def _look_again(self, pause: float, waited: float = 0.0) -> None:
+        """Look whether systemd has reaped what is no longer papad's child, after a growing pause."""
+        if self.state is not State.RUNNING:
+            return
         end = look_at(self.pidfd)
-        if end is NOT_YET_REAPED and self._looks < _REAP_LOOKS:
-            self._looks += 1
-            asyncio.get_running_loop().call_later(_REAP_SECONDS, self._look_again)
-        elif self.state is State.RUNNING:
+        waited += pause
+        if end is NOT_YET_REAPED and waited < _LOOKS_SECONDS:
+            pause = min(2 * pause, _LAST_LOOK)
+            asyncio.get_running_loop().call_later(pause, self._look_again, pause, waited)
+        else:
             self._note_end(end if isinstance(end, int) else None)
 
     def _note_end(self, code: int | None) -> None:
@@ -219,7 +225,7 @@ class HostedProcess:
         self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
-        self._unread_at_exit = {stream: _readable(fd) for stream, fd in self._pipes.items()}
+        self._unread_at_exit = {stream: readable(fd) for stream, fd in self._pipes.items()}
         for stream in list(self._pipes):
             # What is in a pipe now was written before the end; a descendant may write on for ever.
             if self._unread_at_exit.get(stream) and not self._paused:
@@ -349,42 +355,61 @@ class Held:
 
 
 async def start(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], fork: Fork, place: Placement, hooks: Hooks, store: Store
+    spec: ProcessSpec,
+    sockets: Mapping[str, HostedSocket],
+    fork: Fork,
+    place: Placement,
+    hooks: Hooks,
+    store: Store,
+    lookups: Lookups,
 ) -> HostedProcess:
     """Start a process. After an error nothing of it is left.
 
     Raises InvalidArgs (no such user, a bad reference), NotFound (no such socket), Spawn and Limit.
     """
+    identity = await identify(spec, lookups)
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes = _prepare(spec, sockets, ours, undo)
+            launch, pipes = _prepare(spec, identity, sockets, ours, undo)
             files = LogFiles.create()
             undo.callback(files.close)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
         reach("pipes created")
-        key = store.begin_process(spec, pipes, [files.output, files.index])
-        undo.callback(store.remove_process, key)
+        status = Status()
+        ours.callback(status.close)
+        key = store.begin_process(spec, {**pipes, "status": status.read}, [files.output, files.index])
+        undo.callback(store.withdraw_process, key, spec)
+        await store.kept()
         reach("process stored")
         try:
-            child = Child(launch, fork)
+            child = await Child.forked(launch, fork, status)
         except (Spawn, Limit) as error:
             raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
         try:
             unit = await _placed(child.pid, spec, place)
-            identity = launch.identity
             where = identity.home if spec.working_dir is None else spec.working_dir
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
+            await store.kept()
         except BaseException:
-            child.cancel()
+            await child.cancel()
             raise
         reach("process placed")
-        try:
-            if await child.execute():
-                facts = replace(facts, working_dir="/")
+        child.open_gate()
+        reach("gate opened")
+
+        def without_home() -> None:
+            nonlocal facts
+            facts = replace(facts, working_dir="/")
+            try:
                 store.update_process(key, facts, "running")
+            except PapaError as error:
+                log.error("process '%s': the next papad takes its working_dir for %s: %s", spec.name, where, error)
+
+        try:
+            await child.execute(without_home, lambda: store.withdraw_process(key, spec))
         except Spawn as error:
             raise Spawn(f"process '{spec.name}': {error}") from None
         undo.pop_all()
@@ -405,13 +430,12 @@ async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
 
 
 def _prepare(
-    spec: ProcessSpec, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
+    spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
 ) -> tuple[Launch, dict[Stream, int]]:
     """All that the child needs, and the read ends of its pipes.
 
     ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
     """
-    identity = identify(spec)
     references = [_hosted(sockets, name) for name in _referenced(spec)]
     passed = [_hosted(sockets, name) for name in spec.sockets]
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -482,11 +506,6 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
         return str(port)
 
     return _SOCKET_REFERENCE.sub(value, arg)
-
-
-def _readable(fd: int) -> int:
-    """Bytes that a pipe holds now (FIONREAD, pipe(7))."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
 
 
 def _at_its_end(pipe: int) -> bool:

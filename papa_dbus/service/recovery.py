@@ -9,13 +9,17 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from papa_dbus.errors import PapaError, Spawn
 from papa_dbus.service import sockets
+from papa_dbus.service.exits import look_at
 from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output import Stream, discard
 from papa_dbus.service.processes import Held, Hooks, HostedProcess
 from papa_dbus.service.sockets import HostedSocket
+from papa_dbus.service.spawn import Word, executed, said
 from papa_dbus.service.store import Store, StoredProcess
 
 log = logging.getLogger(__name__)
@@ -28,7 +32,8 @@ class Recovery:
     """One recovery: rows from the store, and ``descriptors`` that were kept, by name.
 
     To be asked for sockets, then for processes, then to ``finish()``. ``faults`` says in words for the journal what
-    did not come back, where anything did: else papad was stopped, and the keeper gave everything up.
+    did not come back, if anything did: else papad was stopped, and the keeper gave everything up. ``starting`` are the
+    processes that have not said yet whether their program was executed; each is to be hosted or forgotten.
     """
 
     def __init__(self, store: Store, descriptors: Mapping[str, Sequence[int]], hooks: Hooks) -> None:
@@ -38,6 +43,7 @@ class Recovery:
         self._left = {name: list(fds) for name, fds in descriptors.items()}
         self._nothing_came = not self._left
         self._given_up: list[str] = []
+        self.starting: list[Start] = []
 
     def sockets(self) -> Iterator[HostedSocket]:
         """The sockets that are hosted again."""
@@ -71,10 +77,33 @@ class Recovery:
             found = _by_role(stored, self._left.get(kept_as, []))
             if "pidfd" in found:
                 del self._left[kept_as]
-                yield stored, self._host(stored, found)
+                start = Start(stored, found)
+                match start.word:
+                    case Word.NOTHING | Word.NO_HOME:
+                        self.starting.append(start)
+                    case Word.FAILED:
+                        self.forget(start)
+                    case _:
+                        yield self.host(start)
             else:
                 self._lack(_title(stored), "its pidfd did not come back; if it still runs, it goes on without papad")
                 self._store.forget_process(stored.key)
+
+    def host(self, start: "Start") -> tuple[StoredProcess, HostedProcess]:
+        """Make a process of one that has executed its program."""
+        if start.word is Word.EXECUTED_WITHOUT_HOME:
+            start.without_home(self._store)
+        start.close_status()
+        return start.stored, self._host(start.stored, start.found)
+
+    def forget(self, start: "Start") -> None:
+        """Forget a process whose program was not executed: it ends by itself."""
+        log.info("process '%s' (PID %d) was not started before papad ended", start.name, start.stored.facts.pid)
+        self._store.remove_process(start.stored.key)
+        look_at(start.found["pidfd"])  # it may be papad's child, after a reload
+        start.close_status()
+        for fd in start.found.values():
+            os.close(fd)
 
     def _lack(self, item: str, what: str) -> None:
         if self._nothing_came:
@@ -143,6 +172,47 @@ def _title(stored: StoredProcess) -> str:
     return f"process '{stored.spec.name}' (PID {stored.facts.pid})"
 
 
+class Start:
+    """A process whose start an earlier papad has seen or not. ``found``: its descriptors by role."""
+
+    def __init__(self, stored: StoredProcess, found: dict[str, int]) -> None:
+        self.stored = stored
+        self.found = found
+        self._status = found.pop("status", None)
+
+    @property
+    def name(self) -> str:
+        """The process's."""
+        return self.stored.spec.name
+
+    @property
+    def word(self) -> Word:
+        """What it has said by its status pipe. Without one an older papad has stored it: past its gate, or nearly."""
+        return Word.EXECUTED if self._status is None else said(self._status)
+
+    async def executed(self, store: Store) -> bool:
+        """Wait until it has executed its program, or it is certain that it will not."""
+        try:
+            return self._status is None or await executed(
+                self._status, self.found["pidfd"], lambda: self.without_home(store)
+            )
+        except Spawn:
+            return False
+
+    def without_home(self, store: Store) -> None:
+        """Note that its user's home was not there."""
+        facts = replace(self.stored.facts, working_dir="/")
+        self.stored = replace(self.stored, facts=facts)
+        with suppress(PapaError):  # the next papad finds it out as well
+            store.update_process(self.stored.key, facts, self.stored.state)
+
+    def close_status(self) -> None:
+        """Let go of the pipe, of which the keeper has a duplicate."""
+        if self._status is not None:
+            os.close(self._status)
+            self._status = None
+
+
 class _Drain:
     """Reads pipes of something unknown until nobody writes into them any more. They stay kept that long, too."""
 
@@ -168,7 +238,7 @@ class _Drain:
 def _by_role(stored: StoredProcess, fds: list[int]) -> dict[str, int]:
     """Tell a process's descriptors apart. Closes those that came twice: stored again around a kill."""
     found: dict[str, int] = {}
-    streams = {f"pipe:[{inode}]": stream for stream, inode in stored.pipes.items()}
+    streams = {f"pipe:[{inode}]": stream for stream, inode in {**stored.pipes, "status": stored.status}.items()}
     for fd in list(fds):
         link = _link(fd)
         role = next((role for mark, role in _ROLES.items() if mark in link), streams.get(link, ""))

@@ -3,16 +3,19 @@
 Knows Linux's sockets and nothing of names, processes or clients.
 """
 
-import asyncio
 import errno
 import os
 import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
-from papa_dbus.service import limits
+from papa_dbus.service import audit, limits
+from papa_dbus.service.errands import FileIdentity
+from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.specs import SocketInfo, SocketSpec
 from papa_dbus.service.store import StoredSocket
 
@@ -33,15 +36,17 @@ _Address = str | tuple[str, int] | tuple[str, int, int, int]
 
 
 class HostedSocket:
-    """A socket that the kernel holds."""
+    """A socket that the kernel holds. ``file``: what identifies the file that papad has made for it."""
 
-    def __init__(self, spec: SocketSpec, sock: socket.socket, address: _Address) -> None:
+    def __init__(
+        self, spec: SocketSpec, sock: socket.socket, address: _Address, file: FileIdentity | None = None
+    ) -> None:
         self.spec = spec
         self._sock = sock
         self._address = address
         self.key = 0  # in the store
         self.unit = "" if spec.passed else None  # see SocketInfo
-        self._file = _file_identity(spec.path) if spec.path is not None and not spec.passed else None
+        self.file = file
 
     @property
     def fileno(self) -> int:
@@ -91,17 +96,17 @@ class HostedSocket:
         return sock
 
     def close(self) -> None:
-        """Let the socket go, and its file where papad has made that and it is still the same."""
+        """Let the socket go. Its file stays."""
         self._sock.close()
-        path = self.spec.path
-        if path is not None and self._file is not None and self._file == _file_identity(path):
-            os.unlink(path)
 
 
-async def open_socket(spec: SocketSpec) -> HostedSocket:
-    """Bind a socket. Raises Bind with what Linux says, Limit where there is no descriptor left."""
-    address = await _resolve(spec)
-    sock = _bound_unix(spec, str(spec.path)) if spec.family == "unix" else _bound(spec, address)
+async def open_socket(spec: SocketSpec, lookups: Lookups, files: SocketFiles) -> HostedSocket:
+    """Bind a socket. Raises Bind with what Linux says, Limit if there is no descriptor left."""
+    address = await _resolve(spec, lookups)
+    if spec.family == "unix":
+        sock, file = await _bound_unix(spec, files)
+    else:
+        sock, file = _bound(spec, address), None
     try:
         if spec.reuseport:
             _stand_aside(sock)
@@ -110,7 +115,7 @@ async def open_socket(spec: SocketSpec) -> HostedSocket:
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
-    return HostedSocket(spec, sock, address)
+    return HostedSocket(spec, sock, address, file)
 
 
 def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
@@ -119,7 +124,7 @@ def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
         os.close(duplicate)
     sock = socket.socket(fileno=fds[0])
     address: _Address = str(stored.spec.path) if stored.spec.family == "unix" else _address(sock.getsockname())
-    hosted = HostedSocket(stored.spec, sock, address)
+    hosted = HostedSocket(stored.spec, sock, address, stored.file)
     hosted.key = stored.key
     return hosted
 
@@ -164,12 +169,11 @@ def _bound(spec: SocketSpec, address: _Address) -> socket.socket:
     return sock
 
 
-def _bound_unix(spec: SocketSpec, path: str) -> socket.socket:
+async def _bound_unix(spec: SocketSpec, files: SocketFiles) -> tuple[socket.socket, FileIdentity | None]:
     with _new_socket(spec) as sock:
-        _clear_leftover(path, sock.type)
-        with _umask(spec.umask):
-            sock.bind(path)
-    return sock
+        umask = DEFAULT_UMASK if spec.umask is None else spec.umask  # papad's own lets nobody else at its files
+        file = await files.bind(sock.fileno(), str(spec.path), umask)
+    return sock, file
 
 
 @contextmanager
@@ -181,7 +185,7 @@ def _new_socket(spec: SocketSpec) -> Iterator[socket.socket]:
     except OSError as error:
         sock.close()
         raise _bind_error(spec, error) from None
-    except Bind:
+    except BaseException:
         sock.close()
         raise
 
@@ -216,34 +220,7 @@ def _stand_aside(sock: socket.socket) -> None:
         sock.connect((host, address[1], *address[2:]))
 
 
-def _clear_leftover(path: str, kind: socket.SocketKind) -> None:
-    """Remove a socket file that nobody listens on. Raises Bind where somebody does, or where it is something else."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise Bind(f"option 'path': {path} is there and is no socket")
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.setblocking(False)
-        result = probe.connect_ex(path)
-    if result == errno.ECONNREFUSED:
-        os.unlink(path)
-    elif result != errno.ENOENT:
-        raise Bind(f"option 'path': {path} is in use: somebody listens on it")
-
-
-@contextmanager
-def _umask(mask: int | None) -> Iterator[None]:
-    """For a socket's file. papad's own mask lets nobody else at its files."""
-    before = os.umask(DEFAULT_UMASK if mask is None else mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-async def _resolve(spec: SocketSpec) -> _Address:
+async def _resolve(spec: SocketSpec, lookups: Lookups) -> _Address:
     """The address to bind. A host that is a name is looked up outside the loop: it may take seconds."""
     if spec.family == "unix":
         return str(spec.path)
@@ -251,7 +228,7 @@ async def _resolve(spec: SocketSpec) -> _Address:
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
-        return await _look_up(spec, host, port, family)
+        return await _look_up(spec, host, port, family, lookups)
     return _address(found[0][4])
 
 
@@ -260,12 +237,13 @@ def _address(found: tuple[object, ...]) -> _Address:
     return found  # type: ignore[return-value]
 
 
-async def _look_up(spec: SocketSpec, host: str, port: int, family: int) -> _Address:
-    loop = asyncio.get_running_loop()
+async def _look_up(spec: SocketSpec, host: str, port: int, family: int, lookups: Lookups) -> _Address:
+    def question() -> list[tuple[Any, ...]]:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+
     try:
-        async with asyncio.timeout(limits.RESOLVE_TIMEOUT):
-            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-            return _address(found[0][4])
+        found = await lookups.ask(audit.user(), question, limits.RESOLVE_TIMEOUT)
+        return _address(found[0][4])
     except TimeoutError:
         raise Bind(f"option 'host': {host!r} was not resolved in {limits.RESOLVE_TIMEOUT:.0f} s") from None
     except (socket.gaierror, UnicodeError) as error:
@@ -284,11 +262,3 @@ def _bind_error(spec: SocketSpec, error: OSError) -> Bind | Limit:
         return Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}")
     where = spec.path if spec.family == "unix" else f"{spec.host} port {spec.port}"
     return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}")
-
-
-def _file_identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -6,18 +6,25 @@ ends without having run anything. Knows nothing of registries, output or clients
 
 import asyncio
 import contextlib
+import enum
 import errno
+import fcntl
 import grp
 import os
 import pwd
+import select
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+import termios
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
-from papa_dbus.service import limits
+from papa_dbus.service import audit, limits
 from papa_dbus.service.child import NO_HOME, Identity, Launch
+from papa_dbus.service.exits import reap_by_pid, reaped
 from papa_dbus.service.forks import Fork
+from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import ProcessSpec
 
 #: The PATH that systemd gives to services, systemd.exec(5).
@@ -28,8 +35,38 @@ _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _REAP_TIMEOUT = 1.0
 
 
-def identify(spec: ProcessSpec) -> Identity:
-    """The user and groups that were asked for. Raises InvalidArgs where there is no such user or group."""
+async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
+    """Return the user and groups that were asked for. Raises InvalidArgs if there is no such user or group.
+
+    The user database may be a directory on another machine: it is asked in a thread, and not at all for papad's own
+    user if /etc/passwd has that one. Raises Spawn if there is no answer in time.
+    """
+    if spec.uid is None and spec.gid is None and (own := _local_user(os.geteuid())) is not None:
+        return Identity(os.geteuid(), os.getegid(), None, *own)
+    try:
+        return await lookups.ask(audit.user(), lambda: _look_up(spec), limits.LOOKUP_TIMEOUT)
+    except TimeoutError:
+        option = "uid" if spec.uid is not None else "gid"
+        asked = spec.uid if spec.uid is not None else spec.gid
+        seconds = f"{limits.LOOKUP_TIMEOUT:.0f} s"
+        raise Spawn(f"option '{option}': the user database said nothing about {asked!r} in {seconds}") from None
+
+
+def _local_user(uid: int) -> tuple[str, str] | None:
+    """Return the name and home of a user in /etc/passwd (passwd(5))."""
+    try:
+        with open("/etc/passwd", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                fields = line.rstrip("\n").split(":")
+                if len(fields) == 7 and fields[2] == str(uid):
+                    return fields[0], fields[5]
+    except OSError:
+        pass
+    return None
+
+
+def _look_up(spec: ProcessSpec) -> Identity:
+    """Ask the user database. Waits for it."""
     entry = _user(spec.uid)
     gid = _gid(spec.gid)
     if gid is None:
@@ -86,101 +123,156 @@ def _limit(what: str) -> Iterator[None]:
         raise Limit(f"no file descriptor is left for {what}: {error.strerror}") from None
 
 
-def _two_ends(undo: contextlib.ExitStack) -> tuple[int, int]:
-    ends = os.pipe2(os.O_CLOEXEC)
-    for fd in ends:
-        undo.callback(os.close, fd)
-    return ends
+class Status:
+    """The pipe by which a child says what it could not do. A successful exec closes it without a word.
+
+    Its read end is kept with the process's other descriptors, and tells the next papad whether the program was
+    executed. So nothing is taken out of it before what it says has been stored.
+    """
+
+    def __init__(self) -> None:
+        with _limit("a process"):
+            self.read, self.write = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # it is kept as long as the process, and a page is enough for a word
+            fcntl.fcntl(self.read, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+
+    def close_write(self) -> None:
+        """Leave the write end to the child."""
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def close(self) -> None:
+        """Close what is still open of it."""
+        self.close_write()
+        os.close(self.read)
+
+
+class Word(enum.Enum):
+    """What a child has said before it executed its program."""
+
+    NOTHING = enum.auto()  # yet
+    NO_HOME = enum.auto()  # and nothing else yet
+    EXECUTED = enum.auto()
+    EXECUTED_WITHOUT_HOME = enum.auto()
+    FAILED = enum.auto()  # a text says why
+
+
+def said(status: int) -> Word:
+    """Return what a child has said, and leave it where it is."""
+    poll = select.poll()
+    poll.register(status, 0)
+    closed = bool(poll.poll(0))  # before the size is asked for: nothing comes after it
+    size = readable(status)
+    if size > len(NO_HOME):  # each text is longer, and written at once
+        return Word.FAILED
+    if size:
+        return Word.EXECUTED_WITHOUT_HOME if closed else Word.NO_HOME
+    return Word.EXECUTED if closed else Word.NOTHING
+
+
+def readable(fd: int) -> int:
+    """Return how many bytes a pipe holds now (FIONREAD, pipe(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+async def executed(status: int, pidfd: int, without_home: Callable[[], None]) -> bool:
+    """Wait until a child has executed its program, and return whether it did; START_TIMEOUT, then it is killed.
+
+    ``without_home`` is called, to store it, if the user's home is not there, so that the program runs in /. Raises
+    Spawn if the child did not start in time.
+    """
+    loop = asyncio.get_running_loop()
+    decided: asyncio.Future[Word] = loop.create_future()
+
+    def hear() -> None:
+        word = said(status)
+        if word in (Word.NO_HOME, Word.EXECUTED_WITHOUT_HOME):
+            without_home()
+            os.read(status, len(NO_HOME))  # else it would be heard for ever
+        if word not in (Word.NOTHING, Word.NO_HOME) and not decided.done():
+            decided.set_result(word)
+
+    loop.add_reader(status, hear)
+    try:
+        async with asyncio.timeout(limits.START_TIMEOUT):
+            return await decided is not Word.FAILED
+    except TimeoutError:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        raise Spawn(f"it did not start in {limits.START_TIMEOUT:.0f} s") from None
+    finally:
+        loop.remove_reader(status)
 
 
 class Child:
     """A forked process at the gate, before it has executed its program."""
 
-    def __init__(self, launch: Launch, fork: Fork) -> None:
-        with _limit("a process"), contextlib.ExitStack() as undo:
-            gate, self._gate = _two_ends(undo)
-            self._status, status = _two_ends(undo)
+    def __init__(self, pid: int, pidfd: int, gate: int, status: Status) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._gate = gate
+        self._status = status
+
+    @classmethod
+    async def forked(cls, launch: Launch, fork: Fork, status: Status) -> "Child":
+        """Fork one. Raises Spawn, or Limit if there is no descriptor left."""
+        with contextlib.ExitStack() as undo:
+            with _limit("a process"):
+                gate, ours = os.pipe2(os.O_CLOEXEC)
+            undo.callback(os.close, ours)
+            try:
+                pid = await fork(launch, gate, status.write)
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, "")
+                raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
+            finally:
+                os.close(gate)
+                status.close_write()
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError as error:
+                os.kill(pid, signal.SIGKILL)
+                await asyncio.wait([reap_by_pid(pid)], timeout=_REAP_TIMEOUT)
+                raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
             undo.pop_all()
-        os.set_blocking(self._status, False)
-        try:
-            self.pid = fork(launch, gate, status)
-        except OSError as error:
-            os.close(self._gate)
-            os.close(self._status)
-            name = errno.errorcode.get(error.errno or 0, "")
-            raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
-        finally:
-            os.close(gate)
-            os.close(status)
-        try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except OSError as error:
-            self._give_up()
-            raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
+        return cls(pid, pidfd, ours, status)
 
-    def _give_up(self) -> None:
-        os.close(self._gate)
-        os.close(self._status)
-        os.kill(self.pid, signal.SIGKILL)  # it may have been stopped, and is waited for
-        os.waitpid(self.pid, 0)
-
-    async def execute(self) -> bool:
-        """Open the gate; returns whether the user's home was not there, so that the program runs in /.
-
-        Raises Spawn, with everything cleaned up, where the program cannot be executed.
-        """
+    def open_gate(self) -> None:
+        """Let it execute its program."""
         with contextlib.suppress(BrokenPipeError):  # it was killed at its gate; its status says nothing, its end does
             os.write(self._gate, b"x")
         os.close(self._gate)
-        loop = asyncio.get_running_loop()
-        said: asyncio.Future[bytes] = loop.create_future()
-        loop.add_reader(self._status, _hear, self._status, bytearray(), said)
+
+    async def execute(self, without_home: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Wait until it has executed its program, after its gate was opened.
+
+        ``without_home``: see `executed`. ``failed`` is called, to store it, if the program cannot be executed. Raises
+        Spawn then, with everything cleaned up.
+        """
         try:
-            async with asyncio.timeout(limits.START_TIMEOUT):
-                heard = await said
-        except TimeoutError:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            heard = f"it did not start in {limits.START_TIMEOUT:.0f} s".encode()
+            if await executed(self._status.read, self.pidfd, without_home):
+                return
+            failed()
+            reason = os.read(self._status.read, 4096).removeprefix(NO_HOME).decode("utf-8", "replace")
+        except Spawn as error:
+            reason = str(error)
         except BaseException:  # nobody waits for it any more, and it must not run where nobody knows of it
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             await _reap(self.pidfd)
             raise
-        finally:
-            loop.remove_reader(self._status)
-            os.close(self._status)
-        if failure := heard.removeprefix(NO_HOME):
-            await _reap(self.pidfd)
-            raise Spawn(failure.decode("utf-8", "replace"))
-        return heard == NO_HOME
+        await _reap(self.pidfd)
+        raise Spawn(reason)
 
-    def cancel(self) -> None:
-        """Close the gate: the child ends without having executed anything."""
-        os.close(self.pidfd)
-        self._give_up()
-
-
-def _hear(status: int, heard: bytearray, said: "asyncio.Future[bytes]") -> None:
-    """What went wrong, or nothing: then exec has closed the pipe."""
-    data = os.read(status, 4096)
-    heard += data
-    if not said.done() and (not data or heard != NO_HOME):
-        said.set_result(bytes(heard))
+    async def cancel(self) -> None:
+        """End the child, which has not executed anything."""
+        os.close(self._gate)
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # it may have been stopped, or hang on its way to the gate
+        await _reap(self.pidfd)
 
 
 async def _reap(pidfd: int) -> None:
     """Wait for a child that ends or was killed. One that Linux does not let go of in time is reaped when it does."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def bury() -> None:
-        loop.remove_reader(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        if not ended.done():
-            ended.set_result(None)
-
-    loop.add_reader(pidfd, bury)
-    await asyncio.wait([ended], timeout=_REAP_TIMEOUT)
+    await asyncio.wait([reaped(pidfd)], timeout=_REAP_TIMEOUT)
 
 
 def plan_descriptors(

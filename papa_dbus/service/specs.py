@@ -5,6 +5,7 @@ Plain data, no I/O. Every fault is InvalidArgs in the words of the one who asked
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -25,6 +26,7 @@ _MOST = {
     "cpu_quota": limits.MAX_CPU_QUOTA,
     "tasks_max": limits.MAX_TASKS_MAX,
 }
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.MAX_TOKEN}}}")
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
@@ -50,6 +52,13 @@ def _check_umask(value: int | None) -> None:
         raise InvalidArgs(f"option 'umask': {value:#o} is out of range (0 to 0777)")
 
 
+def _check_token(token: str | None) -> None:
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise InvalidArgs(
+            f"option 'token': {token[:80]!r} is not 1 to {limits.MAX_TOKEN} letters, digits, '-' or '_' of ASCII"
+        )
+
+
 def _check_text(option: str, value: str) -> None:
     if "\0" in value:
         raise InvalidArgs(f"option '{option}': a NUL byte is not possible there")
@@ -59,7 +68,7 @@ def _check_text(option: str, value: str) -> None:
 class SocketSpec:
     """A socket to be hosted. ``umask`` is of its file; ``port`` 0 lets Linux choose.
 
-    ``passed``: somebody else has bound it and passed it to papad. No client asks for that.
+    ``passed``: somebody else has bound it and passed it to papad. No client asks for that. ``token`` is the request's.
     """
 
     name: str
@@ -73,9 +82,11 @@ class SocketSpec:
     interface: str | None = None
     reuseport: bool = False
     passed: bool = False
+    token: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_name("socket", self.name)
+        _check_token(self.token)
         if self.passed:
             return  # it is there, so Linux has such a one
         if not self.family:
@@ -151,6 +162,8 @@ def _shared(env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 class ProcessSpec:
     """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output.
 
+    ``token`` is the request's.
+
     The limits of its scope, None where there is none: ``memory_max`` in bytes, ``cpu_quota`` in per cent of one
     processor, ``tasks_max`` processes and threads.
     """
@@ -172,9 +185,11 @@ class ProcessSpec:
     cpu_quota: int | None = None
     tasks_max: int | None = None
     journal: bool = False
+    token: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_name("process", self.name)
+        _check_token(self.token)
         self._check_command()
         self._check_env()
         if self.working_dir is not None:
@@ -261,13 +276,17 @@ class SocketInfo:
     reuseport: bool = False
     unit: str | None = None
 
+    def short(self) -> "SocketInfo":
+        """Return what a listing of many says of it."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """A hosted process as it is: ``started`` in µs of CLOCK_REALTIME, sizes in bytes.
 
-    ``exit_code`` is None while it runs or where it is not known, negative where a signal ended it; ``unit`` is its
-    systemd scope, None where it has none. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
+    ``exit_code`` is None while it runs or if it is not known, negative if a signal ended it; ``unit`` is its systemd
+    scope, None if it has none. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
     """
 
     name: str
@@ -291,3 +310,26 @@ class ProcessInfo:
     memory_max: int | None = None
     cpu_quota: int | None = None
     tasks_max: int | None = None
+
+    @property
+    def state(self) -> str:
+        """Return 'running', or how it ended: 'exited', 'killed' or 'unknown'."""
+        if self.running:
+            return "running"
+        if self.exit_code is None:
+            return "unknown"
+        return "killed" if self.exit_code < 0 else "exited"
+
+    @property
+    def exit_known(self) -> bool:
+        """Return whether it has ended, and somebody has seen how."""
+        return self.exit_code is not None
+
+    def short(self) -> "ProcessInfo":
+        """Return what a listing of many says of it: as many arguments as fit, and '…' for the others."""
+        room = limits.MAX_LISTED_ARGS
+        for number, arg in enumerate(self.args):
+            room -= len(os.fsencode(arg))
+            if room < 0:
+                return replace(self, args=(*self.args[:number], "…"))
+        return self

@@ -17,18 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from papa_dbus.errors import InvalidArgs, Limit, PapaError
+from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.faults import reach
-from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
 
 log = logging.getLogger(__name__)
 
-#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of _SCHEMA
-#: takes the next number, a step in _open_file that makes an older layout into it, and a sample in tests/unit/stores.
+#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of it
+#: takes the next number, a step in _STEPS that makes the layout before into it, and a sample in tests/unit/stores.
 #: A new option of an item is no such change: rows are read by the names that are known.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE sockets (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, port INTEGER);
@@ -37,9 +38,18 @@ CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEX
 CREATE TABLE keys (last INTEGER);
 INSERT INTO keys VALUES (0);
 """
+#: What is added to a layout to make the next one of it.
+_STEPS = {
+    1: """
+CREATE TABLE requests (kind TEXT, token TEXT, name TEXT, key INTEGER, result TEXT, gone INTEGER,
+                       PRIMARY KEY (kind, token));
+""",
+}
 
 
-_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, "Facts")
+_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "Facts")
+Kind = Literal["socket", "process"]
+Info = SocketInfo | ProcessInfo
 
 
 #: What _load() raises for a row that makes no sense.
@@ -51,8 +61,17 @@ _NO_DAMAGE = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
 )
-_TABLES = ("key, name, spec, port FROM sockets", 'name, value FROM "values"', "last FROM keys",
-           "key, name, spec, facts, pipes, state FROM processes")  # fmt: skip
+_TABLES = (
+    "key, name, spec, port FROM sockets",
+    'name, value FROM "values"',
+    "key, name, spec, facts, pipes, state FROM processes",
+    "kind, token, name, key, result, gone FROM requests",
+    "last FROM keys",
+)
+
+
+#: Milliseconds in which another program's lock may go; until the store is open there are five seconds for it.
+_BUSY_MS = 20
 
 
 class TooNew(PapaError):
@@ -67,7 +86,7 @@ class _Database(sqlite3.Connection):
     in_use = False
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """As sqlite3's. Raises Limit where the folder's file system is full."""
+        """As sqlite3's. Raises Limit if the folder's file system is full, or another program has locked the file."""
         with self._explained():
             return super().execute(*arguments)
 
@@ -86,8 +105,8 @@ class _Database(sqlite3.Connection):
         except sqlite3.Error as error:
             if not self.in_use:
                 raise
-            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-            raise (Limit if full else PapaError)(f"papad cannot store this: {error}") from None
+            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+            raise (Limit if passing else PapaError)(f"papad cannot store this: {error}") from None
 
 
 class Keeper(Protocol):
@@ -98,6 +117,9 @@ class Keeper(Protocol):
 
     def drop(self, name: str) -> None:
         """Let go of all of that name."""
+
+    async def kept(self) -> None:
+        """Wait until all that was to be kept would outlive papad's end. Raises Limit if that takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +137,53 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class StoredProcess:
-    """A process as it was stored. ``pipes``: each stream's pipe by its inode."""
+    """A process as it was stored. ``pipes``: each stream's pipe by its inode; ``status``: that of its status pipe.
+
+    The latter is None if an older papad has stored it.
+    """
 
     key: int
     spec: ProcessSpec
     facts: Facts
     pipes: Mapping[str, int]
     state: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSocket:
-    """A socket as it was stored. ``inode``: which one it is; None where an older papad did not note that."""
+    """A socket as it was stored. ``inode``: which one it is; ``file``: what identifies the file that papad made.
+
+    Either is None if an older papad did not note it.
+    """
 
     key: int
     spec: SocketSpec
     inode: int | None = None
+    file: FileIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request that bore a token, and the key of the item that it asked for.
+
+    After that has gone, ``result`` is the last that was known of it, and ``gone`` when: µs of CLOCK_BOOTTIME.
+    """
+
+    token: str
+    name: str
+    key: int
+    result: Info | None
+    gone: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is still told of an item that has gone, to whoever asks with one of these tokens."""
+
+    tokens: Sequence[str]
+    result: Info
+    at: int
 
 
 class Store:
@@ -142,6 +195,7 @@ class Store:
         self._lasts = path is not None
         self._keys = itertools.count(1)  # where nothing is stored
         self._db = _open(path)
+        self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
 
@@ -182,6 +236,11 @@ class Store:
         if self._keeper is not None:
             self._keeper.drop(name)
 
+    async def kept(self) -> None:
+        """Wait until the keeper has all that it was given: what is stored would outlive papad's end then."""
+        if self._keeper is not None:
+            await self._keeper.kept()
+
     def drop_descriptors(self, name: str) -> None:
         """Let the keeper let go of what belongs to nothing."""
         self._drop(name)
@@ -193,22 +252,35 @@ class Store:
 
     # ----------------------------------------------------------------- sockets
 
-    def add_socket(self, spec: SocketSpec, port: int | None, fd: int) -> int:
-        """Store a socket that has been bound."""
+    def add_socket(self, spec: SocketSpec, port: int | None, fd: int, file: FileIdentity | None = None) -> int:
+        """Store a socket that has been bound, and what identifies the file that was made for it."""
         key = self._next_key()
         self._keep(f"s{key}", [fd])
         reach("socket kept")
         try:
-            self._insert_socket(key, spec, port, fd)
+            self._insert_socket(key, spec, port, fd, file)
         except PapaError:
             self._drop(f"s{key}")
             raise
         return key
 
-    def _insert_socket(self, key: int, spec: SocketSpec, port: int | None, fd: int) -> None:
+    def _insert_socket(
+        self, key: int, spec: SocketSpec, port: int | None, fd: int, file: FileIdentity | None = None
+    ) -> None:
         if self._lasts:
-            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino})
-            self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino, "file": file})
+            with self._with_token("socket", spec, key):
+                self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
+
+    @contextmanager
+    def _with_token(self, kind: Kind, spec: SocketSpec | ProcessSpec, key: int) -> Iterator[None]:
+        """What is stored meanwhile is stored together with the request's token, if it has one."""
+        if spec.token is None:
+            yield
+            return
+        with self.all_or_nothing():
+            yield
+            self._insert_request(kind, spec.token, spec.name, key)
 
     def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
         """Store which sockets papad was passed, with their descriptors, in the place of those of its last start.
@@ -225,25 +297,22 @@ class Store:
                 self._insert_socket(keys[-1], spec, spec.port, fd)
         return keys, [stored.spec.name for stored in before]
 
-    def remove_socket(self, key: int) -> None:
-        """Forget a socket."""
-        self.remove_sockets([key])
-
-    def remove_sockets(self, keys: Sequence[int]) -> None:
-        """Forget sockets, all of them or none."""
-        with self.all_or_nothing():
-            for key in keys:
+    def remove_socket(self, key: int, gone: Gone | None = None) -> None:
+        """Forget a socket, but for what is still told of it."""
+        if self._lasts:
+            with self._telling("socket", gone):
                 self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
-        for key in keys:
-            self._drop(f"s{key}")
+        self._drop(f"s{key}")
 
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
         found = []
         for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
             try:
-                found.append(StoredSocket(key, _load(SocketSpec, spec), json.loads(spec).get("inode")))
+                row = json.loads(spec)
+                file = None if row.get("file") is None else tuple(map(int, row["file"]))
+                found.append(StoredSocket(key, _load(SocketSpec, spec), row.get("inode"), file))
             except _SENSELESS as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
@@ -256,11 +325,10 @@ class Store:
         if self._lasts:
             self._db.execute('INSERT OR REPLACE INTO "values" VALUES (?, ?)', (name, value))
 
-    def remove_values(self, names: Iterable[str]) -> None:
-        """Forget values, all of them or none."""
-        with self.all_or_nothing():
-            for name in names:
-                self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
+    def remove_value(self, name: str) -> None:
+        """Forget a value."""
+        if self._lasts:
+            self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
         """All that were stored. A row that makes no sense is reported and forgotten."""
@@ -294,10 +362,15 @@ class Store:
                 "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
                 (key, spec.name, _dump_fields(spec), _dump(inodes)),
             )
+            if spec.token is not None:
+                self._insert_request("process", spec.token, spec.name, key)
         return key
 
     def process_runs(self, key: int, facts: Facts, pidfd: int) -> None:
-        """Store that it is forked and placed; after this its gate may be opened."""
+        """Store that it is forked and placed; after this its gate may be opened.
+
+        If papad ends before that, its status pipe tells the next one that it never ran.
+        """
         self._keep(f"p{key}", [pidfd])
         reach("pidfd kept")
         self.update_process(key, facts, "running")
@@ -308,24 +381,78 @@ class Store:
             row = (_dump_fields(facts), state, key)
             self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", row)
 
-    def remove_process(self, key: int) -> None:
-        """Forget a process."""
-        self.forget_process(key)
+    def remove_process(self, key: int, gone: Gone | None = None) -> None:
+        """Forget a process, but for what is still told of it."""
+        self._forget("processes", key, gone)
         reach("process's row removed")
         self._drop(f"p{key}")
+
+    def withdraw_process(self, key: int, spec: ProcessSpec) -> None:
+        """Forget a process that has not run, and that it was asked for."""
+        self.remove_process(key)
+        if spec.token is not None:
+            self.forget_request("process", spec.token)
 
     def forget_process(self, key: int) -> None:
         """Forget a process, but not its descriptors."""
         self._forget("processes", key)
 
-    def _forget(self, table: str, key: int) -> None:
+    def _forget(self, table: str, key: int, gone: Gone | None = None) -> None:
         """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""
         if not self._lasts:
             return
         try:
-            self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
+            with self._telling("process", gone):
+                self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
         except PapaError as error:
             log.error("a row of what has gone stays among the %s: %s", table, error)
+
+    # ---------------------------------------------------------------- requests
+
+    def _insert_request(self, kind: Kind, token: str, name: str, key: int) -> None:
+        self._db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
+
+    def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
+        """Store that an item that is there was asked for."""
+        if self._lasts:
+            self._insert_request(kind, token, name, key)
+
+    @contextmanager
+    def _telling(self, kind: Kind, gone: Gone | None) -> Iterator[None]:
+        """What is forgotten meanwhile is forgotten as soon as it is stored what is still told of it."""
+        if gone is None:
+            yield
+            return
+        with self.all_or_nothing():
+            yield
+            result = _dump_fields(gone.result)
+            for token in gone.tokens:
+                change = "UPDATE requests SET result = ?, gone = ? WHERE kind = ? AND token = ?"
+                self._db.execute(change, (result, gone.at, kind, token))
+
+    def forget_request(self, kind: Kind, token: str) -> None:
+        """Forget a token. If that cannot be done, the next papad does it."""
+        if not self._lasts:
+            return
+        try:
+            self._db.execute("DELETE FROM requests WHERE kind = ? AND token = ?", (kind, token))
+        except PapaError as error:
+            log.error("a token of a request for a %s stays stored: %s", kind, error)
+
+    def requests(self, kind: Kind) -> list[StoredRequest]:
+        """Return all that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        query = "SELECT token, name, key, result, gone FROM requests WHERE kind = ? ORDER BY rowid"
+        found = []
+        for token, name, key, result, gone in self._db.execute(query, (kind,)).fetchall():
+            try:
+                if not (_is_text(token) and _is_text(name)):
+                    raise TypeError("its token or name is not text")
+                last = None if result is None else _load_info(kind, result)
+                found.append(StoredRequest(token, name, int(key), last, None if last is None else int(gone)))
+            except _SENSELESS as error:
+                log.error("a request for %s %r is forgotten: its row is damaged: %s", kind, name, error)
+                self.forget_request(kind, token)
+        return found
 
     def processes(self) -> list[StoredProcess]:
         """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
@@ -342,7 +469,8 @@ class Store:
                 inodes = json.loads(pipes)
                 if not isinstance(inodes, dict):
                     raise TypeError("its pipes are none")
-                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state))
+                status = inodes.pop("status", None)
+                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state, status))
             except _SENSELESS as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)
@@ -385,6 +513,8 @@ def _open_file(path: Path) -> _Database:
             return _create(db)
         if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(fault)
+        for step in range(version, VERSION):
+            db.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
         for table in _TABLES:
             db.execute(f"SELECT {table} LIMIT 1").fetchall()
         return db
@@ -414,7 +544,7 @@ def _is_text(value: object) -> bool:
 
 
 def _create(db: _Database) -> _Database:
-    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    db.executescript(f"BEGIN; {_SCHEMA} {''.join(_STEPS.values())} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 
 
@@ -422,13 +552,17 @@ def _dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def _dump_fields(item: ProcessSpec | Facts) -> str:
+def _dump_fields(item: ProcessSpec | Facts | Info) -> str:
     return _dump(_fields(item))
 
 
-def _fields(item: ProcessSpec | SocketSpec | Facts) -> dict[str, Any]:
-    # As dataclasses.asdict() has it, which copies all that is in there first.
-    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+def _fields(item: ProcessSpec | SocketSpec | Facts | Info) -> dict[str, Any]:
+    # As dataclasses.asdict() has it, which copies all that is in there first. Tokens have a table of their own.
+    return {name: getattr(item, name) for name in item.__dataclass_fields__ if name != "token"}
+
+
+def _load_info(kind: Kind, text: str) -> Info:
+    return _load(SocketInfo, text) if kind == "socket" else _load(ProcessInfo, text)
 
 
 def _load(kind: type[_Stored], text: str) -> _Stored:

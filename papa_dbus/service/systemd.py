@@ -22,6 +22,7 @@ from systemd import daemon, journal
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.errors import Limit, PapaError, Spawn
 from papa_dbus.service import cgroups, rlimits
+from papa_dbus.service.notifications import Notifications
 from papa_dbus.service.parcels import Parcel, contents
 
 log = logging.getLogger(__name__)
@@ -44,17 +45,33 @@ _RESERVE = 64  # descriptors that papad is started with beside the kept ones: a 
 _MAX_UNIT_NAME = 255  # UNIT_NAME_MAX, systemd.unit(5)
 
 
+#: As papad was started: it leaves its environment as it is.
+_systemd = Notifications(os.environ.get("NOTIFY_SOCKET", ""))
+
+
 def notify(**fields: str | int) -> None:
-    """Tell systemd something, as sd_notify(3) has it; nothing where systemd did not start papad."""
-    try:
-        daemon.notify("\n".join(f"{key}={value}" for key, value in fields.items()))
-    except OSError as error:
-        log.debug("systemd cannot be told %s: %s", ", ".join(fields), error)
+    """Tell systemd something, as sd_notify(3) has it; nothing if systemd did not start papad."""
+    _systemd.tell("\n".join(f"{key}={value}" for key, value in fields.items()))
+
+
+def finish_notifying(seconds: float) -> None:
+    """Tell systemd what it has not taken yet, at papad's end, and wait for so long at most."""
+    _systemd.finish(seconds)
+
+
+def _let_go(name: str) -> None:
+    _systemd.demand(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
 def notify_reloading() -> None:
     """Tell systemd that papad is becoming its new version (sd_notify(3))."""
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="Reloading")
+
+
+def runtime_directory() -> Path | None:
+    """Return the folder for papad's state, the unit's own if a drop-in has added others (systemd.exec(5))."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None
 
 
 def watchdog_interval() -> float | None:
@@ -95,7 +112,7 @@ class Passed:
         """All that has none of papad's ``own`` names: those of other socket units."""
         names = [name for name in self._by_name if name not in own]
         for name in names:
-            daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")  # where it is in the store papad has not put it there
+            _let_go(name)  # if it is in the store papad has not put it there
         return {name: self._by_name.pop(name) for name in names}
 
     def kept(self) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -108,7 +125,7 @@ class Passed:
         """Close what nobody has asked for, and say so; systemd is not to keep it either."""
         for name, fds in self._by_name.items():
             log.error("what was passed as '%s' is closed: that name is papad's own, for something else", name)
-            daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+            _let_go(name)
             for fd in fds:
                 os.close(fd)
 
@@ -200,8 +217,7 @@ class DescriptorStore:
     @staticmethod
     def available() -> Path | None:
         """The folder for what goes with it, None where systemd did not start papad as its unit does."""
-        folder = os.environ.get("RUNTIME_DIRECTORY")
-        return Path(folder) if folder and "NOTIFY_SOCKET" in os.environ else None
+        return runtime_directory() if "NOTIFY_SOCKET" in os.environ else None
 
     def adopt(self, kept: Mapping[str, Sequence[int]], places: Mapping[str, int]) -> None:
         """Count what is in the store already."""
@@ -259,7 +275,11 @@ class DescriptorStore:
     @staticmethod
     def _give(name: str, fd: int) -> None:
         # FDPOLL=0: systemd would drop a pipe whose writer has gone, with what is unread in it.
-        daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[fd])
+        _systemd.keep(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fd)
+
+    async def kept(self) -> None:
+        """Wait until systemd has what it was given. Raises Limit if it does not take that in time."""
+        await _systemd.kept()
 
     def execute_again(self, others: Mapping[str, Sequence[int]]) -> NoReturn:
         """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
@@ -286,7 +306,7 @@ class DescriptorStore:
             self._count -= kept.places
             self._name_bytes -= kept.places * (len(name) + 1)
             kept.seal()
-        daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        _let_go(name)
 
 
 def log_to_journal(write: Callable[..., None]) -> bool:

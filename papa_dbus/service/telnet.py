@@ -25,6 +25,7 @@ from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.steps import Steps
 from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_listener import Listener
 from papa_dbus.service.telnet_session import Session, TooMuch
@@ -79,7 +80,7 @@ class TelnetDoor:
     def __init__(self, kernel: Kernel, access: Access, port_for: PortFor = PortFor.MEMBERS) -> None:
         self._kernel = kernel
         self._access = access
-        self.bulk = asyncio.Lock()
+        self.steps = Steps()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, _Guest] = {}
         self._users: Counter[int] = Counter()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, cast
 
 from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
@@ -21,6 +21,7 @@ from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.steps import Steps, take_all
 from papa_dbus.service.telnet_handover import Left
 from papa_dbus.service.watches import MUCH, REST, Watch, size_of
 from papa_dbus.service.watches import Event as WatchEvent
@@ -61,8 +62,8 @@ class _StuckError(Exception):
 class Door(Protocol):
     """What a connection asks of the door through which it came."""
 
-    #: Held while an answer is made that may be large: one of all connections' at each turn of the loop.
-    bulk: asyncio.Lock
+    #: What takes long is done in these: that of one connection after the other, a step at each turn of the loop.
+    steps: Steps
 
     async def admit(self, session: "Session", sock: socket.socket) -> Caller:
         """Let it in, and say whose it is. Raises AccessDenied or Limit."""
@@ -398,11 +399,9 @@ class Session(asyncio.BufferedProtocol):
             case linecommands.MakeProcess():
                 return await self._make_process(command)
             case linecommands.List():
-                async with self._door.bulk:
-                    await asyncio.sleep(0)
-                    return self._list(command)
+                return await self._list(command)
             case linecommands.Remove():
-                self._remove(command)
+                await self._remove(command)
             case linecommands.WatchProcesses():
                 return await self._watch(command.patterns, None)
             case linecommands.SetValue():
@@ -415,21 +414,35 @@ class Session(asyncio.BufferedProtocol):
                 return linereply.reply(command.text)
         return linereply.reply()
 
-    def _list(self, command: linecommands.List) -> bytes:
+    async def _list(self, command: linecommands.List) -> bytes:
+        lines: list[str] = []
+        reply = bytearray()
+        async with self._door.steps.turn:
+            await take_all(self._lines(command), lines.extend)
+            lines.sort()  # they nearly are
+            await take_all(iter(lines), lambda some: reply.extend(linereply.some_lines(some)))
+            reply.extend(linereply.PROMPT if lines else linereply.reply())
+        return bytes(reply)
+
+    def _lines(self, command: linecommands.List) -> Iterator[str]:
         kernel, patterns = self._kernel, command.patterns
         if command.kind == "sockets":
-            return linereply.listing([linereply.socket_line(info) for info in kernel.list_sockets(patterns)])
+            return map(linereply.socket_line, kernel.each_socket(patterns))
         if command.kind == "processes":
-            return linereply.listing([linereply.process_line(info) for info in kernel.list_processes(patterns)])
-        return linereply.listing(linereply.value_lines(kernel.list_values(patterns)))
+            return (linereply.process_line(info.short()) for info in kernel.each_process(patterns))
+        return (linereply.value_line(name, text) for name, text in kernel.each_value(patterns))
 
-    def _remove(self, command: linecommands.Remove) -> None:
+    async def _remove(self, command: linecommands.Remove) -> None:
+        files = self._kernel.files(command.patterns) if command.kind == "sockets" else []
+        await take_all(self._removing(command), lambda names: None)
+        await self._kernel.files_removed(files)
+
+    def _removing(self, command: linecommands.Remove) -> Iterator[str]:
         if command.kind == "sockets":
-            self._kernel.remove_sockets(command.patterns)
-        elif command.kind == "processes":
-            self._kernel.remove_processes(command.patterns)
-        else:
-            self._kernel.remove_values(command.patterns, missing_ok=True)  # as Papa always had it
+            return self._kernel.removing_sockets(command.patterns)
+        if command.kind == "processes":
+            return self._kernel.removing_processes(command.patterns)
+        return self._kernel.removing_values(command.patterns, missing_ok=True)  # as Papa always had it
 
     def _set(self, command: linecommands.SetValue) -> None:
         if command.value is None:

@@ -2,6 +2,7 @@
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound
 from papa_dbus.service import limits
+from papa_dbus.service.registry import Registry
 from papa_dbus.service.specs import check_name
 
 
@@ -9,7 +10,7 @@ class Values:
     """A dictionary with bounds."""
 
     def __init__(self) -> None:
-        self.items: dict[str, str] = {}
+        self.items: Registry[str] = Registry()
         self._size = 0
 
     def check(self, name: str, value: str) -> None:

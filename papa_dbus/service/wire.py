@@ -72,7 +72,8 @@ def socket_result(info: SocketInfo) -> dict[str, Variant]:
 
 def process_result(info: ProcessInfo) -> dict[str, Variant]:
     """A process as MakeProcess and ListProcesses give it."""
-    return _result(info, _PROCESS_TYPES, ("as_user", "as_group"))
+    how = {"state": Variant("s", info.state), "exit_known": Variant("b", info.exit_known)}
+    return _result(info, _PROCESS_TYPES, ("as_user", "as_group")) | how
 
 
 def socket_properties(info: SocketInfo) -> dict[str, Any]:
@@ -109,7 +110,9 @@ def process_properties(info: ProcessInfo) -> dict[str, Any]:
         "TasksMax": info.tasks_max or 0,
         "Journal": info.journal,
         "Running": info.running,
+        "State": info.state,
         "ExitCode": info.exit_code or 0,
+        "ExitKnown": info.exit_known,
         "BufferedBytes": info.buffered,
         "DroppedBytes": info.dropped,
         "LastSequence": info.last_seq,

@@ -217,6 +217,12 @@ class SupervisedPapad:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
 
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Read nothing that papad says."""
+        with self._lock:
+            yield
+
     def wait_until_dead(self) -> None:
         """Wait for a papad that is about to end, at a fault for example."""
         self.process.wait(PATIENCE)

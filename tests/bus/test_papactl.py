@@ -87,7 +87,7 @@ def test_show_one_name_of_every_kind(papactl: Papactl) -> None:
     for line in (
         "process: x",
         "args: sleep 1000",
-        "running: running",
+        "state: running",
         "socket: x",
         "family: inet",
         "value: x",

@@ -820,7 +820,7 @@ async def test_a_defect_of_ours_is_an_internal_error(
     def fail(patterns: object) -> None:
         raise ZeroDivisionError(f"secret {patterns}")
 
-    monkeypatch.setattr(house.kernel, "list_sockets", fail)
+    monkeypatch.setattr(house.kernel, "each_socket", fail)
     visitor = await house.connect()
     assert await visitor.welcomed()
     visitor.say(b"list sockets\nset a 1\nget a\n")

@@ -22,6 +22,7 @@ async def kernel() -> AsyncIterator[Kernel]:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     end(kernel)
+    await kernel.settle()
     left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
     assert not children()
     assert not kernel._processes

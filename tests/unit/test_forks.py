@@ -1,5 +1,6 @@
 """The launcher: what it leaves behind, and what happens where it cannot do it."""
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -17,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Spawn
+from papa_dbus.service import forks
 from papa_dbus.service.child import Launch
+from papa_dbus.service.errands import Errand
 from papa_dbus.service.forks import Launcher, fork_here
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
 from papa_dbus.service.specs import SocketSpec
-from tests.support import alive, children, output_of, run, until, wait_until
+from tests.support import PATIENCE, alive, children, output_of, run, until, wait_until
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
         'import os, socket; last = max(map(int, os.listdir("/proc/self/fd")));'
         " print([socket.socket(fileno=fd).getsockname()[1] for fd in range(3, 63)], last)"
     )
-    ports = [info.port for info in kernel.list_sockets()]
+    ports = [kernel.list_sockets([name])[0].port for name in names]
     for name in ("first", "second"):
         said = await output_of(kernel, sys.executable, "-c", count, name=name, sockets=tuple(names))
         assert said == f"{ports} 63\n"  # and 63 is that of the listing itself
@@ -77,10 +80,10 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
 async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launcher: Launcher) -> None:
     seen: list[int] = []
 
-    def fork(launch: Launch, gate: int, status: int) -> int:
+    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
         """The launcher's, and a look at the child once it has let go of the launcher's socket."""
-        pid = launcher.fork(launch, gate, status)
-        wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= 5, f"few descriptors of {pid}")
+        pid = await launcher.fork(work, gate, status)
+        await until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= 5, f"few descriptors of {pid}")
         seen.append(len(os.listdir(f"/proc/{pid}/fd")))
         return pid
 
@@ -120,7 +123,7 @@ async def test_what_it_has_no_room_for_is_an_error_and_it_goes_on(kernel: Kernel
 
 
 async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(kernel: Kernel) -> None:
-    def fork(launch: Launch, gate: int, status: int) -> int:
+    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
         """fork_here, with two descriptors left: papad needs one more for the process, the child five."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
@@ -131,7 +134,7 @@ async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(
         for _ in range(2):
             os.close(filling.pop())
         try:
-            return fork_here(launch, gate, status)
+            return await fork_here(work, gate, status)
         finally:
             for fd in filling:
                 os.close(fd)
@@ -155,27 +158,54 @@ async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Laun
     assert alive(pid_of(launcher))
 
 
-async def test_where_it_has_been_killed_papad_forks(
-    kernel: Kernel, launcher: Launcher, caplog: pytest.LogCaptureFixture
+async def test_where_it_does_not_answer_nothing_is_left_and_there_is_a_new_one(
+    kernel: Kernel, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert await output_of(kernel, "echo", "one", name="one") == "one\n"
+    stopped = pid_of(launcher)
+    os.kill(stopped, signal.SIGSTOP)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(forks, "_PATIENCE", 0.1)
+        with pytest.raises(Spawn, match=r"cannot fork: the launcher does not answer \(ETIMEDOUT\)"):
+            await run(kernel, "true")
+    assert not kernel.list_processes()
+    assert await output_of(kernel, "echo", "two") == "two\n"
+    assert pid_of(launcher) != stopped
+    await until(lambda: not alive(stopped), "the end of the one that was stopped")
+    assert children() == {pid_of(launcher)}
+
+
+async def test_a_start_that_is_cancelled_while_it_is_slow_leaves_nothing(kernel: Kernel, launcher: Launcher) -> None:
+    assert await output_of(kernel, "echo", "one", name="one") == "one\n"
+    os.kill(pid_of(launcher), signal.SIGSTOP)
+    start = asyncio.ensure_future(run(kernel, "true"))
+    while not launcher._turn.locked():
+        await asyncio.sleep(0)
+    start.cancel()
+    await asyncio.sleep(0)
+    os.kill(pid_of(launcher), signal.SIGCONT)
+    await asyncio.wait([start], timeout=PATIENCE)
+    assert start.cancelled()
+    assert not kernel.list_processes()
+    assert children() == {pid_of(launcher)}
+    assert await output_of(kernel, "echo", "two") == "two\n"
+
+
+async def test_several_that_never_worked_are_the_last(
+    kernel: Kernel, launcher: Launcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     os.kill(pid_of(launcher), signal.SIGKILL)
     os.waitid(os.P_PID, pid_of(launcher), os.WEXITED | os.WNOWAIT)
     with caplog.at_level(logging.WARNING):
+        for n in range(2):  # one that has been sent its request may have forked: then nobody else may
+            with contextlib.suppress(Spawn):
+                await run(kernel, "true", name=f"try{n}")
         assert await output_of(kernel, "echo", "one") == "one\n"
         assert await output_of(kernel, "echo", "two", name="two") == "two\n"
-    assert [record.message for record in caplog.records if "launcher" in record.message] == [
-        "the launcher is given up (Broken pipe): papad forks for itself now, which takes longer"
-    ]
-
-
-async def test_where_it_does_not_answer_nothing_is_left(kernel: Kernel, launcher: Launcher) -> None:
-    os.kill(pid_of(launcher), signal.SIGSTOP)
-    launcher._socket.settimeout(0.1)
-    with pytest.raises(Spawn, match=r"cannot fork: the launcher does not answer \(ETIMEDOUT\)"):
-        await run(kernel, "true")
-    assert not kernel.list_processes()
-    assert not children()
-    assert await output_of(kernel, "echo", "two") == "two\n"
+    said = [record.message for record in caplog.records if "launcher" in record.message]
+    assert said[-1] == "the launcher is given up (it has ended): papad forks for itself now, which takes longer"
+    assert len(said) == 3
 
 
 CLONE3_FAILS = """

@@ -159,12 +159,12 @@ async def test_two_hosted_sockets_with_one_path(kernel: Kernel, tmp_path: Path) 
 async def test_removing_removes_the_file_unless_it_is_another_s(kernel: Kernel, tmp_path: Path) -> None:
     path = tmp_path / "s"
     await make(kernel, path=str(path))
-    assert kernel.remove_sockets(["s"]) == ["s"]
+    assert await kernel.remove_sockets_and_files(["s"]) == ["s"]
     assert not path.exists()
     await make(kernel, path=str(path))
     path.unlink()
     path.write_text("somebody else's")
-    kernel.remove_sockets(["s"])
+    await kernel.remove_sockets_and_files(["s"])
     assert path.exists()
 
 

@@ -29,9 +29,12 @@ def stored(folder: Path, layout: int, *statements: str) -> Path:
 def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None:
     store = Store(stored(tmp_path, layout))
     assert store.values() == {"v": "it's"}
-    assert store.sockets() == [
-        StoredSocket(3, SocketSpec(name="web", host="127.0.0.1", port=8080, backlog=64)),
-    ]
+    [web] = store.sockets()
+    spec = SocketSpec(name="web", host="127.0.0.1", port=8080, backlog=64)
+    assert web == StoredSocket(3, spec, inode=None if layout < 2 else 77)
+    assert [(each.token, each.key) for each in store.requests("socket")] == ([] if layout < 2 else [("ask-2", 3)])
+    requests = [(each.token, each.name, each.key, each.gone) for each in store.requests("process")]
+    assert requests == ([] if layout < 2 else [("ask_1", "p", 4, None), ("ask_0", "job", 1, 5_000_000)])
     old, running = store.processes()
     assert (old.key, old.spec.command, old.state) == (2, ("sh", "-c", "echo hi; sleep 1"), "retired")
     assert running == StoredProcess(
@@ -53,6 +56,7 @@ def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None
         facts=Facts(491, 1795516747701620, 1000, 100, "/srv", None, removed=True),
         pipes={"out": 2775428},
         state="running",
+        status=None if layout < 2 else 2775429,
     )
     store.close()
 
@@ -99,6 +103,20 @@ def test_a_process_whose_pipes_make_no_sense(tmp_path: Path, caplog: pytest.LogC
     store = Store(stored(tmp_path, VERSION, f"UPDATE processes SET pipes = '{rubbish}' WHERE key = 4"))  # noqa: S608
     assert len(store.processes()) == 1
     assert "process 'p': its row is damaged" in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "change", ["key = 'x'", "token = x'ff'", "result = '{}'", "result = '[]', gone = 1", "gone = 'x'"]
+)
+def test_a_request_that_makes_no_sense(tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str) -> None:
+    path = stored(tmp_path, VERSION, f"UPDATE requests SET {change} WHERE token = 'ask_0'")  # noqa: S608
+    store = Store(path)
+    assert [request.token for request in store.requests("process")] == ["ask_1"]
+    assert "a request for process 'job' is forgotten: its row is damaged" in caplog.text
+    store.close()
+    store = Store(path)
+    assert len(store.requests("process")) == 1
     store.close()
 
 

@@ -35,7 +35,7 @@ def test_what_cannot_be_stored_is_an_error_and_changes_nothing(path: Path) -> No
     with no_room():
         for change in (
             lambda: store.set_value("w", "x"),
-            lambda: store.remove_values(["v"]),
+            lambda: store.remove_value("v"),
             lambda: store.add_socket(SocketSpec("s"), 1, 0),
         ):
             with pytest.raises(PapaError, match="papad cannot store this"):

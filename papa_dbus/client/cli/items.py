@@ -20,14 +20,12 @@ _KINDS = ("sockets", "processes", "values")
 
 
 def state(process: Process) -> str:
-    """Whether it runs, and else how it ended."""
-    if process.running:
-        return "running"
-    if process.exit_code is None:
-        return "ended=?"
-    return (
-        f"signal={printing.signal_name(-process.exit_code)}" if process.exit_code < 0 else f"exit={process.exit_code}"
-    )
+    """Return 'running', or how it ended; 'unknown' if nobody saw how."""
+    if process.exit_code is None or not process.exit_known:
+        return process.state
+    if process.state == "killed":
+        return f"signal={printing.signal_name(-process.exit_code)}"
+    return f"exit={process.exit_code}"
 
 
 def state_style(process: Process) -> str:
@@ -101,7 +99,8 @@ def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) ->
     running = sum(p.running for p in processes)
     dropped = sum(p.dropped for p in processes)
     counts = (_count(info.sockets, "socket"), _count(info.processes, "process", "es"), _count(info.values, "value"))
-    failed = [f"{p.name} ({state(p)})" for p in processes if not p.running and p.exit_code != 0]
+    failed = [f"{p.name} ({state(p)})" for p in processes if p.exit_known and p.exit_code != 0]
+    unknown = [p.name for p in processes if p.state == "unknown"]
     lossy = [f"{p.name} ({printing.size(p.dropped)})" for p in processes if p.dropped]
     printing.facts(
         (
@@ -110,10 +109,11 @@ def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) ->
             ("Processes", f"{running} running, {len(processes) - running} ended" if processes else None),
             ("Output", f"{printing.size(info.buffered_bytes)} held, {printing.size(dropped)} dropped"),
             ("Failed", ", ".join(failed) or None),
+            ("Unknown", f"{', '.join(unknown)} ended, and nobody saw how" if unknown else None),
             ("Dropped", ", ".join(lossy) or None),
             ("Note", _other_version(info.version)),
         ),
-        lambda key: {"Failed": "red", "Dropped": "yellow", "Note": "yellow"}.get(key, ""),
+        lambda key: {"Failed": "red", "Unknown": "yellow", "Dropped": "yellow", "Note": "yellow"}.get(key, ""),
     )
 
 
@@ -200,8 +200,9 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
     if isinstance(item, Socket):
         return [("socket", item.name), *((k, v) for k, v in asdict(item).items() if k != "name")]
     facts = asdict(item)
-    facts |= {"args": shlex.join(item.args), "started": printing.moment(item.started), "running": state(item)}
-    return [("process", item.name), *((k, v) for k, v in facts.items() if k not in ("name", "exit_code"))]
+    facts |= {"args": shlex.join(item.args), "started": printing.moment(item.started)}
+    left_out = ("name", "running", "state", "exit_known")
+    return [("process", item.name), ("state", item.state), *((k, v) for k, v in facts.items() if k not in left_out)]
 
 
 @click.group("socket")

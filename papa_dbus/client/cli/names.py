@@ -2,7 +2,8 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import click
@@ -11,7 +12,7 @@ from click.shell_completion import CompletionItem, ZshComplete, add_completion_c
 from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli.printing import clean
 from papa_dbus.client.cli.running import Target
-from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.names import match
 
 Kind = Literal["process", "socket", "value"]
@@ -20,22 +21,28 @@ KINDS: tuple[Kind, ...] = ("process", "socket", "value")
 _PATIENCE = 2.0
 
 
-async def names_of(kernel: Kernel, kind: Kind) -> list[str]:
-    """The names of all items of a kind."""
+async def names_of(kernel: Kernel, kind: Kind, patterns: Sequence[str] = ()) -> list[str]:
+    """Return the names of a kind that match the patterns; all of them without one."""
     if kind == "process":
-        return list(await kernel.list_processes())
+        return list(await kernel.list_processes(*patterns))
     if kind == "socket":
-        return list(await kernel.list_sockets())
-    return list(await kernel.list_values())
+        return list(await kernel.list_sockets(*patterns))
+    return list(await kernel.list_values(*patterns))
 
 
-async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Iterable[str]) -> None:
-    """Raise NotFound for a name or pattern that is none of any of these kinds, with what was probably meant."""
-    there = {name for kind in kinds for name in await names_of(kernel, kind)}
+async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str]) -> None:
+    """Raise NotFound for a name or pattern that is none of any of these kinds, with what was probably meant.
+
+    Only if there is none, all names are asked for, of which there may be more than one answer takes.
+    """
+    there = {name for kind in kinds if wanted for name in await names_of(kernel, kind, wanted)}
     for name in wanted:
         if match(name, there) or name.isdigit():
             continue
-        close = difflib.get_close_matches(name, there, n=1)
+        every: set[str] = set()
+        with suppress(Limit):
+            every = {name for kind in kinds for name in await names_of(kernel, kind)}
+        close = difflib.get_close_matches(name, every, n=1)
         meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"
         raise NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'{meant}")
 

@@ -1,0 +1,135 @@
+"""papad's side of errands: the files of Unix sockets are made and removed by processes of their own, and it waits for
+each for a bounded time, off its loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+import marshal
+import os
+import signal
+from collections.abc import Callable, Collection
+from typing import Any
+
+from papa_dbus.errors import Bind, Limit, PapaError
+from papa_dbus.service import audit, limits
+from papa_dbus.service.errands import Errand, FileIdentity
+from papa_dbus.service.exits import reap_by_pid, reaped
+from papa_dbus.service.forks import Fork
+from papa_dbus.service.lookups import Slots
+
+log = logging.getLogger(__name__)
+
+
+class SocketFiles:
+    """The files of Unix sockets. ``fork`` gives what forks at the time."""
+
+    def __init__(self, fork: Callable[[], Fork]) -> None:
+        self._fork = fork
+        self._slots = Slots()
+        self._removing: dict[str, asyncio.Task[None]] = {}
+
+    async def bind(self, fd: int, path: str, umask: int) -> FileIdentity | None:
+        """Bind a socket to a path, where a socket's file that nobody listens on makes room.
+
+        Returns the file's identity. Raises Bind, Limit, or OSError as bind(2) has it.
+        """
+        await self.removed([path])
+        try:
+            async with asyncio.timeout(limits.PATH_TIMEOUT):
+                free = await self._slots.take(audit.user())
+                done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), free)
+        except TimeoutError:
+            raise Bind(f"option 'path': {path}: its folder did not answer in {limits.PATH_TIMEOUT:.0f} s") from None
+        if done == "refused":
+            raise Bind(what)
+        if done == "failed":
+            raise OSError(what, os.strerror(what))
+        return what  # type: ignore[no-any-return]
+
+    def remove(self, name: str, path: str, whose: FileIdentity) -> None:
+        """Begin to remove the file of a socket, if it still is that one. If it cannot be removed, that is logged."""
+        before = self._removing.get(path)
+        self._removing[path] = task = asyncio.ensure_future(self._remove(name, path, whose, before))
+        task.add_done_callback(lambda _: self._removing.pop(path) if self._removing.get(path) is task else None)
+
+    async def removed(self, paths: Collection[str] | None = None) -> None:
+        """Wait until what is being removed, at these paths or anywhere, is removed, or its folder does not answer."""
+        wanted = self._removing.keys() if paths is None else set(paths) & self._removing.keys()
+        if tasks := [self._removing[path] for path in wanted]:
+            await asyncio.wait(tasks, timeout=2 * limits.PATH_TIMEOUT)
+
+    async def _remove(self, name: str, path: str, whose: FileIdentity, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        free = await self._slots.take(audit.user())
+        try:
+            async with asyncio.timeout(limits.PATH_TIMEOUT):
+                done, what = await self._run(Errand("remove", (path, whose), {}), free)
+            reason = os.strerror(what) if done == "failed" else ""
+        except TimeoutError:
+            reason = f"its folder did not answer in {limits.PATH_TIMEOUT:.0f} s"
+        except (OSError, PapaError) as error:
+            reason = str(error)
+        if reason:
+            log.warning("socket '%s': its file %s stays: %s", name, path, reason)
+
+    async def _run(self, errand: Errand, free: Callable[[], None]) -> tuple[str, Any]:
+        """Have it done, and call ``free`` when its process has ended. Raises OSError, and Limit."""
+        try:
+            pid, status = await self._begin(errand)
+        except BaseException:
+            free()
+            raise
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.close(status)
+            os.kill(pid, signal.SIGKILL)
+            reap_by_pid(pid).add_done_callback(lambda _: free())
+            raise Limit(f"no file descriptor is left: {error.strerror}") from None
+        ended = reaped(pidfd)
+        ended.add_done_callback(lambda _: free())
+        try:
+            answer = await _answer(status)
+            await asyncio.wait([ended])  # it has nothing more to do
+            return answer
+        finally:
+            os.close(status)
+            if not ended.done():  # it may hang for ever, and then has its place for ever
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    async def _begin(self, errand: Errand) -> tuple[int, int]:
+        """Fork it; returns its PID and the end of its status pipe. Raises OSError."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as undo:
+            gate, opener = os.pipe2(os.O_CLOEXEC)
+            ours.callback(os.close, gate)
+            ours.callback(os.close, opener)
+            status, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, theirs)
+            undo.callback(os.close, status)
+            os.write(opener, b"x")
+            pid = await self._fork()(errand, gate, theirs)
+            undo.pop_all()
+        return pid, status
+
+
+async def _answer(status: int) -> tuple[str, Any]:
+    """Wait for what an errand says. Raises OSError if it says nothing, as one that was killed."""
+    loop = asyncio.get_running_loop()
+    said: asyncio.Future[bytes] = loop.create_future()
+
+    def hear() -> None:
+        if not said.done():
+            said.set_result(os.read(status, 4096))
+
+    loop.add_reader(status, hear)
+    try:
+        answer = await said
+    finally:
+        loop.remove_reader(status)
+    try:
+        done, what = marshal.loads(answer)  # noqa: S302 (papad's own)
+    except (EOFError, ValueError, TypeError):
+        raise OSError(0, answer.decode("utf-8", "replace") or "the process that was to do it has ended") from None
+    return done, what

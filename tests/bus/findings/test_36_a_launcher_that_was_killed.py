@@ -1,0 +1,57 @@
+"""A launcher that was killed is started again, the start that finds it gone works, and Linux spares it as papad."""
+
+import os
+import select
+import signal
+from pathlib import Path
+
+from tests.bus.conftest import Client, Papad, hosted_pids
+from tests.support import PATIENCE
+
+
+def launcher_of(papad: Papad) -> int:
+    """Return the PID of the one launcher that papad has."""
+    [pid] = [
+        pid
+        for pid in hosted_pids(papad.process.pid)
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"papa launcher\0")
+    ]
+    return pid
+
+
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it has ended."""
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([pidfd], [], [], PATIENCE)[0]
+    os.close(pidfd)
+
+
+def score(pid: int) -> int:
+    """Return what keeps Linux from ending a process when memory runs out."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+async def test_a_launcher_that_was_killed_is_started_again(papad: Papad, client: Client) -> None:
+    limits = set()
+    for count in range(1, 4):
+        await client.make_process(f"p{count}", "sh", "-c", "ulimit -n; ulimit -Hn")
+        await client.watch(f"p{count}")
+        await client.until("Exited", count)
+        limits.add(client.output(f"p{count}"))
+        kill(launcher_of(papad))
+    assert len(limits) == 1  # papad has raised its own since it started the first
+
+
+async def test_linux_spares_the_launcher_and_not_what_it_forks(papad: Papad, client: Client) -> None:
+    Path(f"/proc/{papad.process.pid}/oom_score_adj").write_text("300")
+    kill(await ready_launcher(papad, client))
+    made = await client.make_process("p", "sleep", "600")
+    assert score(launcher_of(papad)) == 300
+    assert score(made["pid"]) == 0
+
+
+async def ready_launcher(papad: Papad, client: Client) -> int:
+    """Return the PID of a launcher that has forked once."""
+    await client.make_process("first", "true")
+    return launcher_of(papad)

@@ -1,0 +1,44 @@
+"""While systemd reads nothing of what papad tells it, papad serves, and runs nothing that a kill would lose."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from papa_dbus.client import aio
+from papa_dbus.errors import PapaError
+from tests.bus.isolated import SupervisedPapad
+from tests.support import PATIENCE
+
+COUNT = 40  # more than systemd's socket takes unread by default (net.unix.max_dgram_qlen)
+
+
+async def test_nothing_waits_and_nothing_is_lost(bus_address: str, tmp_path: Path) -> None:
+    papad = SupervisedPapad(bus_address, tmp_path)
+    papad.start()
+    ran = tmp_path / "ran"
+    async with (
+        aio.connect(papad.address, timeout=PATIENCE) as kernel,
+        aio.connect(papad.address, timeout=PATIENCE) as other,
+    ):
+        with papad.deaf():
+            makes = [
+                asyncio.ensure_future(kernel.make_process(f"p{n}", ["sh", "-c", f"echo {n} >>{ran}; exec sleep 600"]))
+                for n in range(COUNT)
+            ]
+            for n in range(COUNT):
+                await other.set_value(f"v{n}", "text")
+        made = {each.name: each.pid for each in await asyncio.gather(*makes)}
+        papad.kill()
+        papad.start()
+        assert {name: each.pid for name, each in (await other.list_processes()).items()} == made
+        assert sorted(map(int, ran.read_text().split())) == list(range(COUNT))
+        with papad.deaf():
+            makes = [asyncio.ensure_future(kernel.make_process(f"q{n}", ["sleep", "600"])) for n in range(COUNT)]
+            for n in range(COUNT):
+                await other.set_value(f"w{n}", "text")
+            papad.kill()
+        papad.start()
+        with contextlib.suppress(PapaError):
+            await asyncio.gather(*makes)
+        assert made.items() <= {name: each.pid for name, each in (await other.list_processes()).items()}.items()
+    assert "Traceback" not in papad.stop()

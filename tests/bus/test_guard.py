@@ -1,0 +1,40 @@
+"""The guard of the other tests: it finds what holds a papad's loop, and names it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.guard import sitecustomize as guard
+from tests.support import PATIENCE
+
+# Ready, as papad is, then one callback that waits, one that computes, and one that does neither.
+HELD = """
+import asyncio, gc, time
+def waits(): time.sleep(0.3)
+def computes():
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end: pass
+def neither(): pass
+async def main():
+    for callback in (waits, computes, neither):
+        asyncio.get_running_loop().call_soon(callback)
+    await asyncio.sleep(0)
+time.sleep(0.3)
+gc.freeze()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("program", "found"), [("papa_dbus.service", ["waits", "computes"]), ("papactl", [])])
+def test_what_holds_the_loop_of_a_papad_is_found(tmp_path: Path, program: str, found: list[str]) -> None:
+    file = tmp_path / "held"
+    file.touch()
+    environment = {**os.environ, guard.FILE: str(file)}
+    subprocess.run([sys.executable, "-c", HELD, program], env=environment, check=True, timeout=PATIENCE)
+    held = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [name for name in ("waits", "computes", "neither") if any(name in each["by"] for each in held)] == found
+    assert all(each["held"] > guard.LIMIT for each in held)

@@ -15,6 +15,7 @@ from typing import Final
 from papa_dbus.errors import AccessDenied, PapaError
 from papa_dbus.service import peers, users
 from papa_dbus.service.audit import Caller
+from papa_dbus.service.log_budget import LogBudget
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Access:
         self._polkit = polkit
         self._authorized: dict[tuple[str, Right], float] = {}
         self._refusals: dict[int, tuple[float, int]] = {}
+        #: For every record that somebody without rights can cause, at whichever door.
+        self.budget = LogBudget()
 
     caller_of = staticmethod(peers.caller_of)
 

@@ -3,25 +3,40 @@
 dbus-next walks the signature anew for each value. Here it is made into functions once. What is read ends where its
 message ends, whatever lengths are in it.
 
+To make a signature into functions takes a hundred times as long as to read a value, and a variant's signature is its
+sender's choice. So the variants of a call may have one of a few signatures; what the bus and systemd say has any.
+
 The format is the D-Bus Specification's, "Marshaling (Wire Format)".
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from dbus_next.signature import Variant
 
 from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
+#: What the variants of a call may be: every simple type, so that one of the wrong type is told which option it is, and
+#: the options' arrays. A variant in a variant is one of these, too, and not another variant.
+IN_CALLS: Final = frozenset({*NUMBERS, "b", "s", "o", "g", "v", "as", "ao", "ay", "a{ss}", "a{st}", "a{su}"})
 #: From a message and a place in it to the value there, and the place behind it.
 Read = Callable[[bytes | bytearray, int], tuple[Any, int]]
 
 
-def decode(signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN) -> list[Any]:
-    """The values at a place of a message, in struct's byte order. Raises Exception where they are none."""
-    return _each(_readers(signature, order), data, at)[0]
+class UnreadVariant(ValueError):
+    """A call has a variant of a type that no call takes."""
+
+
+def decode(
+    signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN, variants: frozenset[str] | None = None
+) -> list[Any]:
+    """The values at a place of a message, in struct's byte order. Raises Exception where they are none.
+
+    With ``variants`` those of any other signature are not read: UnreadVariant.
+    """
+    return _each(_readers(signature, order, variants), data, at)[0]
 
 
 def _each(readers: Sequence[Read], data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
@@ -33,16 +48,18 @@ def _each(readers: Sequence[Read], data: bytes | bytearray, at: int) -> tuple[li
 
 
 @functools.lru_cache(KEPT)
-def _readers(signature: str, order: str) -> list[Read]:
-    return [_reader(type_, order) for type_ in tree(signature).types]
+def _readers(signature: str, order: str, variants: frozenset[str] | None) -> list[Read]:
+    return [_reader(type_, order, variants) for type_ in tree(signature).types]
 
 
-def _reader(type_: Any, order: str) -> Read:
+def _reader(type_: Any, order: str, variants: frozenset[str] | None) -> Read:
     match type_.token:
         case "a":
-            return _array_reader(type_.children[0], order)
+            return _array_reader(type_.children[0], order, variants)
         case "(":
-            return _struct_reader([_reader(child, order) for child in type_.children])
+            return _struct_reader([_reader(child, order, variants) for child in type_.children])
+        case "v":
+            return _variant_reader(order) if variants is None else _fixed_variant_reader(order, variants)
         case plain:
             return _plain_reader(plain, order)
 
@@ -56,8 +73,6 @@ def _plain_reader(token: str, order: str) -> Read:
             return _text_reader(order)
         case "g":
             return _read_signature
-        case "v":
-            return _variant_reader(order)
         case number:
             return _number_reader(Struct(order + NUMBERS[number]))
 
@@ -107,19 +122,39 @@ def _text(data: bytes | bytearray, begin: int, end: int) -> str:
 @functools.lru_cache(KEPT)
 def _of_variant(signature: str, order: str) -> tuple[Any, Read]:
     [type_] = tree(signature).types
-    return type_, _reader(type_, order)
+    return type_, _reader(type_, order, None)
 
 
+@functools.cache
 def _variant_reader(order: str) -> Read:
     def read_variant(data: bytes | bytearray, at: int) -> tuple[Variant, int]:
         signature, at = _read_signature(data, at)
-        type_, reader = _of_variant(signature, order)
-        variant = Variant.__new__(Variant)  # it would look whether what was just read is of its type
-        variant.type, variant.signature = type_, signature
-        variant.value, at = reader(data, at)
-        return variant, at
+        return _read_value(signature, *_of_variant(signature, order), data, at)
 
     return read_variant
+
+
+@functools.cache
+def _fixed_variant_reader(order: str, variants: frozenset[str]) -> Read:
+    """The reader of a variant of one of these types; one within it is not again a variant."""
+    types = {signature: tree(signature).types[0] for signature in variants}
+    within = variants - {"v"}
+    known = {signature: (type_, _reader(type_, order, within)) for signature, type_ in types.items()}
+
+    def read_variant(data: bytes | bytearray, at: int) -> tuple[Variant, int]:
+        signature, at = _read_signature(data, at)
+        if signature not in known:
+            raise UnreadVariant(f"it has type {signature[:60]}, which nothing has")
+        return _read_value(signature, *known[signature], data, at)
+
+    return read_variant
+
+
+def _read_value(signature: str, type_: Any, reader: Read, data: bytes | bytearray, at: int) -> tuple[Variant, int]:
+    variant = Variant.__new__(Variant)  # it would look whether what was just read is of its type
+    variant.type, variant.signature = type_, signature
+    variant.value, at = reader(data, at)
+    return variant, at
 
 
 def _struct_reader(readers: Sequence[Read]) -> Read:
@@ -129,7 +164,7 @@ def _struct_reader(readers: Sequence[Read]) -> Read:
     return read_struct
 
 
-def _array_reader(element: Any, order: str) -> Read:
+def _array_reader(element: Any, order: str, variants: frozenset[str] | None) -> Read:
     length, mask = Struct(f"{order}I").unpack_from, ALIGNMENT[element.token] - 1
 
     def bounds(data: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -145,14 +180,6 @@ def _array_reader(element: Any, order: str) -> Read:
         begin, end = bounds(data, at)
         return memoryview(data)[begin:end].tobytes(), end  # one copy: it may be large
 
-    def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
-        at, end = bounds(data, at)
-        found = {}
-        while at < end:
-            name, at = key(data, at + (-at & 7))
-            found[name], at = value(data, at)
-        return found, _at_its_end(at, end)
-
     def read_list(data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
         at, end = bounds(data, at)
         found = []
@@ -165,11 +192,25 @@ def _array_reader(element: Any, order: str) -> Read:
         case "y":
             return read_bytes
         case "{":
-            key, value = (_reader(child, order) for child in element.children)
-            return read_dictionary
+            return _dictionary_reader(bounds, *(_reader(child, order, variants) for child in element.children))
         case _:
-            value = _reader(element, order)
+            value = _reader(element, order, variants)
             return read_list
+
+
+def _dictionary_reader(bounds: Callable[[bytes | bytearray, int], tuple[int, int]], key: Read, value: Read) -> Read:
+    def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
+        at, end = bounds(data, at)
+        found = {}
+        while at < end:
+            name, at = key(data, at + (-at & 7))
+            try:
+                found[name], at = value(data, at)
+            except UnreadVariant as error:
+                raise UnreadVariant(f"option '{name:.60}': {error}") from None
+        return found, _at_its_end(at, end)
+
+    return read_dictionary
 
 
 def _at_its_end(at: int, end: int) -> int:

@@ -33,6 +33,8 @@ async def papad_inside(address: str, access: Access | None = None) -> AsyncItera
         yield Inside(kernel, bus, door, access)
     finally:
         await door.close()
+        if held := [info.name for info in kernel.list_sockets()]:
+            kernel.remove_sockets(held)
         for info in kernel.list_processes():
             if info.running:
                 os.kill(info.pid, signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""A user without rights, whom polkit's bus policy lets call papad, neither holds up anybody else nor fills the journal."""
+"""A user without rights, whom the bus lets call papad for polkit's sake, holds up nobody and fills no journal."""
 
 import asyncio
 import contextlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,12 +24,13 @@ _EVERYTHING = """<policy context="default"><allow user="*"/><allow own="*"/><all
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[PrivateBus]:
-    """A bus with the policy that is installed where polkit decides."""
+def bus() -> Iterator[PrivateBus]:
+    """A bus with the policy that is installed if polkit decides. Not in pytest's folder, which is its user's alone."""
     policy = (ROOT / "units/polkit/dbus-policy.conf").read_text()
-    bus = PrivateBus(tmp_path, policy=_EVERYTHING + "".join(re.findall(r"(?s)<policy .*?</policy>", policy)))
-    yield bus
-    bus.stop()
+    with tempfile.TemporaryDirectory(prefix="papa-test-") as folder:
+        bus = PrivateBus(Path(folder), policy=_EVERYTHING + "".join(re.findall(r"(?s)<policy .*?</policy>", policy)))
+        yield bus
+        bus.stop()
 
 
 @pytest.fixture

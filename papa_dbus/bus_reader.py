@@ -18,7 +18,15 @@ from typing import Any, Final
 from dbus_next import Message, MessageFlag, MessageType
 
 from papa_dbus import framing
-from papa_dbus.bus_decoder import IN_CALLS, UnreadVariant, decode
+from papa_dbus.bus_decoder import (
+    ANYTHING,
+    IN_CALLS,
+    MAX_ELEMENTS,
+    Allowed,
+    TooManyElements,
+    UnreadVariant,
+    decode,
+)
 from papa_dbus.bus_types import tree
 from papa_dbus.errors import InvalidArgs, Limit
 
@@ -193,8 +201,8 @@ def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
     return kind, flags, serial, fields, _FIXED + size + (-size & 7)
 
 
-def _read_body(data: bytearray, begin: int, signature: str, variants: frozenset[str] | None = None) -> list[Any]:
-    return decode(signature, data, begin, _ORDERS[data[0]], variants)
+def _read_body(data: bytearray, begin: int, signature: str, allowed: Allowed = ANYTHING) -> list[Any]:
+    return decode(signature, data, begin, _ORDERS[data[0]], allowed)
 
 
 def check_size(call: Message) -> None:
@@ -212,6 +220,8 @@ def read_body(call: Message) -> None:
         call.body = call.rest()
     except UnreadVariant as error:
         raise InvalidArgs(f"{call.member}: {error}") from None
+    except TooManyElements:
+        raise Limit(f"the arguments of {call.member} may have {MAX_ELEMENTS} elements together") from None
     except Exception as error:
         raise InvalidArgs(f"{call.member} cannot be understood") from error
     call.rest = None

@@ -11,7 +11,7 @@ from papa_dbus.service import limits
 ROWS = re.findall(
     r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (Path(__file__).parents[2] / "docs/bounds.md").read_text(), re.MULTILINE
 )
-OUTSIDE_SERVICE = ("names", "bus", "bus_reader")
+OUTSIDE_SERVICE = ("names", "bus", "bus_reader", "bus_decoder")
 
 
 @pytest.mark.parametrize(("number", "constant"), ROWS, ids=[constant for _, constant in ROWS])

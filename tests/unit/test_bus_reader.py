@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,6 +158,23 @@ def test_a_variant_that_no_call_takes_is_not_read(ends: tuple[socket.socket, soc
     assert body_of(read_whole(reader)) == [{"uid": Variant("v", Variant("u", 1))}]
 
 
+def test_a_call_of_too_many_elements_is_not_read(ends: tuple[socket.socket, socket.socket]) -> None:
+    reader = MessageReader(ends[1])
+    half = bus_decoder.MAX_ELEMENTS // 2
+    for body, error in (
+        ({"sockets": [""] * half, "env": [""] * (half - 2)}, None),
+        ({"a": [""] * (2 * half + 1)}, Limit),
+    ):
+        data = marshalled("a{sv}", {name: Variant("as", values) for name, values in body.items()})
+        threading.Thread(target=ends[0].sendall, args=(data,)).start()
+        call = read_whole(reader)
+        if error is None:
+            assert list(body_of(call)[0]) == list(body)
+        else:
+            with pytest.raises(error, match="65536 elements"):
+                read_body(call)
+
+
 @pytest.mark.parametrize("table", [SOCKET_OPTIONS, PROCESS_OPTIONS, WATCH_OPTIONS])
 def test_every_option_can_be_read(table: dict[str, Option]) -> None:
-    assert {option.signature for option in table.values()} <= bus_decoder.IN_CALLS
+    assert {option.signature for option in table.values()} <= (bus_decoder.IN_CALLS.variants or set())

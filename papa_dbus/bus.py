@@ -41,7 +41,7 @@ LOW_WATER = 256 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 #: Seconds of reading before others have their turn. A call's body is not read meanwhile.
-READING_TURN = 0.002
+READING_TURN = 0.004
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces

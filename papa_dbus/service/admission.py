@@ -113,7 +113,7 @@ class Admission:
             self._refuse(sender.take(), sender.refusal)
         elif sender.caller is None:
             self._ask(sender)
-        elif self._is_admitted(sender.caller, sender.calls[0]):
+        elif sender.admitted or self._is_admitted(sender.caller, sender.calls[0]):
             self._run(sender, sender.caller)
         else:
             self._ask(sender)
@@ -126,7 +126,7 @@ class Admission:
             return False
 
     def _run(self, sender: Sender, caller: Caller) -> None:
-        call = sender.take()
+        call, sender.admitted = sender.take(), False
         try:
             self._serve(call, caller)
         except Exception as error:  # noqa: BLE001 (answered; the others have their turn)
@@ -155,7 +155,7 @@ class Admission:
                 await self._identify(sender)
             else:
                 await self._decide(sender, sender.caller, sender.calls[0])
-                self._run(sender, sender.caller)
+                sender.admitted = True  # and has its turn: many may have waited for the same answer
         except Exception as error:  # noqa: BLE001 (the sender gets an answer, and its other calls their turn)
             if sender.caller is None and isinstance(error, PapaError):
                 sender.refusal = error

@@ -38,6 +38,8 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
+#: Bytes that a call costs beside its own while it is under way.
+_COST_OF_PENDING = 65_536
 _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
 Result = tuple[Any, ...]
@@ -77,9 +79,7 @@ class DBusDoor:
         self._admission.resume = self._subscriptions.pump_all
         self._announcer = Announcer(kernel, bus, self._tree)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pending = Shares(
-            limits.MAX_PENDING_CALLS_OF_SENDER, limits.MAX_PENDING_CALLS_OF_USER, limits.MAX_PENDING_CALLS
-        )
+        self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
             "org.freedesktop.DBus.Peer": {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
             "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
@@ -235,11 +235,12 @@ class DBusDoor:
             self._finish_later(call, method, result, self._pending.of(caller.uid, caller.at))
 
     def _finish_later(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
-        if not pending.has_room():
+        cost = call.size + _COST_OF_PENDING
+        if not pending.has_room(cost):
             result.close()  # nothing of it has been done
             self._reply_error(call, errors.Limit("too many calls of yours are under way; await some answers first"))
             return
-        pending.take()
+        pending.take(cost)
         task = asyncio.ensure_future(self._finish(call, method, result, pending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -265,7 +266,7 @@ class DBusDoor:
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
         finally:
-            pending.give()
+            pending.give(call.size + _COST_OF_PENDING)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
         fds = [body[0]] if method.gives == "h" else []

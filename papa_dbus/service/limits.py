@@ -51,7 +51,7 @@ MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
 
 #: Bytes of calls on the bus that wait for their turn, 1,024 more for each call: of a sender, of a user who is root,
 #: papad's own or the group's, and of all those.
-MAX_WAITING_OF_SENDER: Final = 8 * 1024 * 1024
+MAX_WAITING_OF_SENDER: Final = 16 * 1024 * 1024
 MAX_WAITING_OF_USER: Final = 32 * 1024 * 1024
 MAX_WAITING: Final = 64 * 1024 * 1024
 #: The same of any other user, whose calls wait for polkit; of all those; and of all senders that are not known yet.
@@ -62,11 +62,11 @@ MAX_WAITING_OF_UNKNOWN: Final = 32 * 1024 * 1024
 MAX_QUESTIONS: Final = 32
 #: Senders on the bus whose user is remembered; the least used is asked for again.
 MAX_KNOWN_SENDERS: Final = 4096
-#: Calls on the bus that are under way at a time, processes that start and host names that are looked up: of a sender,
-#: of a user and in all. Calls that are answered at once do not count.
-MAX_PENDING_CALLS_OF_SENDER: Final = 512
-MAX_PENDING_CALLS_OF_USER: Final = 1024
-MAX_PENDING_CALLS: Final = 2048
+#: Bytes of calls on the bus that are under way, processes that start and host names that are looked up, 65,536 more for
+#: each call: of a sender, of a user and in all. Calls that are answered at once do not count.
+MAX_PENDING_OF_SENDER: Final = 64 * 1024 * 1024
+MAX_PENDING_OF_USER: Final = 128 * 1024 * 1024
+MAX_PENDING: Final = 256 * 1024 * 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0

@@ -54,9 +54,8 @@ async def test_one_call_does_not_wait_for_anothers_five_hundred(
 
 
 async def test_calls_that_wait_are_counted_for_each_sender(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, most in (("OF_SENDER", 8), ("OF_USER", 16)):
-        monkeypatch.setattr(limits, f"MAX_PENDING_CALLS_{name}", most)
-    monkeypatch.setattr(limits, "MAX_PENDING_CALLS", 32)
+    for name, most in (("_OF_SENDER", 8), ("_OF_USER", 16), ("", 32)):
+        monkeypatch.setattr(limits, f"MAX_PENDING{name}", most * 66_000)
     async with papad_inside(bus_address) as papad:
         async for wild in connected(bus_address):
             async for other in connected(bus_address):

@@ -106,6 +106,8 @@ class Admission:
 
     def _advance(self, sender: Sender) -> None:
         """Run a sender's first call, or see to what that needs."""
+        if not sender.can_go_on:
+            return  # an answer came meanwhile
         if sender.asking:
             call = sender.take_last()
             self._refuse(call, _too_much(call))
@@ -241,7 +243,9 @@ class Admission:
             sender = self._senders.get(name) or self._meet(name)
             caller = sender.caller or await self._identify(sender)
             await self._check(sender.user, caller, Right.INSPECT, interactive=False)
-        except PapaError:
+        except Exception as error:  # noqa: BLE001 (nobody else would end its watches, or let them go on)
+            if not isinstance(error, PapaError):
+                self._access.budget.warn("whether %s may hear output cannot be found out: %r", name, error)
             self.expel(name)
         finally:
             self._listeners.discard(name)

@@ -186,6 +186,10 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     house.take(call(f":{STRANGER}.1"))
     await house.until(lambda: len(house.refused) == 4)
     assert {type(error) for _, error in house.refused} == {RuntimeError}
+    expelled: list[str] = []
+    house.admission.expel = expelled.append
+    assert not house.admission.may_hear(f":{STRANGER}.1")
+    await _until(lambda: bool(expelled))
     house.serve = fail
     house.take(call(":0.1"), call(":0.1"))
     await house.until(lambda: len(house.refused) == 6)

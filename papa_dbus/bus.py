@@ -25,12 +25,12 @@ from dbus_next.auth import AuthExternal
 
 from papa_dbus import bridge, framing
 from papa_dbus.bus_encoder import Entries, encode
-from papa_dbus.bus_reader import MessageReader, Senseless, read_body
+from papa_dbus.bus_reader import MessageReader, Senseless, check_size, read_body
 from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = [
     "Bus", "BusLost", "Entries", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant",
-    "address_of", "read_body",
+    "address_of", "check_size", "read_body",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ HIGH_WATER = 1024 * 1024
 LOW_WATER = 256 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
-_MESSAGES_A_TURN = 64
+#: Seconds of reading before others have their turn. A call's body is not read meanwhile.
+READING_TURN = 0.004
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
@@ -108,7 +109,7 @@ class _Writer:
         if size > MAX_MESSAGE:
             raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
         fds = tuple(message.unix_fds)
-        if size < _SMALL:
+        if size < _SMALL or not body:  # an empty piece would never be taken off the queue
             self._queue.append((memoryview(header + body), fds, sent))
         else:
             self._queue.append((memoryview(header), fds, None))
@@ -198,16 +199,15 @@ class _WithoutDescriptors(AuthExternal):  # type: ignore[misc]  # dbus-next has 
 class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
     """One connection, from its making to its loss."""
 
-    def __init__(self, address: str, on_message: Callable[[Message], None], on_drained: Callable[[], None]) -> None:
+    def __init__(self, address: str, bus: "Bus") -> None:
+        self._bus = bus
         self._program: bridge.Program | None = None
         auth = _WithoutDescriptors() if bridge.is_program(address) else None
         # negotiate_unix_fd also has messages read from the socket itself: a buffer before it would hold some back.
         super().__init__(bus_address=address, auth=auth, negotiate_unix_fd=True)
         self._writer = _Writer(self)
-        self._on_call = on_message
-        self._on_drained = on_drained
         self._reading = True
-        self._unmarshaller = self._create_unmarshaller()
+        self._read_on: asyncio.Handle | None = None  # messages have come that wait for the next turn
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         _connections.add(self)
 
@@ -246,45 +246,48 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         return self._writer
 
     def _message_reader(self) -> None:
-        """Take some messages, so that other connections have their turn; none while the bus takes none of ours."""
+        """Read for a moment, so that others have their turn; nothing while the bus takes nothing of ours."""
+        if self._read_on is not None:
+            self._read_on.cancel()
+            self._read_on = None
         try:
-            for _ in range(_MESSAGES_A_TURN):
-                if self._writer.queued >= HIGH_WATER:
-                    self._reading = False
-                    self._loop.remove_reader(self._fd)
-                    return
-                message = self._read_message()
-                if message is None:
-                    return
-                self._on_message(message)
+            end = self._loop.time() + READING_TURN
+            while not self._disconnected and self._may_read() and self._read_one() and self._loop.time() < end:
+                pass
+            if self._reading and not self._disconnected and self._reader.has_message:
+                self._read_on = self._loop.call_soon(self._message_reader)
         except Exception as error:  # noqa: BLE001 (whatever it is, the stream cannot be trusted any more)
             self._finalize(error)
+        self._bus.on_read()
 
-    def _read_message(self) -> Message | None:
-        """The next message that makes sense, None until more has come."""
-        while True:
-            reader = self._unmarshaller
-            try:
-                message: Message | None = reader.read_message()
-            except Senseless as error:
-                log.warning("a message on the bus makes no sense and is left out: %s", error)
-                for fd in reader.unix_fds:
-                    os.close(fd)
-                self._unmarshaller = self._create_unmarshaller()
-                continue
-            if message is not None:
-                self._unmarshaller = self._create_unmarshaller()
-            return message
+    def _may_read(self) -> bool:
+        if self._writer.queued >= HIGH_WATER:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+        return self._reading
+
+    def _read_one(self) -> bool:
+        """Whether there was a message, be it one that makes no sense."""
+        try:
+            message = self._reader.read_message()
+        except Senseless as error:
+            self._bus.warn("a message on the bus makes no sense and is left out: %s", error)
+            return True
+        if message is not None:
+            self._on_message(message)
+        return message is not None
 
     def _create_unmarshaller(self) -> MessageReader:
-        return MessageReader(self._stream, self._sock)
+        self._reader = MessageReader(self._sock)
+        return self._reader
 
     def drained(self) -> None:
         """The queue has room again."""
         if not self._reading and not self._disconnected:
             self._reading = True
             self._loop.add_reader(self._fd, self._message_reader)
-        self._on_drained()
+            self._read_on = self._loop.call_soon(self._message_reader)
+        self._bus.on_drained()
 
     def _on_message(self, message: Message) -> None:
         try:
@@ -294,7 +297,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                     handler(message, None)
                     return
             else:
-                self._on_call(message)
+                self._bus.hear(message)
             # Descriptors that nobody has taken would be leaked.
             for fd in message.unix_fds:
                 os.close(fd)
@@ -311,6 +314,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         with contextlib.suppress(OSError):
             self._stream.close()
         self._sock.close()
+        self._reader.close()
         if self._program is not None:
             self._program.end()
         if not self.lost.done():
@@ -338,8 +342,10 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 class Bus:
     """A connection that is made again whenever it is lost.
 
-    ``on_call`` gets every method call, each of ``on_signal`` every signal; each of ``on_connected`` is awaited after
-    each connecting, in order; ``on_lost`` and ``on_drained`` are called.
+    ``on_call`` gets every method call, its body unread (``read_body``), each of ``on_signal`` every signal, and
+    ``on_read`` is called after each turn of reading. Each of ``on_connected`` is awaited after each connecting, in
+    order; only then it is ``connected``. ``on_drained`` is called then, too, and ``on_lost``. ``warn`` writes what
+    anybody on the bus may cause.
     """
 
     def __init__(self, address: str) -> None:
@@ -348,7 +354,10 @@ class Bus:
         self.on_signal: list[Callable[[Message], None]] = []
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_read: Callable[[], None] = lambda: None
         self.on_drained: Callable[[], None] = lambda: None
+        self.warn: Callable[..., None] = log.warning
+        self.connected = False
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -364,11 +373,6 @@ class Bus:
         """Whether descriptors can be passed over it."""
         return not bridge.is_program(self.address)
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._connection is not None
-
     def fileno(self) -> int:
         """The connection's descriptor. Raises BusLost while there is none."""
         if self._connection is None:
@@ -383,7 +387,7 @@ class Bus:
     @property
     def congested(self) -> bool:
         """Whether so much waits to be sent that on_drained should be awaited."""
-        return self._connection is None or self._connection.writer.queued >= HIGH_WATER
+        return not self.connected or self._connection is None or self._connection.writer.queued >= HIGH_WATER
 
     async def start(self, wait: bool = False) -> None:
         """Connect, and stay connected. Where the bus is not there at first: wait for it, or raise BusLost."""
@@ -398,12 +402,14 @@ class Bus:
     async def _connect(self) -> None:
         connection: Connection | None = None
         try:
-            connection = Connection(self.address, self._hear, self._drained)
+            connection = Connection(self.address, self)
             async with asyncio.timeout(bridge.PATIENCE if bridge.is_program(self.address) else CALL_TIMEOUT):
                 await connection.connect()
             self._connection = connection
             for hook in self.on_connected:
                 await hook()
+            self.connected = not connection.lost.done()
+            self.on_drained()
         except PapaError:
             self._drop(connection)
             raise
@@ -412,18 +418,17 @@ class Bus:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BusLost(f"{self.described} cannot be reached: {reason or repr(error)}") from error
 
-    def _hear(self, message: Message) -> None:
+    def hear(self, message: Message) -> None:
+        """Called by the connection with what is no reply."""
         if message.message_type is MessageType.METHOD_CALL:
             self.on_call(message)
             return
         for listener in self.on_signal:
             listener(message)
 
-    def _drained(self) -> None:
-        self.on_drained()
-
     def _drop(self, connection: Connection | None) -> None:
         self._connection = None
+        self.connected = False
         if connection is not None:
             connection._finalize(None)
 
@@ -432,6 +437,7 @@ class Bus:
             if self._connection is not None:
                 error = await self._connection.lost
                 self._connection = None
+                self.connected = False
                 log.warning("the message bus has gone (%s); connecting again", error or "closed")
                 self.on_lost()
             await self._reconnect()

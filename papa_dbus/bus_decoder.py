@@ -3,25 +3,63 @@
 dbus-next walks the signature anew for each value. Here it is made into functions once. What is read ends where its
 message ends, whatever lengths are in it.
 
+To make a signature into functions takes a hundred times as long as to read a value, and a variant's signature is its
+sender's choice. So the variants of a call may have one of a few signatures; what the bus and systemd say has any.
+
 The format is the D-Bus Specification's, "Marshaling (Wire Format)".
 """
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from dbus_next.signature import Variant
 
 from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
+#: Elements of all arrays of a call together, entries of dictionaries among them: they take some 15 ms to read.
+MAX_ELEMENTS: Final = 65_536
+
+
+class Allowed:
+    """What may be in a body: variants of these types, None for any, and so many elements of arrays together."""
+
+    def __init__(self, variants: frozenset[str] | None, elements: int) -> None:
+        self.variants = variants
+        self.elements = elements
+        self.left = elements  # of the body that is being read
+
+
+#: What the bus and systemd say.
+ANYTHING: Final = Allowed(None, sys.maxsize)
+#: The variants of a call are of simple types, so that one of the wrong type is told which option it is, or of the
+#: options' arrays. A variant in a variant is one of these, too, and not another variant.
+IN_CALLS: Final = Allowed(
+    frozenset({*NUMBERS, "b", "s", "o", "g", "v", "as", "ao", "ay", "a{ss}", "a{st}", "a{su}"}), MAX_ELEMENTS
+)
 #: From a message and a place in it to the value there, and the place behind it.
 Read = Callable[[bytes | bytearray, int], tuple[Any, int]]
 
 
-def decode(signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN) -> list[Any]:
-    """The values at a place of a message, in struct's byte order. Raises Exception where they are none."""
-    return _each(_readers(signature, order), data, at)[0]
+class UnreadVariant(ValueError):
+    """A call has a variant of a type that no call takes."""
+
+
+class TooManyElements(ValueError):
+    """A call's arrays have too many elements."""
+
+
+def decode(
+    signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN, allowed: Allowed = ANYTHING
+) -> list[Any]:
+    """The values at a place of a message, in struct's byte order. Raises Exception if they are none.
+
+    UnreadVariant and TooManyElements are raised for what is not allowed: nothing of it is kept.
+    """
+    allowed.left = allowed.elements
+    return _each(_readers(signature, order, allowed), data, at)[0]
 
 
 def _each(readers: Sequence[Read], data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
@@ -33,16 +71,18 @@ def _each(readers: Sequence[Read], data: bytes | bytearray, at: int) -> tuple[li
 
 
 @functools.lru_cache(KEPT)
-def _readers(signature: str, order: str) -> list[Read]:
-    return [_reader(type_, order) for type_ in tree(signature).types]
+def _readers(signature: str, order: str, allowed: Allowed) -> list[Read]:
+    return [_reader(type_, order, allowed) for type_ in tree(signature).types]
 
 
-def _reader(type_: Any, order: str) -> Read:
+def _reader(type_: Any, order: str, allowed: Allowed) -> Read:
     match type_.token:
         case "a":
-            return _array_reader(type_.children[0], order)
+            return _array_reader(type_.children[0], order, allowed)
         case "(":
-            return _struct_reader([_reader(child, order) for child in type_.children])
+            return _struct_reader([_reader(child, order, allowed) for child in type_.children])
+        case "v":
+            return _variant_reader(order) if allowed.variants is None else _fixed_variant_reader(order, allowed)
         case plain:
             return _plain_reader(plain, order)
 
@@ -56,8 +96,6 @@ def _plain_reader(token: str, order: str) -> Read:
             return _text_reader(order)
         case "g":
             return _read_signature
-        case "v":
-            return _variant_reader(order)
         case number:
             return _number_reader(Struct(order + NUMBERS[number]))
 
@@ -107,19 +145,43 @@ def _text(data: bytes | bytearray, begin: int, end: int) -> str:
 @functools.lru_cache(KEPT)
 def _of_variant(signature: str, order: str) -> tuple[Any, Read]:
     [type_] = tree(signature).types
-    return type_, _reader(type_, order)
+    return type_, _reader(type_, order, ANYTHING)
 
 
+@functools.cache
 def _variant_reader(order: str) -> Read:
     def read_variant(data: bytes | bytearray, at: int) -> tuple[Variant, int]:
         signature, at = _read_signature(data, at)
-        type_, reader = _of_variant(signature, order)
-        variant = Variant.__new__(Variant)  # it would look whether what was just read is of its type
-        variant.type, variant.signature = type_, signature
-        variant.value, at = reader(data, at)
-        return variant, at
+        return _read_value(signature, *_of_variant(signature, order), data, at)
 
     return read_variant
+
+
+@functools.cache
+def _fixed_variant_reader(order: str, allowed: Allowed, within: bool = False) -> Read:
+    """The reader of a variant of one of these types; one within it is not again a variant."""
+    known: dict[str, tuple[Any, Read]] = {}
+    for signature in allowed.variants or ():
+        [type_] = tree(signature).types
+        if signature != "v":
+            known[signature] = type_, _reader(type_, order, allowed)
+        elif not within:
+            known[signature] = type_, _fixed_variant_reader(order, allowed, True)
+
+    def read_variant(data: bytes | bytearray, at: int) -> tuple[Variant, int]:
+        signature, at = _read_signature(data, at)
+        if signature not in known:
+            raise UnreadVariant(f"it has type {signature[:60]}, which nothing has")
+        return _read_value(signature, *known[signature], data, at)
+
+    return read_variant
+
+
+def _read_value(signature: str, type_: Any, reader: Read, data: bytes | bytearray, at: int) -> tuple[Variant, int]:
+    variant = Variant.__new__(Variant)  # it would look whether what was just read is of its type
+    variant.type, variant.signature = type_, signature
+    variant.value, at = reader(data, at)
+    return variant, at
 
 
 def _struct_reader(readers: Sequence[Read]) -> Read:
@@ -129,7 +191,7 @@ def _struct_reader(readers: Sequence[Read]) -> Read:
     return read_struct
 
 
-def _array_reader(element: Any, order: str) -> Read:
+def _array_reader(element: Any, order: str, allowed: Allowed) -> Read:
     length, mask = Struct(f"{order}I").unpack_from, ALIGNMENT[element.token] - 1
 
     def bounds(data: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -145,34 +207,51 @@ def _array_reader(element: Any, order: str) -> Read:
         begin, end = bounds(data, at)
         return memoryview(data)[begin:end].tobytes(), end  # one copy: it may be large
 
-    def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
-        at, end = bounds(data, at)
-        found = {}
-        while at < end:
-            name, at = key(data, at + (-at & 7))
-            found[name], at = value(data, at)
-        return found, _at_its_end(at, end)
-
     def read_list(data: bytes | bytearray, at: int) -> tuple[list[Any], int]:
         at, end = bounds(data, at)
         found = []
-        while at < end:
+        for _ in range(allowed.left):
+            if at >= end:
+                break
             one, at = value(data, at)
             found.append(one)
+        allowed.left -= len(found)
         return found, _at_its_end(at, end)
 
     match element.token:
         case "y":
             return read_bytes
         case "{":
-            key, value = (_reader(child, order) for child in element.children)
-            return read_dictionary
+            key, value = (_reader(child, order, allowed) for child in element.children)
+            return _dictionary_reader(bounds, key, value, allowed)
         case _:
-            value = _reader(element, order)
+            value = _reader(element, order, allowed)
             return read_list
 
 
+def _dictionary_reader(
+    bounds: Callable[[bytes | bytearray, int], tuple[int, int]], key: Read, value: Read, allowed: Allowed
+) -> Read:
+    def read_dictionary(data: bytes | bytearray, at: int) -> tuple[dict[Any, Any], int]:
+        at, end = bounds(data, at)
+        found = {}
+        for _ in range(allowed.left):
+            if at >= end:
+                break
+            name, at = key(data, at + (-at & 7))
+            try:
+                found[name], at = value(data, at)
+            except UnreadVariant as error:
+                raise UnreadVariant(f"option '{name:.60}': {error}") from None
+            allowed.left -= 1
+        return found, _at_its_end(at, end)
+
+    return read_dictionary
+
+
 def _at_its_end(at: int, end: int) -> int:
+    if at < end:
+        raise TooManyElements
     if at != end:
         raise ValueError("an array ends within an element")
     return at

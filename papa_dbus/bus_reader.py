@@ -1,87 +1,186 @@
-"""One message from the bus: its bytes first, what they say then, and a large call's body only when it is asked for.
+"""Messages from the bus, one after the other: their headers at once, a call's body only when it is asked for.
 
 dbus-next reads a message as it comes, and takes one that it does not understand for the end of the connection. Here a
 message is whole before anything in it is looked at, so that such a one can be left out. And since a million strings
-take a second to read, whose call it is can be found out before that is done.
+take a second to read, a call's body stays as it came until it is known that its sender may make that call.
+
+Many small messages come with one system call. Linux ends what it gives at one time behind a message with descriptors,
+and nothing is read here beyond a message that is half there: so descriptors are the last message's that has begun.
 """
 
+import array
 import functools
+import os
+import socket
 import struct
 from typing import Any, Final
 
 from dbus_next import Message, MessageFlag, MessageType
-from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
 
 from papa_dbus import framing
-from papa_dbus.bus_decoder import decode
+from papa_dbus.bus_decoder import (
+    ANYTHING,
+    IN_CALLS,
+    MAX_ELEMENTS,
+    Allowed,
+    TooManyElements,
+    UnreadVariant,
+    decode,
+)
 from papa_dbus.bus_types import tree
 from papa_dbus.errors import InvalidArgs, Limit
 
 #: Bytes of a call: what the largest one takes (arguments and environment), and room. A larger one is never looked into.
 MAX_CALL: Final = 4 * 1024 * 1024
-#: Bytes of a call whose body is read at once.
-_SMALL = 16 * 1024
 
 _ORDERS: Final = {ord("l"): "<", ord("B"): ">"}
 _FIXED = 16  # bytes of a message's head whose places are fixed (D-Bus Specification, Message Format)
 _MAX_FIELDS = 64 * 1024  # bytes of the fields of a header: a path, and names of 255 each
 _MAX_MESSAGE = 128 * 1024 * 1024  # the same specification
+#: Bytes asked of the socket at once: many small messages, or a piece of a large one.
+_MUCH, _MORE = 32 * 1024, 1024 * 1024
+_ROOM_FOR_FDS: Final = socket.CMSG_SPACE(253 * array.array("i").itemsize)  # what Linux passes at once (SCM_MAX_FD)
+_KINDS: Final = {kind.value: kind for kind in MessageType}
+_FLAGS: Final = {number: MessageFlag(number) for number in range(8)}
+#: Types of a header's fields; those that are not known are refused with the message if they have another.
+_IN_HEADERS: Final = IN_CALLS
+_NO_FIELDS: Final = dict.fromkeys(
+    ("path", "interface", "member", "error_name", "reply_serial", "destination", "sender"), None
+) | {"signature": ""}
+#: Fields that a message must have.
+_NEEDED: Final = {
+    MessageType.METHOD_CALL: ("path", "member"),
+    MessageType.METHOD_RETURN: ("reply_serial",),
+    MessageType.ERROR: ("error_name", "reply_serial"),
+    MessageType.SIGNAL: ("path", "interface", "member"),
+}
 
 
 class Senseless(Exception):
     """A message came whole, and cannot be understood."""
 
 
-class MessageReader(Unmarshaller):  # type: ignore[misc]  # dbus-next has no types
-    """Reads one message."""
+class MessageReader:
+    """Reads the messages of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self._fds: list[int] = []
+        self._drained = False  # the socket had less than was asked for
 
     def read_message(self) -> Any:
-        """The message, or None until more has come.
+        """Return the next message, or None until more has come. Makes one system call at most.
 
-        Raises Senseless where it is to be left out, OSError, EOFError or ValueError where the connection is lost.
+        Raises Senseless if it is left out, OSError, EOFError or ValueError if the connection is lost.
         """
-        try:
-            self.offset = 0
-            self.read(_FIXED, prefetch=True)
-            size, fields = self._sizes()
-            self.read(size, prefetch=True)
-        except MarshallerStreamEndError:
+        size, fields = self._first()
+        if not size and not self._drained and self._fill():
+            size, fields = self._first()
+        if not size:
+            self._drained = False
             return None
+        data = self._take(size)
+        fds: list[int] = []
+        if not self._buffer:
+            fds, self._fds = self._fds, fds
         try:
             if fields > _MAX_FIELDS:
                 raise ValueError("its header is too large")
-            return self._understand(size)
+            return _understand(data, fds)
         except Exception as error:
+            _close(fds)
             raise Senseless(repr(error)[:200]) from error
 
-    def _sizes(self) -> tuple[int, int]:
-        """Bytes of the whole message, and of the fields of its header."""
-        order = _ORDERS.get(self.buf[0])
-        if order is None:
-            raise ValueError("this is no D-Bus message")
-        body, _, fields = struct.unpack_from(f"{order}III", self.buf, 4)
-        size = _FIXED + fields + (-fields & 7) + int(body)
-        if size > _MAX_MESSAGE:
-            raise ValueError(f"a message of {size} bytes is none")
-        return int(size), int(fields)
+    @property
+    def has_message(self) -> bool:
+        """Whether a whole message has come that has not been read."""
+        return self._first()[0] > 0
 
-    def _understand(self, size: int) -> Any:
-        kind, flags, serial, fields, begin = framing.read_header(self.buf) or _read_header(self.buf)
-        fields.pop("unix_fds", None)
-        signature = fields.pop("signature", "")
-        waits = kind == MessageType.METHOD_CALL.value and size > _SMALL
-        message = Message(
-            message_type=MessageType(kind),
-            flags=MessageFlag(flags),
-            serial=serial,
-            signature=tree(signature),
-            body=[] if waits else _read_body(self.buf, begin, signature),
-            unix_fds=self.unix_fds,
-            **fields,
-        )
-        message.rest = functools.partial(_read_body, self.buf, begin, signature) if waits else None
-        message.size = size
-        return message
+    def close(self) -> None:
+        """Close the descriptors of a message that will not come."""
+        _close(self._fds)
+
+    def _first(self) -> tuple[int, int]:
+        """Bytes of the first message, 0 until all have come, and of its header's fields."""
+        if len(self._buffer) < _FIXED:
+            return 0, 0
+        size, fields = _sizes(self._buffer)
+        return (size, fields) if size <= len(self._buffer) else (0, 0)
+
+    def _fill(self) -> bool:
+        """Read on, but not beyond a message that is half there."""
+        have = len(self._buffer)
+        wanted = _MUCH
+        if have:
+            wanted = min(_sizes(self._buffer)[0] - have, _MORE) if have >= _FIXED else _FIXED - have
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(wanted, _ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise EOFError
+        for level, kind, fds in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._fds += array.array("i", fds)
+        self._buffer += data
+        self._drained = len(data) < wanted and not ancillary
+        return True
+
+    def _take(self, size: int) -> bytearray:
+        """The bytes of the first message."""
+        if len(self._buffer) == size:
+            data, self._buffer = self._buffer, bytearray()
+        else:
+            data = self._buffer[:size]
+            del self._buffer[:size]
+        return data
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
+def _sizes(data: bytearray) -> tuple[int, int]:
+    """Bytes of the whole message, and of the fields of its header."""
+    order = _ORDERS.get(data[0])
+    if order is None:
+        raise ValueError("this is no D-Bus message")
+    body, _, fields = struct.unpack_from(f"{order}III", data, 4)
+    size = _FIXED + fields + (-fields & 7) + int(body)
+    if size > _MAX_MESSAGE:
+        raise ValueError(f"a message of {size} bytes is none")
+    return int(size), int(fields)
+
+
+def _understand(data: bytearray, fds: list[int]) -> Any:
+    number, flags, serial, fields, begin = framing.read_header(data) or _read_header(data)
+    fields.pop("unix_fds", None)
+    signature = fields.get("signature", "")
+    kind = _KINDS[number]
+    for name in _NEEDED[kind]:
+        if not fields.get(name):
+            raise ValueError(f"it is a {kind.name} without {name}")
+    # Not by its constructor, which validates once more what the bus has, and makes functions of any signature.
+    message = Message.__new__(Message)
+    message.__dict__ = {
+        **_NO_FIELDS,
+        **fields,
+        "message_type": kind,
+        "flags": _FLAGS[flags & 7],
+        "serial": serial,
+        "unix_fds": fds,
+        "body": [],
+        "rest": None,
+        "size": len(data),
+    }
+    if kind is MessageType.METHOD_CALL:
+        message.rest = functools.partial(_read_body, data, begin, signature, IN_CALLS)
+    else:
+        message.signature_tree = tree(signature)
+        message.body = _read_body(data, begin, signature)
+    return message
 
 
 def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
@@ -91,7 +190,7 @@ def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
         raise ValueError(f"this is version {version} of the protocol")
     order = _ORDERS[data[0]]
     _, serial, size = struct.unpack_from(f"{order}III", data, 4)
-    [given] = decode("a(yv)", data, _FIXED - 4, order)
+    [given] = decode("a(yv)", data, _FIXED - 4, order, _IN_HEADERS)
     fields = {}
     for code, variant in given:
         if code in framing.FIELDS:
@@ -102,18 +201,27 @@ def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
     return kind, flags, serial, fields, _FIXED + size + (-size & 7)
 
 
-def _read_body(data: bytearray, begin: int, signature: str) -> list[Any]:
-    return decode(signature, data, begin, _ORDERS[data[0]])
+def _read_body(data: bytearray, begin: int, signature: str, allowed: Allowed = ANYTHING) -> list[Any]:
+    return decode(signature, data, begin, _ORDERS[data[0]], allowed)
+
+
+def check_size(call: Message) -> None:
+    """Raise Limit for a call that is too large to be looked into."""
+    if call.size > MAX_CALL:
+        raise Limit(f"{call.member} came with {call.size} bytes, and a call may have {MAX_CALL}")
 
 
 def read_body(call: Message) -> None:
-    """Read what has not been read of a call. Raises Limit or InvalidArgs."""
+    """Read what has not been read of a call, whose signature is one that is expected. Raises Limit or InvalidArgs."""
     if call.rest is None:
         return
-    if call.size > MAX_CALL:
-        raise Limit(f"{call.member} came with {call.size} bytes, and a call may have {MAX_CALL}")
+    check_size(call)
     try:
         call.body = call.rest()
+    except UnreadVariant as error:
+        raise InvalidArgs(f"{call.member}: {error}") from None
+    except TooManyElements:
+        raise Limit(f"the arguments of {call.member} may have {MAX_ELEMENTS} elements together") from None
     except Exception as error:
         raise InvalidArgs(f"{call.member} cannot be understood") from error
     call.rest = None

@@ -69,16 +69,24 @@ class Access:
 
     async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
         """Raise AccessDenied unless the caller may do that now."""
-        if self.admits(caller, right):
+        if self.admits(caller, right) or await self.belongs(caller):
             return
-        if self._members is not None and await self._members.has(caller.uid):
-            return
-        if await self._is_authorized(caller, right, interactive):
-            return
-        who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
-        raise AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}")
+        if not await self.is_authorized(caller, right, interactive):
+            raise self.refusal(caller)
 
-    async def _is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
+    async def belongs(self, caller: Caller) -> bool:
+        """Whether the caller has every right without polkit. Raises AccessDenied if that cannot be found out."""
+        if caller.uid in (0, os.geteuid()):
+            return True
+        return self._members is not None and await self._members.has(caller.uid)
+
+    def refusal(self, caller: Caller) -> AccessDenied:
+        """What a caller is told who may not."""
+        who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
+        return AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}")
+
+    async def is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
+        """Whether polkit authorizes the caller."""
         if (
             self._polkit is None
             or not caller.at.startswith(":")
@@ -89,6 +97,10 @@ class Access:
             self._authorized.clear()
         self._authorized[caller.at, right] = time.monotonic() + users.FRESH
         return True
+
+    def forget_authorized(self) -> None:
+        """Forget whom polkit authorizes: another bus gives the same names to others."""
+        self._authorized.clear()
 
     def note_refusal(self, caller: Caller, error: PapaError) -> None:
         """Log a refusal, as far as the budget for what strangers can have logged goes."""

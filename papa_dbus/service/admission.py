@@ -1,151 +1,254 @@
-"""Which calls from the bus are let through: it is known who sent each, and that the sender may.
+"""Authorize calls from the bus, and run them in turns.
 
 The policy file of the bus says the same, but it may be wrong or missing. So the bus is asked once for each sender whose
-it is, and ``access`` at each call. What has to be asked is awaited without holding up anybody else; the calls of one
-sender stay in their order. A call whose sender has left before that could be asked is not run.
+it is, and ``access`` at each call. Nobody's call is looked into before that. What has to be asked is awaited without
+holding up anybody else; the calls of one sender stay in their order. A call whose sender has left before that could be
+asked is not run.
+
+Three kinds of users do not take room from each other: those who are not known yet, for one question to the bus and one
+to the user database; root, papad's own and the group's; and all others, whose calls wait for polkit.
 """
 
 import asyncio
-import logging
-from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
-from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus import Bus, Message, MessageFlag, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.audit import Caller
-
-log = logging.getLogger(__name__)
+from papa_dbus.service.shares import Share
+from papa_dbus.service.turns import Sender, Turns, User
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _ASK_TIMEOUT = 10.0
-
-
-class _Queue:
-    """What one sender waits for."""
-
-    def __init__(self) -> None:
-        self.calls: deque[tuple[Message, Right]] = deque()
-        self.bytes = 0
+#: Seconds of running calls before others have their turn.
+SERVING_TURN: Final = 0.005
+_TOO_MUCH: Final = "too many calls of yours wait already; await some answers before you call again"
 
 
 class Admission:
-    """``serve`` gets the calls that may be run, ``refuse`` the others.
+    """``serve`` gets the calls that may be run, ``refuse`` the others; ``rights`` says what a call takes.
 
-    ``expel`` is told of who may hear no more output, ``resume`` when output that was held back may go on.
+    ``rights`` may read the call's body once the rights that came before are there. ``expel`` is told of who may hear no
+    more output, ``resume`` when output that was held back may continue.
     """
 
     def __init__(
         self,
         bus: Bus,
         access: Access,
+        rights: Callable[[Message], Iterable[Right]],
         serve: Callable[[Message, Caller], None],
         refuse: Callable[[Message, Exception], None],
     ) -> None:
         self._bus = bus
         self._access = access
+        self._rights = rights
         self._serve = serve
         self._refuse = refuse
         self.expel: Callable[[str], None] = lambda sender: None
         self.resume: Callable[[], None] = lambda: None
-        # A unique name is never another's as long as the bus lives, so what is known of it stays true.
-        self._callers: OrderedDict[str, Caller] = OrderedDict()
-        self._waiting: dict[str, _Queue] = {}
-        self._count = self._bytes = 0
-        self._listeners: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn: asyncio.Handle | None = None
+        self._begin()
 
-    def take(self, call: Message, right: Right) -> None:
-        """Serve a call now, or as soon as all is known that it takes."""
-        sender = call.sender
-        waiting = self._waiting.get(sender)
-        if waiting is None:
-            caller = self._callers.get(sender)
-            if caller is not None and self._access.admits(caller, right):
-                self._serve(call, caller)
+    def _begin(self) -> None:
+        # A unique name is never another's as long as the bus lives, so what is known of it stays true. The least used
+        # is first.
+        self._senders: OrderedDict[str, Sender] = OrderedDict()
+        self._users: WeakValueDictionary[int, User] = WeakValueDictionary()
+        self._turns = Turns()
+        self._nobody = User(Share(limits.MAX_WAITING_OF_UNKNOWN))
+        self._ours = Share(limits.MAX_WAITING)
+        self._strangers = Share(limits.MAX_WAITING_OF_STRANGERS)
+        self._questions = {False: 0, True: 0}
+        self._listeners: set[str] = set()
+
+    def take(self, call: Message) -> None:
+        """Have a call wait for its sender's turn, or refuse it if there is no room."""
+        sender = self._senders.get(call.sender)
+        if sender is None:
+            sender = self._meet(call.sender)
+        else:
+            self._senders.move_to_end(call.sender)
+        if not sender.put(call):
+            self._refuse(call, _too_much(call))
+        elif sender.caller is None and not sender.asking:
+            self._ask(sender)
+        else:
+            self._turns.add(sender)
+
+    def go_on(self) -> None:
+        """Run calls for a while; what is left has its turn after everybody else on the loop."""
+        if self._turn is None and self._turns:
+            self._run_some()
+
+    def go_on_soon(self) -> None:
+        """Run calls in the next turn of the loop."""
+        if self._turn is None and self._turns:
+            self._turn = asyncio.get_running_loop().call_soon(self._run_some)
+
+    def _run_some(self) -> None:
+        self._turn = None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SERVING_TURN
+        while self._turns and not self._bus.congested:  # when it is no more, go_on() is called
+            sender = self._turns.next()
+            self._advance(sender)
+            self._turns.add(sender)
+            if loop.time() >= end:
+                self.go_on_soon()
                 return
-        if not self._has_room(waiting, call.size):
-            self._refuse(call, Limit("too many calls wait for papad to find out who sends them; try again later"))
-            return
-        if waiting is None:
-            waiting = self._waiting[sender] = _Queue()
-            self._spawn(self._work_off(sender, waiting))
-        waiting.calls.append((call, right))
-        self._note(waiting, 1, call.size)
 
-    def _has_room(self, waiting: "_Queue | None", size: int) -> bool:
-        if self._count >= limits.MAX_UNADMITTED or self._bytes + size > limits.MAX_UNADMITTED_BYTES:
-            return False
-        return waiting is None or (
-            len(waiting.calls) < limits.MAX_UNADMITTED_OF_SENDER
-            and waiting.bytes + size <= limits.MAX_UNADMITTED_BYTES_OF_SENDER
-        )
+    def _advance(self, sender: Sender) -> None:
+        """Run a sender's first call, or see to what that needs."""
+        if not sender.can_go_on:
+            return  # an answer came meanwhile
+        if sender.asking:
+            call = sender.take_last()
+            self._refuse(call, _too_much(call))
+        elif sender.refusal is not None:
+            self._refuse(sender.take(), sender.refusal)
+        elif sender.caller is None:
+            self._ask(sender)
+        elif sender.admitted or self._is_admitted(sender.caller, sender.calls[0]):
+            self._run(sender, sender.caller)
+        else:
+            self._ask(sender)
 
-    def _note(self, waiting: "_Queue", count: int, size: int) -> None:
-        waiting.bytes += size
-        self._count += count
-        self._bytes += size
-
-    async def _work_off(self, sender: str, waiting: "_Queue") -> None:
-        """Decide about one sender's calls, one after the other."""
-        while waiting.calls:
-            call, right = waiting.calls[0]
-            try:
-                caller = await self._check(
-                    sender, right, bool(call.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
-                )
-            except PapaError as error:
-                self._refuse(call, error)
-            else:
-                self._serve(call, caller)
-            waiting.calls.popleft()
-            self._note(waiting, -1, -call.size)
-        del self._waiting[sender]
-
-    async def _check(self, sender: str, right: Right, interactive: bool = False) -> Caller:
-        caller = self._callers.get(sender) or await self._ask(sender)
+    def _is_admitted(self, caller: Caller, call: Message) -> bool:
+        """Whether it is known that the caller may make this call; if not, it is found out why."""
         try:
-            await self._access.check(caller, right, interactive)
+            return all(self._access.admits(caller, right) for right in self._rights(call))
+        except Exception:  # noqa: BLE001 (it comes again then, and is the call's answer)
+            return False
+
+    def _run(self, sender: Sender, caller: Caller) -> None:
+        call, sender.admitted = sender.take(), False
+        try:
+            self._serve(call, caller)
+        except Exception as error:  # noqa: BLE001 (answered; the others have their turn)
+            self._refuse(call, error)
+
+    # --------------------------------------------------------------- questions
+
+    def _meet(self, name: str) -> Sender:
+        sender = self._senders[name] = Sender(name, limits.MAX_WAITING_OF_SENDER, self._nobody)
+        if len(self._senders) > limits.MAX_KNOWN_SENDERS:
+            oldest = next(iter(self._senders.values()))
+            if oldest.calls:
+                self._senders.move_to_end(oldest.name)
+            else:
+                del self._senders[oldest.name]
+        return sender
+
+    def _ask(self, sender: Sender) -> None:
+        sender.asking = True
+        self._spawn(self._find_out(sender))
+
+    async def _find_out(self, sender: Sender) -> None:
+        """Find out whose a sender is, or else whether its first call may be run."""
+        try:
+            if sender.caller is None:
+                await self._identify(sender)
+            else:
+                await self._decide(sender, sender.caller, sender.calls[0])
+                sender.admitted = True  # and has its turn: many may have waited for the same answer
+        except Exception as error:  # noqa: BLE001 (the sender gets an answer, and its other calls their turn)
+            if sender.caller is None and isinstance(error, PapaError):
+                sender.refusal = error
+                self._senders.pop(sender.name, None)
+            self._refuse(sender.take(), error)
+        sender.asking = False
+        self._turns.add(sender)
+        self.go_on_soon()
+
+    async def _identify(self, sender: Sender) -> Caller:
+        try:
+            reply = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", [sender.name], _ASK_TIMEOUT)
+        except PapaError as error:
+            if sender.calls:
+                self._access.budget.warn(
+                    "calls of %s are not run, since the bus does not say whose they are: %s", sender.name, error
+                )
+            raise AccessDenied(f"the bus does not say who {sender.name} is: {error}") from None
+        known = {name: variant.value for name, variant in reply.body[0].items()}
+        if "UnixUserID" not in known:
+            raise AccessDenied(f"the bus does not say which user {sender.name} is")
+        uid = known["UnixUserID"]
+        user = self._users.get(uid)
+        if user is None:
+            user = self._users[uid] = User(Share(limits.MAX_WAITING_OF_USER, self._nobody.share))
+        sender.belong_to(user)
+        caller = sender.caller = Caller(uid, known.get("ProcessID"), sender.name)
+        await self._is_ours(user, caller)
+        return caller
+
+    async def _is_ours(self, user: User, caller: Caller) -> bool:
+        """Whether polkit need not be asked. Raises AccessDenied if that cannot be found out."""
+        ours = await self._access.belongs(caller)
+        if ours != user.is_ours:
+            user.is_ours = ours
+            user.share.most = limits.MAX_WAITING_OF_USER if ours else limits.MAX_WAITING_OF_STRANGER
+            user.share.move(self._ours if ours else self._strangers)
+        return ours
+
+    async def _decide(self, sender: Sender, caller: Caller, call: Message) -> None:
+        """Raise AccessDenied or Limit unless the caller may make this call."""
+        interactive = bool(call.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
+        for right in self._rights(call):
+            await self._check(sender.user, caller, right, interactive)
+
+    async def _check(self, user: User, caller: Caller, right: Right, interactive: bool) -> None:
+        """Raise AccessDenied unless the caller has a right now."""
+        try:
+            if self._access.admits(caller, right) or await self._is_ours(user, caller):
+                return
+            async with user.question(interactive):
+                if not self._access.admits(caller, right):
+                    await self._ask_polkit(caller, right, interactive)
         except PapaError as error:
             self._access.note_refusal(caller, error)
             raise
-        return caller
 
-    async def _ask(self, sender: str) -> Caller:
+    async def _ask_polkit(self, caller: Caller, right: Right, interactive: bool) -> None:
+        if self._questions[interactive] >= limits.MAX_QUESTIONS:
+            raise Limit(f"{limits.MAX_QUESTIONS} users wait for polkit already; try again later")
+        self._questions[interactive] += 1
         try:
-            reply = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", [sender], _ASK_TIMEOUT)
-        except PapaError as error:
-            if self._bus.connected:  # else the caller has lost papad, too, and knows
-                log.warning("a call of %s is not run, since the bus does not say whose it is: %s", sender, error)
-            raise AccessDenied(f"the bus does not say who {sender} is: {error}") from None
-        known = {name: variant.value for name, variant in reply.body[0].items()}
-        if "UnixUserID" not in known:
-            raise AccessDenied(f"the bus does not say which user {sender} is")
-        caller = Caller(known["UnixUserID"], known.get("ProcessID"), sender)
-        self._callers[sender] = caller
-        if len(self._callers) > limits.MAX_KNOWN_SENDERS:
-            self._callers.popitem(last=False)
-        return caller
+            authorized = await self._access.is_authorized(caller, right, interactive)
+        finally:
+            self._questions[interactive] -= 1
+        if not authorized:
+            raise self._access.refusal(caller)
 
-    def may_hear(self, sender: str) -> bool:
-        """Whether output may go to a sender now. Where it is not known, ``resume`` or ``expel`` follows."""
-        caller = self._callers.get(sender)
-        if caller is not None and self._access.admits(caller, Right.INSPECT):
+    # --------------------------------------------------------------- listeners
+
+    def may_hear(self, name: str) -> bool:
+        """Whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
+        sender = self._senders.get(name)
+        if sender is not None and sender.caller is not None and self._access.admits(sender.caller, Right.INSPECT):
             return True
-        if sender not in self._listeners:
-            self._listeners.add(sender)
-            self._spawn(self._check_listener(sender))
+        if name not in self._listeners:
+            self._listeners.add(name)
+            self._spawn(self._check_listener(name))
         return False
 
-    async def _check_listener(self, sender: str) -> None:
+    async def _check_listener(self, name: str) -> None:
         try:
-            await self._check(sender, Right.INSPECT)
-        except PapaError:
-            self.expel(sender)
+            sender = self._senders.get(name) or self._meet(name)
+            caller = sender.caller or await self._identify(sender)
+            await self._check(sender.user, caller, Right.INSPECT, interactive=False)
+        except Exception as error:  # noqa: BLE001 (nobody else would end its watches, or let them go on)
+            if not isinstance(error, PapaError):
+                self._access.budget.warn("whether %s may hear output cannot be found out: %r", name, error)
+            self.expel(name)
         finally:
-            self._listeners.discard(sender)
+            self._listeners.discard(name)
         self.resume()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -154,10 +257,18 @@ class Admission:
         task.add_done_callback(self._tasks.discard)
 
     def forget(self) -> None:
-        """The bus has gone: another one gives the same names to others."""
+        """Forget everybody: another bus gives the same names to others."""
         for task in self._tasks:
             task.cancel()
-        self._callers.clear()
-        self._waiting.clear()
-        self._listeners.clear()
-        self._count = self._bytes = 0
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._begin()
+
+
+def _too_much(call: Message) -> Limit:
+    try:
+        check_size(call)
+    except Limit as error:
+        return error
+    return Limit(_TOO_MUCH)

@@ -1,18 +1,34 @@
-"""What everyone who may talk to the kernel may hear: objects that come and go, properties that change. Never output."""
+"""Tell everyone who may talk to papad which objects come and go and which properties change. Never output.
+
+While the bus takes no messages, only the names of what changes are kept, and compared with what there is once it does:
+an object that came and went meanwhile is not mentioned, one that was exchanged is removed and added. So there are never
+more names than objects that were there before and that are there now.
+"""
 
 import asyncio
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType, Variant
 from papa_dbus.service import objects
-from papa_dbus.service.kernel import Change, Kernel
+from papa_dbus.service.kernel import Change, Kernel, Kind
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}
 _EACH = ("Running", "State", "ExitCode", "ExitKnown")  # what changes in a process's object
+#: Seconds of telling what has changed meanwhile before others have their turn.
+_TURN: Final = 0.005
 #: Seconds for which changed counts are gathered into one signal.
 _GATHER_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class _Since:
+    """What an object's listeners do not know yet: whether it was there when they were last told, and went since."""
+
+    was_there: bool
+    has_gone: bool = False
 
 
 class Announcer:
@@ -24,10 +40,13 @@ class Announcer:
         self._tree = tree
         self._counts: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._untold: dict[tuple[Kind, str], _Since] = {}  # by kind and name
+        self._turn: asyncio.Handle | None = None
 
     def reset(self) -> None:
-        """A new bus knows nothing yet: there is nothing to correct."""
+        """Forget what is untold: another bus's clients know nothing yet."""
         self._counts.clear()
+        self._untold.clear()
 
     def hear(self, change: Change) -> None:
         """The kernel's callback."""
@@ -35,10 +54,52 @@ class Announcer:
             return
         if change.what != "changed":
             self._counts.add(_COUNTS[change.kind])
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._tell_counts)
-        if change.kind in _INTERFACES:
+            self._gather_counts()
+        if change.kind not in _INTERFACES:
+            return
+        if self._untold or self._bus.congested:
+            self._note(change)
+        else:
             self._tell_object(change)
+
+    def _gather_counts(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._tell_counts)
+
+    # ------------------------------------------------- while the bus is congested
+
+    def _note(self, change: Change) -> None:
+        key = (change.kind, change.name)
+        since = self._untold.get(key)
+        if since is None:
+            since = self._untold[key] = _Since(was_there=change.what != "added")
+        if change.what == "removed":
+            since.has_gone = True
+            if not since.was_there:
+                del self._untold[key]
+
+    def go_on(self) -> None:
+        """The bus takes messages again: tell what has changed meanwhile, in turns."""
+        if self._turn is None and self._untold:
+            self._turn = asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell_some(self) -> None:
+        self._turn = None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _TURN
+        while self._untold and not self._bus.congested and loop.time() < end:
+            key = next(iter(self._untold))
+            self._tell_since(*key, self._untold.pop(key))
+        if not self._bus.congested:
+            self.go_on()
+
+    def _tell_since(self, kind: Kind, name: str, since: _Since) -> None:
+        is_there = bool(self._tree.interfaces(objects.child_path(kind, name)))
+        if since.was_there and (since.has_gone or not is_there):
+            self._tell_object(Change(kind, "removed", name))
+        if is_there:
+            is_new = since.has_gone or not since.was_there
+            self._tell_object(Change(kind, "added" if is_new else "changed", name))
 
     def _tell_object(self, change: Change) -> None:
         path, interface = objects.child_path(change.kind, change.name), _INTERFACES[change.kind]
@@ -58,6 +119,9 @@ class Announcer:
 
     def _tell_counts(self) -> None:
         self._timer = None
+        if self._bus.congested:
+            self._gather_counts()
+            return
         counts, self._counts = self._counts, set()
         if counts:
             now = {

@@ -7,7 +7,7 @@ stands in the contract's XML alone.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
+from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.steps import Steps
 from papa_dbus.service.subscriptions import Subscriptions
@@ -38,8 +39,19 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
+#: Bytes that a call costs beside its own while it is under way.
+_COST_OF_PENDING = 65_536
+_TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
+
+#: Calls that may not be answered at once. They need room among those under way before anything of them is done.
+_MAY_WAIT = frozenset(
+    {"MakeSocket", "MakeProcess", "ListSockets", "ListValues", "ListProcesses", "RemoveSockets", "RemoveValues"}
+    | {"RemoveProcesses", "GetManagedObjects", "Introspect"}
+)
+
 Result = tuple[Any, ...]
-Handler = Callable[[Message], "Result | Awaitable[Result]"]
+Pending = Awaitable[Result]
+Handler = Callable[[Message], Result | Pending]
 
 
 class Refused(Exception):
@@ -67,13 +79,15 @@ class DBusDoor:
             self._item_properties,
             self._kernel_properties,
         )
-        self._admission = Admission(bus, access, self._dispatch, self._reply_error)
+        self._access = access
+        self._admission = Admission(bus, access, _rights, self._dispatch, self._reply_error)
         self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear)
         self._admission.expel = self._subscriptions.close_of
         self._admission.resume = self._subscriptions.pump_all
         self._announcer = Announcer(kernel, bus, self._tree)
         self._steps = Steps()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
             "org.freedesktop.DBus.Peer": {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
             "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
@@ -98,10 +112,13 @@ class DBusDoor:
                 "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
             },
         }
-        bus.on_call = lambda call: self._admission.take(call, _right(call))
+        bus.on_call = self._admission.take
+        bus.on_read = self._admission.go_on
+        bus.on_connected.insert(0, self._begin)
         bus.on_connected.append(self._take_name)
         bus.on_lost = self._forget_clients
-        bus.on_drained = self._subscriptions.pump_all
+        bus.on_drained = self._go_on
+        bus.warn = access.budget.warn
         kernel.listeners.append(self._announcer.hear)
 
     async def _take_name(self) -> None:
@@ -109,11 +126,22 @@ class DBusDoor:
         if reply.body[0] not in (_PRIMARY_OWNER, _ALREADY_OWNER):
             owner = await self._bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
             raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
-        self._announcer.reset()
+
+    async def _begin(self) -> None:
+        """Forget the clients of a connection that was lost before it was ready, which on_lost does not tell."""
+        self._forget_clients()
 
     def _forget_clients(self) -> None:
         self._subscriptions.close_all()
         self._admission.forget()
+        self._access.forget_authorized()
+        self._announcer.reset()
+
+    def _go_on(self) -> None:
+        """The bus takes messages again."""
+        self._subscriptions.pump_all()
+        self._announcer.go_on()
+        self._admission.go_on_soon()
 
     # ------------------------------------------------------------- the kernel
 
@@ -234,14 +262,14 @@ class DBusDoor:
 
     def _dispatch(self, call: Message, caller: Caller) -> None:
         with acting(caller):
-            self._call(call)
+            self._call(call, caller)
 
-    def _call(self, call: Message) -> None:
-        if len(self._tasks) >= limits.MAX_PENDING_CALLS:
-            self._reply_error(call, errors.Limit(f"{limits.MAX_PENDING_CALLS} calls wait already; try again later"))
-            return
+    def _call(self, call: Message, caller: Caller) -> None:
+        pending = self._pending.of(caller.uid, caller.at) if call.member in _MAY_WAIT else None
         try:
             method, handler = self._find(call)
+            if pending is not None and not pending.has_room(call.size + _COST_OF_PENDING):
+                raise errors.Limit("too many calls of yours are under way; await some answers first")
             read_body(call)
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
@@ -249,8 +277,12 @@ class DBusDoor:
             return
         if isinstance(result, tuple):
             self._reply(call, method, result)
-            return
-        task = asyncio.ensure_future(self._finish(call, method, result))
+        else:
+            self._finish_later(call, method, result, pending or self._pending.of(caller.uid, caller.at))
+
+    def _finish_later(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
+        pending.take(call.size + _COST_OF_PENDING)
+        task = asyncio.ensure_future(self._finish(call, method, result, pending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -269,11 +301,13 @@ class DBusDoor:
                 return method, self._handlers[interface][call.member]
         raise Refused("UnknownMethod", f"{call.path} has no method '{call.member}'")
 
-    async def _finish(self, call: Message, method: objects.Method, result: Awaitable[Result]) -> None:
+    async def _finish(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
         try:
             self._reply(call, method, await result)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
+        finally:
+            pending.give(call.size + _COST_OF_PENDING)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
         fds = [body[0]] if method.gives == "h" else []
@@ -310,13 +344,19 @@ class DBusDoor:
             task.cancel()
 
 
-def _right(call: Message) -> Right:
-    """What a call takes; all but reading takes everything."""
-    if call.member in _INSPECTING:
-        return Right.INSPECT
-    if call.member == "Watch" and call.signature == "asa{sv}" and call.body and "mode" in call.body[1]:
-        return Right.INSPECT if call.body[1]["mode"].value == "observe" else Right.MANAGE
-    return Right.MANAGE
+def _rights(call: Message) -> Iterable[Right]:
+    """What a call takes, one after the other; all but reading takes everything."""
+    if call.member == "Watch" and call.signature == "asa{sv}":
+        return _rights_of_watch(call)
+    return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE
+
+
+def _rights_of_watch(call: Message) -> Iterator[Right]:
+    yield Right.INSPECT
+    read_body(call)
+    mode = call.body[1].get("mode")
+    if mode is None or mode.value != "observe":
+        yield Right.MANAGE
 
 
 def _close(fds: list[int]) -> None:

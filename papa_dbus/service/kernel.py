@@ -24,6 +24,7 @@ from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
 from papa_dbus.service.registry import Registry, is_number
+from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.store import Store, StoredProcess
@@ -78,6 +79,7 @@ class Kernel:
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
+        self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
         self._feeds = Feeds(journal or NoJournal())
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
 
@@ -334,11 +336,17 @@ class Kernel:
         self._feed(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
-        for watch, patterns in self._followers.items():
-            if names.matches_any(patterns, spec.name):
-                watch.attach(spec.name, process.log)
+        self._attach_followers(process)
         self._tell("process", "added", spec.name)
         return process.info()
+
+    def _attach_followers(self, process: HostedProcess) -> None:
+        for watch, patterns in list(self._followers.items()):
+            if names.matches_any(patterns, process.spec.name):
+                if watch.share.has_room():
+                    watch.attach(process.spec.name, process.log)
+                else:
+                    watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
         if process.spec.journal:
@@ -464,7 +472,10 @@ class Kernel:
                 raise NotFound("there is no process to watch")
         if len(self._watches) >= limits.MAX_WATCHES:
             raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        watch = self._new_watch(spec, on_ready, on_done)
+        share = self._cursors_of_caller()
+        if not share.has_room(len(found)):
+            raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
+        watch = self._new_watch(spec, on_ready, on_done, share)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
@@ -473,9 +484,15 @@ class Kernel:
             watch.attach(name, self._processes[name].log)
         return watch
 
-    def _new_watch(self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None]) -> Watch:
+    def _cursors_of_caller(self) -> Share:
+        caller = audit.acting_caller()
+        return self._cursors.of(None, "") if caller is None else self._cursors.of(caller.uid, caller.at)
+
+    def _new_watch(
+        self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None], share: Share
+    ) -> Watch:
         self._last_watch += 1
-        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share)
         self._watches[watch.number] = watch
         return watch
 
@@ -495,7 +512,7 @@ class Kernel:
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
-        watch = self._new_watch(spec, on_ready, on_done)
+        watch = self._new_watch(spec, on_ready, on_done, self._cursors_of_caller())
         for key, position in positions:
             watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch

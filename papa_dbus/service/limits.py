@@ -45,6 +45,10 @@ MAX_ORPHANS: Final = 4
 #: Watches that one client may have at a time, and all clients together.
 MAX_WATCHES_PER_CLIENT: Final = 1024
 MAX_WATCHES: Final = 16_384
+#: Processes that watches read, one for each watch and process: of one client, of a user and in all.
+MAX_CURSORS_OF_CLIENT: Final = 32_768
+MAX_CURSORS_OF_USER: Final = 65_536
+MAX_CURSORS: Final = 131_072
 #: Names or patterns in one request: each prefix is held against every item.
 MAX_PATTERNS: Final = 1024
 #: Bytes of one value, and of all values together.
@@ -55,15 +59,24 @@ MAX_COMMAND_BYTES: Final = 2 * 1024 * 1024
 #: Bytes of a process's arguments in a listing of several; all of them are told if one process is asked for by name.
 MAX_LISTED_ARGS: Final = 4096
 
-#: Calls on the bus, and their bytes, that wait until it is known who sends them: of one sender, and of all.
-MAX_UNADMITTED_OF_SENDER: Final = 4096
-MAX_UNADMITTED: Final = 16_384
-MAX_UNADMITTED_BYTES_OF_SENDER: Final = 8 * 1024 * 1024
-MAX_UNADMITTED_BYTES: Final = 64 * 1024 * 1024
-#: Senders on the bus whose user is remembered; an older one is asked for again.
+#: Bytes of calls on the bus that wait for their turn, 1,024 more for each call: of a sender, of a user who is root,
+#: papad's own or the group's, and of all those.
+MAX_WAITING_OF_SENDER: Final = 16 * 1024 * 1024
+MAX_WAITING_OF_USER: Final = 32 * 1024 * 1024
+MAX_WAITING: Final = 64 * 1024 * 1024
+#: The same of any other user, whose calls wait for polkit; of all those; and of all senders that are not known yet.
+MAX_WAITING_OF_STRANGER: Final = 1024 * 1024
+MAX_WAITING_OF_STRANGERS: Final = 16 * 1024 * 1024
+MAX_WAITING_OF_UNKNOWN: Final = 32 * 1024 * 1024
+#: Questions to polkit at a time, one for each user: those that may wait for a person, and as many that may not.
+MAX_QUESTIONS: Final = 32
+#: Senders on the bus whose user is remembered; the least used is asked for again.
 MAX_KNOWN_SENDERS: Final = 4096
-#: Calls on the bus that are under way at a time: processes that start, host names that are looked up.
-MAX_PENDING_CALLS: Final = 1024
+#: Bytes of calls on the bus that are under way, processes that start and host names that are looked up, 65,536 more for
+#: each call: of a sender, of a user and in all. Calls that are answered at once do not count.
+MAX_PENDING_OF_SENDER: Final = 64 * 1024 * 1024
+MAX_PENDING_OF_USER: Final = 128 * 1024 * 1024
+MAX_PENDING: Final = 256 * 1024 * 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0

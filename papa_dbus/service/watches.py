@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from papa_dbus.errors import InvalidArgs, NotFound
+from papa_dbus.service import limits
 from papa_dbus.service.output import Exit, OutputLog, Record
+from papa_dbus.service.shares import Share
 from papa_dbus.service.specs import WatchSpec
 
 #: Seconds that a door rests after a sending with little in it, and the bytes that are not little. A line after silence
@@ -67,6 +69,10 @@ class Position(NamedTuple):
     late: bool
 
 
+#: Of a cursor that waits for no acknowledgement, as most do: a deque of its own takes more than the cursor.
+_NOTHING: Final[deque[tuple[int, int, int]]] = deque()
+
+
 class Cursor:
     """How far one watch has come in one process's log."""
 
@@ -95,7 +101,8 @@ class Cursor:
         # Whoever comes after the end was acknowledged reads what descendants write, until they have closed the pipes.
         self._exit_sent = self.late = log.exit_acknowledged
         # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
-        self._sent: deque[tuple[int, int, int]] = deque()
+        self._sent = _NOTHING
+        watch.share.take()
 
     @property
     def consumes(self) -> bool:
@@ -122,7 +129,7 @@ class Cursor:
             events.append(Output(self.name, records))
             for record in records:
                 size += len(record.data)
-                self._sent.append((record.seq, len(record.data), self._offset + size))
+                self._note_sent(record.seq, len(record.data), self._offset + size)
             self.next_seq = records[-1].seq + 1
             self._offset += size
         if exit_ is not None and self.next_seq == exit_.seq:
@@ -142,16 +149,21 @@ class Cursor:
     def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
         if self.next_seq < seq:
             events.append(Dropped(self.name, self.next_seq, seq - 1, offset - self._offset))
-            self._sent.append((seq - 1, 0, offset))
+            self._note_sent(seq - 1, 0, offset)
             self.next_seq = seq
         self._offset = offset
 
     def _take_exit(self, events: list[Event], exit_: Exit) -> None:
         known = exit_.code is not None
         events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
-        self._sent.append((exit_.seq, 0, exit_.offset))
+        self._note_sent(exit_.seq, 0, exit_.offset)
         self._exit_sent = True
         self.next_seq = exit_.seq + 1
+
+    def _note_sent(self, seq: int, size: int, offset: int) -> None:
+        if self._sent is _NOTHING:
+            self._sent = deque()
+        self._sent.append((seq, size, offset))
 
     def acknowledge(self, seq: int) -> int:
         """Note that everything up to ``seq`` has been dealt with; returns the bytes this frees in the window."""
@@ -159,6 +171,8 @@ class Cursor:
         while self._sent and self._sent[0][0] <= seq:
             self.acknowledged, size, self.acknowledged_offset = self._sent.popleft()
             freed += size
+        if not self._sent:
+            self._sent = _NOTHING
         self.look_for_the_end()
         return freed
 
@@ -186,7 +200,7 @@ class Cursor:
         self.next_seq, self._offset = to.next_seq, to.offset
         self._exit_sent, self.late = to.exit_sent, to.late
         if to.acknowledged < to.next_seq - 1:
-            self._sent.append((to.next_seq - 1, to.in_flight, to.offset))
+            self._note_sent(to.next_seq - 1, to.in_flight, to.offset)
 
     def look_for_the_end(self) -> None:
         """Note whether everything has been read that this cursor is there for."""
@@ -212,7 +226,9 @@ class Watch:
         on_ready: Callable[[], None],
         on_done: Callable[[], None],
         on_closed: Callable[["Watch"], None],
+        share: Share | None = None,
     ) -> None:
+        self.share = share or Share(limits.MAX_CURSORS)  # of cursors, its client's
         self.number = number
         self.spec = spec
         self.closed = False
@@ -259,6 +275,8 @@ class Watch:
                 self._detach(cursor)
                 self._resume()
                 return
+        if cursor in self._ready:
+            return  # the door knows, or is told once something has been acknowledged
         self._ready[cursor] = None
         if not self.closed and self._in_flight < self.spec.window:
             self._on_ready()
@@ -337,6 +355,7 @@ class Watch:
         elif cursors[0].has_more():
             self._ready[cursors[0]] = None
         cursor.log.detach(cursor)
+        self.share.give()
 
     def _resume(self) -> None:
         """Go on after an acknowledgement: with what was held back, or to the end."""
@@ -345,6 +364,11 @@ class Watch:
             self._on_done()
         elif self.ready:
             self._on_ready()
+
+    def give_up(self) -> None:
+        """End the watch, since it cannot read all that it should."""
+        self.close()
+        self._on_done()
 
     def close(self) -> None:
         """End the watch. What it had not acknowledged is there for the next one."""
@@ -355,6 +379,7 @@ class Watch:
         self._taken.clear()
         left = self.cursors
         self._cursors.clear()
+        self.share.give(len(left))
         for cursor in left:
             cursor.log.detach(cursor)
         self._on_closed(self)

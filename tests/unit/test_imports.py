@@ -33,11 +33,12 @@ DOMAIN = {
     "limits",
     "rlimits",
     "audit",
+    "shares",
     "journal",
     "journal_feed",
 }
 ACCESS = {"access", "peers", "users"}  # asked by both doors
-BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "polkit"}
+BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "turns", "polkit"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,0 +1,41 @@
+"""A papad within the test's own process, on a real bus: a test can lower its limits, and hold up what it does."""
+
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from papa_dbus.bus import Bus
+from papa_dbus.service.access import Access
+from papa_dbus.service.dbus import DBusDoor
+from papa_dbus.service.kernel import Kernel
+
+
+@dataclass
+class Inside:
+    """Its parts."""
+
+    kernel: Kernel
+    bus: Bus
+    door: DBusDoor
+    access: Access
+
+
+@contextlib.asynccontextmanager
+async def papad_inside(address: str, access: Access | None = None) -> AsyncIterator[Inside]:
+    """Run one as long as it is needed."""
+    access = access or Access()
+    kernel, bus = Kernel(), Bus(address)
+    door = DBusDoor(kernel, bus, access)
+    await bus.start()
+    try:
+        yield Inside(kernel, bus, door, access)
+    finally:
+        await door.close()
+        if held := [info.name for info in kernel.list_sockets()]:
+            kernel.remove_sockets(held)
+        for info in kernel.list_processes():
+            if info.running:
+                os.kill(info.pid, signal.SIGKILL)
+        kernel.close()

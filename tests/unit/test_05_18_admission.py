@@ -1,0 +1,234 @@
+"""Which calls are run and when: no sender, and nothing that goes wrong for one, holds up or locks out another."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from papa_dbus.bus import Message, MessageFlag, Variant
+from papa_dbus.errors import AccessDenied, Limit
+from papa_dbus.service import limits
+from papa_dbus.service.access import Access, Right
+from papa_dbus.service.admission import Admission
+from papa_dbus.service.audit import Caller
+from tests.support import PATIENCE
+
+STRANGER = 65534
+
+
+class FakeBus:
+    """Says whose a sender is; its name begins with the user's number."""
+
+    connected = True
+    congested = False
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def call(self, *arguments: Any) -> Any:
+        [name] = arguments[5]
+        self.asked.append(name)
+        await asyncio.sleep(0)
+        uid = int(name.removeprefix(":").partition(".")[0])
+        return type("Reply", (), {"body": [{"UnixUserID": Variant("u", uid), "ProcessID": Variant("u", 5)}]})
+
+
+class House:
+    """An admission, and what it has decided."""
+
+    def __init__(self, access: Access) -> None:
+        self.bus = FakeBus()
+        self.served: list[Message] = []
+        self.refused: list[tuple[Message, Exception]] = []
+        self.serve: Callable[[Message, Caller], None] = lambda call, caller: self.served.append(call)
+        self._something = asyncio.Event()
+        self.admission = Admission(
+            self.bus,  # type: ignore[arg-type]
+            access,
+            lambda call: (Right.MANAGE,),
+            self._serve,
+            self._refuse,
+        )
+
+    def _serve(self, call: Message, caller: Caller) -> None:
+        self._something.set()
+        self.serve(call, caller)
+
+    def _refuse(self, call: Message, error: Exception) -> None:
+        self.refused.append((call, error))
+        self._something.set()
+
+    def take(self, *calls: Message) -> None:
+        """As the bus does it: some calls, and the end of its turn."""
+        for call in calls:
+            self.admission.take(call)
+        self.admission.go_on()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._something.clear()
+                await self._something.wait()
+
+
+def call(sender: str, flags: MessageFlag = MessageFlag.NONE, size: int = 100) -> Message:
+    message = Message(destination="a.b", path="/a", interface="a.b", member="M", flags=flags)
+    message.sender, message.size, message.rest = sender, size, None
+    return message
+
+
+class Polkit:
+    """Answers a question that may not wait for a person, and holds up any other."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bool]] = []
+        self.answers = asyncio.Event()
+
+    async def __call__(self, name: str, right: Right, interactive: bool) -> bool:
+        self.asked.append((name, interactive))
+        if interactive:
+            await self.answers.wait()
+        return False
+
+
+@pytest.fixture
+def polkit() -> Polkit:
+    return Polkit()
+
+
+@pytest.fixture
+def house(polkit: Polkit) -> House:
+    return House(Access("no-group-of-that-name", polkit))
+
+
+async def test_the_sender_that_was_used_last_is_not_forgotten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_KNOWN_SENDERS", 8)
+    for number in range(40):
+        house.take(call(f":0.{number}"), call(":0.busy"))
+        await house.until(lambda number=number: len(house.served) == 2 * (number + 1))  # type: ignore[misc]
+    assert house.bus.asked.count(":0.busy") == 1
+    assert house.bus.asked.count(":0.1") == 1
+    house.take(call(":0.1"))
+    await house.until(lambda: house.bus.asked.count(":0.1") == 2)
+
+
+async def test_whoever_is_known_or_new_finds_room_however_much_waits_for_polkit(house: House, polkit: Polkit) -> None:
+    waiting = [call(f":{STRANGER}.{n % 4}", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION) for n in range(20_000)]
+    house.take(*waiting)
+    await house.until(lambda: len(house.refused) > 1000)
+    for sender in (":0.1", ":0.2"):
+        house.take(call(sender))
+        await house.until(lambda sender=sender: any(one.sender == sender for one in house.served))  # type: ignore[misc]
+    assert len(polkit.asked) == 1  # one question at a time of one user
+    assert {type(error) for _, error in house.refused} == {Limit}
+    house.admission.forget()
+
+
+async def test_one_users_calls_that_wait_for_polkit_leave_room_for_anothers(house: House) -> None:
+    for uid in range(1000, 1100):
+        house.take(*(call(f":{uid}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION, 10_000) for _ in range(200)))
+        await house.until(lambda uid=uid: f":{uid}.1" in house.bus.asked)  # type: ignore[misc]
+    house.take(call(":5000.1"))
+    await house.until(lambda: any(one.sender == ":5000.1" for one, _ in house.refused))
+    [error] = [error for one, error in house.refused if one.sender == ":5000.1"]
+    assert isinstance(error, AccessDenied)  # polkit was asked
+    house.admission.forget()
+
+
+async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: House, polkit: Polkit) -> None:
+    house.take(call(f":{STRANGER}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
+    await _until(lambda: bool(polkit.asked))
+    house.take(call(f":{STRANGER}.2"))
+    await house.until(lambda: len(house.refused) == 1)
+    expelled = asyncio.Event()
+    house.admission.expel = lambda name: expelled.set()
+    assert not house.admission.may_hear(f":{STRANGER}.1")  # the same sender
+    async with asyncio.timeout(PATIENCE):
+        await expelled.wait()
+    assert not house.served
+    polkit.answers.set()
+    await house.until(lambda: len(house.refused) == 2)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_a_body_is_not_read_before_its_sender_may_call(polkit: Polkit) -> None:
+    house = House(Access("no-group-of-that-name", polkit))
+
+    def rights(message: Message) -> Any:
+        yield Right.INSPECT
+        raise AssertionError(f"{message.member} was read")
+
+    house.admission._rights = rights
+    house.take(call(f":{STRANGER}.1"))
+    await house.until(lambda: len(house.refused) == 1)
+    assert isinstance(house.refused[0][1], AccessDenied)
+
+
+async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access("no-group-of-that-name")
+    house = House(access)
+
+    async def belongs(caller: Caller) -> bool:
+        raise RuntimeError("can't start new thread")
+
+    def fail(call: Message, caller: Caller) -> None:
+        raise RuntimeError(f"{call.member} of {caller}")
+
+    monkeypatch.setattr(access, "belongs", belongs)
+    house.take(*(call(f":{STRANGER}.1") for _ in range(3)))
+    await house.until(lambda: len(house.refused) == 3)
+    house.take(call(f":{STRANGER}.1"))
+    await house.until(lambda: len(house.refused) == 4)
+    assert {type(error) for _, error in house.refused} == {RuntimeError}
+    expelled: list[str] = []
+    house.admission.expel = expelled.append
+    assert not house.admission.may_hear(f":{STRANGER}.1")
+    await _until(lambda: bool(expelled))
+    house.serve = fail
+    house.take(call(":0.1"), call(":0.1"))
+    await house.until(lambda: len(house.refused) == 6)
+    house.serve = lambda call, caller: house.served.append(call)
+    house.take(call(":0.1"))
+    await house.until(lambda: len(house.served) == 1)
+    assert not house.admission._turns
+
+
+async def test_calls_of_one_sender_stay_in_their_order(house: House) -> None:
+    calls = [call(":0.1") for _ in range(500)]
+    house.take(*calls[:250])
+    await house.until(lambda: bool(house.served))
+    house.take(*calls[250:])
+    await house.until(lambda: len(house.served) == 500)
+    assert house.served == calls
+
+
+async def test_a_turn_ends_by_time_and_senders_take_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.take(call(":0.1"), call(":0.2"), call(":7.1"))
+    await house.until(lambda: len(house.served) == 2)
+    house.served.clear()
+    monkeypatch.setattr("papa_dbus.service.admission.SERVING_TURN", 0.0)
+    house.take(*(call(":0.1") for _ in range(100)), call(":0.2"))
+    assert len(house.served) == 1
+    between = 0
+    while len(house.served) < 101:
+        await asyncio.sleep(0)
+        between += 1
+    assert between >= 100
+    assert [one.sender for one in house.served[:3]] == [":0.1", ":0.2", ":0.1"]
+
+
+async def test_nothing_is_run_while_the_bus_takes_no_answers(house: House) -> None:
+    house.take(call(":0.1"))
+    await house.until(lambda: len(house.served) == 1)
+    house.bus.congested = True
+    house.take(call(":0.1"), call(":0.1"))
+    assert len(house.served) == 1
+    house.bus.congested = False
+    house.admission.go_on_soon()
+    await house.until(lambda: len(house.served) == 3)

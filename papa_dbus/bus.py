@@ -26,11 +26,11 @@ from dbus_next.auth import AuthExternal
 from papa_dbus import bridge, framing
 from papa_dbus.bus_encoder import encode
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
-from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
+from papa_dbus.errors import InvalidArgs, Late, Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = [
     "Bus", "BusLost", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant", "address_of",
-    "read_body",
+    "close_descriptors", "read_body",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,23 @@ class _Writer:
         self.queued = 0
 
 
+class _Receiver:
+    """The socket as dbus-next's reader has it: no child inherits a descriptor that comes, not even for an instant."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def recvmsg(self, size: int, ancillary_size: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """Receive as recvmsg(2) does, descriptors close-on-exec."""
+        return self._socket.recvmsg(size, ancillary_size, socket.MSG_CMSG_CLOEXEC)
+
+
+def close_descriptors(message: Message | MessageReader | None, beginning: int = 0) -> None:
+    """Close the descriptors that a message has brought, from the one with that place on."""
+    for fd in message.unix_fds[beginning:] if message is not None else ():
+        os.close(fd)
+
+
 class _WithoutDescriptors(AuthExternal):  # type: ignore[misc]  # dbus-next has no types
     """Lets descriptors not be passed: a message that has some would be lost on the way, and the connection with it."""
 
@@ -268,8 +285,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                 message: Message | None = reader.read_message()
             except Senseless as error:
                 log.warning("a message on the bus makes no sense and is left out: %s", error)
-                for fd in reader.unix_fds:
-                    os.close(fd)
+                close_descriptors(reader)
                 self._unmarshaller = self._create_unmarshaller()
                 continue
             if message is not None:
@@ -277,7 +293,31 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             return message
 
     def _create_unmarshaller(self) -> MessageReader:
-        return MessageReader(self._stream, self._sock)
+        return MessageReader(self._stream, _Receiver(self._sock))
+
+    async def ask(self, call: Message) -> Message | None:
+        """Send a call and return its reply, None if the connection is lost meanwhile.
+
+        Nobody takes a reply that comes after the caller has given up: its descriptors are closed.
+        """
+        reply: asyncio.Future[Message | None] = self._loop.create_future()
+
+        def take(message: Message | None, error: Exception | None) -> None:
+            if reply.done():
+                close_descriptors(message)
+            elif error is not None:
+                reply.set_exception(error)
+            else:
+                reply.set_result(message)
+
+        self._call(call, take)
+        try:
+            return await reply
+        except BaseException:
+            self._method_return_handlers.pop(call.serial, None)
+            if reply.done() and not reply.cancelled() and reply.exception() is None:  # it came just before
+                close_descriptors(reply.result())
+            raise
 
     def drained(self) -> None:
         """The queue has room again."""
@@ -295,9 +335,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                     return
             else:
                 self._on_call(message)
-            # Descriptors that nobody has taken would be leaked.
-            for fd in message.unix_fds:
-                os.close(fd)
+            close_descriptors(message)  # nobody has taken them
         except Exception:
             log.exception("a message could not be handled")
 
@@ -308,6 +346,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         with contextlib.suppress(asyncio.InvalidStateError):
             self._disconnect_future.exception()
         self._writer.discard()
+        close_descriptors(self._unmarshaller)  # of a message that has come in part
         with contextlib.suppress(OSError):
             self._stream.close()
         self._sock.close()
@@ -411,6 +450,9 @@ class Bus:
             self._drop(connection)
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BusLost(f"{self.described} cannot be reached: {reason or repr(error)}") from error
+        except BaseException:  # the caller waits no longer
+            self._drop(connection)
+            raise
 
     def _hear(self, message: Message) -> None:
         if message.message_type is MessageType.METHOD_CALL:
@@ -479,8 +521,8 @@ class Bus:
     ) -> Message:
         """Call a method and return its reply, whose descriptors are the caller's.
 
-        Raises the error's class, BusLost where there is no bus, NoReply where it goes or ``timeout`` seconds pass, and
-        InvalidArgs for what a message cannot hold.
+        Raises the error's class, BusLost if there is no bus, NoReply if it goes or the bus says that the destination
+        has gone, Late if ``timeout`` seconds pass, and InvalidArgs for what a message cannot hold.
         Without ``auto_start`` the bus does not start the destination for it.
         """
         if self._connection is None or self._connection.lost.done():
@@ -496,16 +538,17 @@ class Bus:
         )
         try:
             async with asyncio.timeout(timeout):
-                reply: Message = await self._connection.call(message)
+                reply = await self._connection.ask(message)
         except ValueError as error:
             raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
-            raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
+            raise Late(f"{destination} did not answer {member} in {timeout:.3g} s") from None
         except (OSError, EOFError) as error:
             raise NoReply(f"the message bus went away during {member}: {error}") from None
         if reply is None:
             raise NoReply(f"the message bus went away during {member}")
         if reply.message_type is MessageType.ERROR:
+            close_descriptors(reply)
             raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
         return reply
 

@@ -79,10 +79,11 @@ class Progress:
     An observer acknowledges only to get more, so that papad may send anything again: *trails* has what it has had.
 
     ``next`` is the number that must come next. It is None if any may: at the beginning of a watch, and after an end,
-    which another process of that name may follow.
+    which another process of that name may follow. ``begin`` is the number with which the watch must begin then, as
+    papad lists it; None if that is not known, or was.
     """
 
-    __slots__ = ("again", "done", "ended", "gap", "given", "last", "next", "trails")
+    __slots__ = ("again", "begin", "done", "ended", "gap", "given", "last", "next", "trails")
 
     def __init__(self) -> None:
         self.given: deque[Mark] = deque()
@@ -91,7 +92,8 @@ class Progress:
         self.trails: deque[_Trail] = deque(maxlen=_PROCESSES_OF_A_NAME)
         self.last: Mark | None = None  # of what was given
         self.next: int | None = None
-        self.gap = 0  # where a watch began, if that was too late
+        self.begin: int | None = None
+        self.gap = 0  # where a watch has begun, if not there
         self.ended = False
 
     @property
@@ -106,7 +108,7 @@ class Progress:
             self.again = again | self.again
         self.given.clear()
         self.done.clear()
-        self.next = None
+        self.next = self.begin = None
 
     def follows(self, event: Event, observer: bool) -> bool:
         """Return whether nothing is missing before this event, and expect the one after it if so."""
@@ -114,16 +116,22 @@ class Progress:
         if self.next is not None:
             # Another process of the name begins anew. papad turns to it once all of the earlier one is acknowledged.
             whole = first == self.next or (first < self.next and not self.given)
-        elif observer or self.last is None or self.ended or first <= self.last[0] + 1:
-            whole = True
         else:
-            # Where a watch that was opened again begins too late, another consumer may have acknowledged the rest. If
-            # the bus has lost it, the next watch does not begin there as well.
-            whole = self.gap == first
+            # A watch that begins elsewhere may read an earlier process of the name first, or another consumer has
+            # acknowledged something. If the bus has lost it, the next watch does not begin in the same place.
+            whole = self._begins_with(first, observer) or self.gap == first
             self.gap = first
         if whole:
             self.next = None if isinstance(event, Exited) else last + 1
         return whole
+
+    def _begins_with(self, first: int, observer: bool) -> bool:
+        if self.begin is None:
+            return observer or self.last is None or self.ended or first <= self.last[0] + 1
+        if first == self.begin or (observer and first < self.begin):
+            self.begin = None
+            return True
+        return False
 
     def take(self, event: Event, observer: bool) -> bool:
         """Note an event that has come; returns whether it is new to the reader."""

@@ -86,6 +86,7 @@ class Process(_Item):
     dropped: int
     last_seq: int
     written: int = 0
+    acknowledged: int | None = None
     exit_code: int | None = None
     unit: str | None = None
     memory_max: int | None = None

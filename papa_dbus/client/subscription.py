@@ -56,7 +56,24 @@ class Subscription:
         """Begin; returns the processes' names. Raises NotFound where one is not there."""
         self._key, names = await self._link.open_watch(self, self._patterns, self._options, auto_start=True)
         self._progress = {name: Progress() for name in names}
+        await self._note_beginnings(self._key, self._patterns)
         return names
+
+    async def _note_beginnings(self, key: WatchKey, patterns: Sequence[str]) -> None:
+        """Learn with which record each process must begin: the first delivery may be lost as well.
+
+        For a consumer nothing can be acknowledged meanwhile; for an observer the beginning can only be earlier.
+        """
+        if not self._progress:
+            return
+        try:
+            listed = (await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)).body[0]
+        except (Limit, NoReply, Unreachable):
+            return  # it is not known, then
+        if self._key == key:
+            for name, result in listed.items():
+                if name in self._progress and "acknowledged" in result:  # else it is an older papad
+                    self._progress[name].begin = result["acknowledged"].value + 1
 
     async def close(self) -> None:
         """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
@@ -66,6 +83,12 @@ class Subscription:
         key, self._key = self._key, None
         if key is not None:
             await self._link.close_watch(key)
+
+    def resume(self) -> None:
+        """Open the watch again that has ended with an error; the reader gets nothing twice."""
+        self._error, self.over = None, False
+        if self._key is not None:
+            self._give_up(self._key)
 
     # ----------------------------------------------------------------- reading
 
@@ -315,7 +338,10 @@ class Subscription:
                 self.over = True
                 return
         try:
-            self._key, _ = await self._link.open_watch(self, patterns, self._options, auto_start=False)
+            self._key, names = await self._link.open_watch(self, patterns, self._options, auto_start=False)
+            for name in names:
+                self._progress.setdefault(name, Progress())
+            await self._note_beginnings(self._key, patterns)
         except NotFound:
             await self._forget_missing(patterns)
         except (NoReply, Unreachable, Limit) as error:  # it has gone again, or has too much to do

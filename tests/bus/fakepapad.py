@@ -22,7 +22,11 @@ class FakePapad:
     def __init__(self, address: str, **answers: Callable[[Message], Answer]) -> None:
         self.bus = Bus(address)
         self.bus.on_call = self._take
-        self.answers = {"Unwatch": done, **answers}
+        self.answers: dict[str, Callable[[Message], Answer]] = {
+            "Unwatch": done,
+            "ListProcesses": lambda _: ("a{sa{sv}}", [{}]),
+            **answers,
+        }
         self.calls: list[Message] = []
         self._something = asyncio.Event()
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from papa_dbus.bus import Variant
 from papa_dbus.client import aio
 from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record
 from tests.bus.fakepapad import FakePapad, done, fake_papad, numbered_watches
@@ -127,3 +128,15 @@ async def test_the_next_process_of_the_name_begins_anew(papad: FakePapad, kernel
                 break
     assert _numbers(events) == [6, 7, 8, 1, 2]
     assert len(papad.of("Watch")) == 1
+
+
+@pytest.mark.parametrize("observe", [False, True])
+async def test_a_loss_of_the_first_delivery_is_noticed(papad: FakePapad, kernel: Kernel, observe: bool) -> None:
+    papad.answers["ListProcesses"] = lambda _: ("a{sa{sv}}", [{"p": {"acknowledged": Variant("t", 4)}}])
+    reading = asyncio.create_task(_read(kernel.watch("p", observe=observe)))
+    call = await papad.until("Watch")
+    papad.records(call, 1, "p", 7)
+    call = await papad.until("Watch", 2)
+    papad.records(call, 2, "p", 5, 6, 7)
+    papad.exited(call, 2, "p", 8)
+    assert _numbers(await reading) == [5, 6, 7, 8]

@@ -103,7 +103,7 @@ class LineBackend:
         return self._do("exit-if-idle").startswith("Exiting")
 
     def watch(self, patterns: Sequence[str]) -> "LineWatch":
-        return LineWatch(self._open(), patterns)
+        return LineWatch(self._open, patterns)
 
     def _list(self, kind: str, patterns: Sequence[str]) -> list[str]:
         answer = self._do("l", kind, *map(_word, patterns))
@@ -115,14 +115,24 @@ class LineWatch:
 
     exact = False
 
-    def __init__(self, connection: Connection, patterns: Sequence[str]) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Connection], patterns: Sequence[str]) -> None:
+        self._connect = connect
+        self._patterns = patterns
+        self._begin()
+
+    def resume(self) -> None:
+        """Open it again after take() has raised an error; all that was not acknowledged comes again."""
+        self._connection.close()
+        self._begin()
+
+    def _begin(self) -> None:
         self._coming: list[Event] = []  # of the piece that is being read
         self._unacknowledged = False
         self._in_hand = 0
+        self._connection = connection = self._connect()
         try:
             with connection.telling():
-                connection.write(["w", "p", *map(_word, patterns)])
+                connection.write(["w", "p", *map(_word, self._patterns)])
                 connection.line()  # "Watching 1"
         except BaseException:
             connection.close()

@@ -12,11 +12,12 @@ from typing import Any
 
 from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
-from papa_dbus.errors import NoReply, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.names import UNKNOWN_EXIT
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_END = b"Nothing left to watch"  # and why, if that is not that all has been read
 _CLOSING = 30.0  # seconds for papad to confirm that a watch has ended
 
 
@@ -180,8 +181,9 @@ class LineWatch:
             return None
         if head.startswith(b"Error: "):
             raise PapaError(head[7:].decode(errors="replace"))  # papad is stopping
-        if b":" not in head:
-            return None  # "Nothing left to watch"
+        if head.startswith(_END):
+            _raise_end(head[len(_END) :].decode(errors="replace").strip(": "))
+            return None
         kind, name, seconds, number = head.decode(errors="replace").split(":")
         if kind == "closed":
             code = int(number)
@@ -218,6 +220,18 @@ _PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
     "started": float,
     "running": lambda text: text == "True",
 }
+
+
+def _raise_end(reason: str) -> None:
+    """Raise what the end of a watch is to its reader, as the bus's does."""
+    match reason:
+        case "" | "finished":
+            return
+        case "removed":
+            raise NotFound("a process was removed while it was watched")
+        case "revoked":
+            raise AccessDenied("the watch has ended: this client may hear no more of it")
+    raise NoReply(f"the watch has ended: {reason}")
 
 
 def _end_of_event(data: bytearray) -> int:

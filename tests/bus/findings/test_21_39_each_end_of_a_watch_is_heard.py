@@ -11,7 +11,10 @@ from papa_dbus.client import Papa, aio
 from papa_dbus.client.aio import Event
 from papa_dbus.errors import AccessDenied, NotFound, PapaError
 from tests.bus.fakepapad import Answer, FakePapad, done, fake_papad, numbered_watches
+from tests.bus.test_drop_in_line import Serve, serve
 from tests.support import PATIENCE
+
+__all__ = ["serve"]
 
 NOTHING: tuple[str, list[Any]] = ("a{sa{sv}}", [{}])
 
@@ -152,3 +155,22 @@ async def test_the_drop_in_raises_it(bus_address: str, reason: str, error: str) 
         with pytest.raises(PapaError, match=error):
             async with asyncio.timeout(PATIENCE):
                 await reading
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [("removed", "was removed"), ("revoked", "may hear no more"), ("failed", "the watch has ended: failed")],
+)
+def test_the_drop_in_raises_what_20202_says(serve: Serve, reason: str, error: str) -> None:
+    end = f"Nothing left to watch: {reason}\n> ".encode()
+    with Papa(serve(b"Watching 1\nout:p:1.5:4\none\n\n] ", end).path) as p, p.watch_processes("p") as watcher:
+        assert watcher.read() == ([("p", 1.5, b"one\n")], [], [])
+        with pytest.raises(PapaError, match=error):
+            watcher.read()
+
+
+def test_20202_says_that_all_was_read(serve: Serve) -> None:
+    with Papa(serve(b"Watching 1\nclosed:p:2.25:0\n] ", b"Nothing left to watch\n> ").path) as p:
+        watcher = p.watch_processes("p")
+        assert watcher.read() == ([], [], [("p", 2.25, 0)])
+        assert watcher.read() is None

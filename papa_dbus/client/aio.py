@@ -256,6 +256,9 @@ class Kernel:
         Without ``observe`` this consumes: an event that the loop body is done with is acknowledged, and leaves the
         kernel. ``follow`` (with ``observe``): processes made later, too. ``window``: bytes sent ahead of an
         acknowledgement.
+
+        It ends once all processes have. It raises NotFound if one was removed before its end, and AccessDenied if this
+        client may hear no more of it.
         """
         return Watch(Subscription(self.link, patterns, observe=observe, follow=follow, window=window))
 

@@ -71,7 +71,10 @@ class Socket(_Item):
 
 @dataclass(frozen=True, slots=True)
 class Process(_Item):
-    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU."""
+    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU.
+
+    ``acknowledged`` is the last sequence number that its consumers have acknowledged, None if papad is too old to say.
+    """
 
     name: str
     pid: int

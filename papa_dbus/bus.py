@@ -26,11 +26,11 @@ from dbus_next.auth import AuthExternal
 from papa_dbus import bridge, framing
 from papa_dbus.bus_encoder import Entries, encode
 from papa_dbus.bus_reader import MessageReader, Senseless, check_size, read_body
-from papa_dbus.errors import InvalidArgs, Limit, NoReply, PapaError, Unreachable, from_dbus
+from papa_dbus.errors import InvalidArgs, Late, Limit, NoReply, PapaError, Unreachable, from_dbus
 
 __all__ = [
     "Bus", "BusLost", "Entries", "Message", "MessageFlag", "MessageType", "SignatureBodyMismatchError", "Variant",
-    "address_of", "check_size", "read_body",
+    "address_of", "check_size", "close_descriptors", "read_body",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -189,6 +189,12 @@ class _Writer:
         self.queued = 0
 
 
+def close_descriptors(message: Message | None, beginning: int = 0) -> None:
+    """Close the descriptors that a message has brought, from the one with that place on."""
+    for fd in message.unix_fds[beginning:] if message is not None else ():
+        os.close(fd)
+
+
 class _WithoutDescriptors(AuthExternal):  # type: ignore[misc]  # dbus-next has no types
     """Lets descriptors not be passed: a message that has some would be lost on the way, and the connection with it."""
 
@@ -281,6 +287,30 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         self._reader = MessageReader(self._sock)
         return self._reader
 
+    async def ask(self, call: Message) -> Message | None:
+        """Send a call and return its reply, None if the connection is lost meanwhile.
+
+        Nobody takes a reply that comes after the caller has given up: its descriptors are closed.
+        """
+        reply: asyncio.Future[Message | None] = self._loop.create_future()
+
+        def take(message: Message | None, error: Exception | None) -> None:
+            if reply.done():
+                close_descriptors(message)
+            elif error is not None:
+                reply.set_exception(error)
+            else:
+                reply.set_result(message)
+
+        self._call(call, take)
+        try:
+            return await reply
+        except BaseException:
+            self._method_return_handlers.pop(call.serial, None)
+            if reply.done() and not reply.cancelled() and reply.exception() is None:  # it came just before
+                close_descriptors(reply.result())
+            raise
+
     def drained(self) -> None:
         """The queue has room again."""
         if not self._reading and not self._disconnected:
@@ -298,9 +328,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                     return
             else:
                 self._bus.hear(message)
-            # Descriptors that nobody has taken would be leaked.
-            for fd in message.unix_fds:
-                os.close(fd)
+            close_descriptors(message)  # nobody has taken them
         except Exception:
             log.exception("a message could not be handled")
 
@@ -417,6 +445,9 @@ class Bus:
             self._drop(connection)
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BusLost(f"{self.described} cannot be reached: {reason or repr(error)}") from error
+        except BaseException:  # the caller waits no longer
+            self._drop(connection)
+            raise
 
     def hear(self, message: Message) -> None:
         """Called by the connection with what is no reply."""
@@ -485,8 +516,8 @@ class Bus:
     ) -> Message:
         """Call a method and return its reply, whose descriptors are the caller's.
 
-        Raises the error's class, BusLost where there is no bus, NoReply where it goes or ``timeout`` seconds pass, and
-        InvalidArgs for what a message cannot hold.
+        Raises the error's class, BusLost if there is no bus, NoReply if it goes or the bus says that the destination
+        has gone, Late if ``timeout`` seconds pass, and InvalidArgs for what a message cannot hold.
         Without ``auto_start`` the bus does not start the destination for it.
         """
         if self._connection is None or self._connection.lost.done():
@@ -502,16 +533,17 @@ class Bus:
         )
         try:
             async with asyncio.timeout(timeout):
-                reply: Message = await self._connection.call(message)
+                reply = await self._connection.ask(message)
         except ValueError as error:
             raise InvalidArgs(f"{member}: {error}") from None
         except TimeoutError:
-            raise NoReply(f"{destination} did not answer {member} in {timeout:.0f} s") from None
+            raise Late(f"{destination} did not answer {member} in {timeout:.3g} s") from None
         except (OSError, EOFError) as error:
             raise NoReply(f"the message bus went away during {member}: {error}") from None
         if reply is None:
             raise NoReply(f"the message bus went away during {member}")
         if reply.message_type is MessageType.ERROR:
+            close_descriptors(reply)
             raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
         return reply
 

@@ -76,6 +76,10 @@ class NoReply(PapaError):
     code = "no-reply"
 
 
+class Late(NoReply):
+    """There was no answer in time, and nothing says that the one who was asked has gone: it may still do it."""
+
+
 #: The contract's error names, org.papa.Kernel.xml; what is not listed is an internal error.
 DBUS_NAMES: dict[type[PapaError], str] = {
     InvalidArgs: "org.freedesktop.DBus.Error.InvalidArgs",
@@ -89,11 +93,12 @@ DBUS_NAMES: dict[type[PapaError], str] = {
     PapaError: "org.freedesktop.DBus.Error.Failed",
 }
 _CLASSES = {name: cls for cls, name in DBUS_NAMES.items()}
-#: What the bus says in the kernel's place: that it has gone, or cannot be started.
+#: What the bus says in the kernel's place: that it has gone, cannot be started, or that too many calls are under way.
 _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.NoReply": NoReply,
     "org.freedesktop.DBus.Error.Disconnected": NoReply,
     "org.freedesktop.DBus.Error.Timeout": NoReply,
+    "org.freedesktop.DBus.Error.LimitsExceeded": Limit,
     "org.freedesktop.DBus.Error.TimedOut": Unreachable,  # of its start
     "org.freedesktop.DBus.Error.ServiceUnknown": Unreachable,
     "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,

@@ -6,19 +6,21 @@
             print(event)
 
 Each call is bounded in time, waits for a kernel that is being restarted, and raises the class of papa_dbus.errors that
-the kernel raised. Watches go on over a restart of the kernel and of the bus.
+the kernel raised. A call is made again if the kernel has gone during it, never because the answer is late. Watches go
+on over a restart of the kernel and of the bus.
 """
 
+import secrets
 import socket
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant
+from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant, close_descriptors
 from papa_dbus.client.link import Link, find_bus
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket
 from papa_dbus.client.subscription import Subscription
-from papa_dbus.errors import InvalidArgs, NotFound, NotSupported, Unreachable
+from papa_dbus.errors import InvalidArgs, NoReply, NotFound, NotSupported, Unreachable
 from papa_dbus.names import BUS_NAME
 
 __all__ = ["Dropped", "Event", "Exited", "Kernel", "KernelInfo", "Process", "Record", "Socket", "Watch", "connect"]
@@ -87,10 +89,31 @@ class Kernel:
     async def _call(self, member: str, signature: str = "", *body: Any, again: bool = True) -> Message:
         return await self.link.call(member, signature, *body, again=again)
 
-    async def _open(self, member: str, name: str) -> Message:
+    async def _make(self, member: str, signature: str, *body: Any, options: dict[str, Variant]) -> Any:
+        """Ask papad to make something. The request has a token, by which papad knows it if it is made again.
+
+        An older papad knows no tokens, and would start a process a second time.
+        """
+        link = self.link
+        if link.takes_tokens:
+            token = Variant("s", secrets.token_urlsafe(16))
+            try:
+                return (await link.call(member, signature, *body, {**options, "token": token})).body[0]
+            except InvalidArgs as error:
+                if "option 'token'" not in str(error):
+                    raise
+                link.takes_tokens = False
+        try:
+            return (await link.call(member, signature, *body, options, again=member == "MakeSocket")).body[0]
+        except NoReply as error:
+            raise type(error)(f"{member} '{body[0]}': {error}; it may have been made") from None
+
+    async def _open(self, member: str, name: str) -> int:
         if not self.link.bus.passes_descriptors:
             raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine")
-        return await self._call(member, "s", name)
+        reply = await self._call(member, "s", name)
+        close_descriptors(reply, 1)
+        return int(reply.unix_fds[0])
 
     async def _list(self, member: str, patterns: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = (await self._call(member, "as", list(patterns))).body[0]
@@ -122,8 +145,7 @@ class Kernel:
             "family": family, "type": type, "host": host, "port": port, "path": path, "umask": umask,
             "backlog": backlog, "interface": interface, "reuseport": reuseport,
         }  # fmt: skip
-        reply = await self._call("MakeSocket", "sa{sv}", name, _variants(_SOCKET_OPTIONS, given))
-        return Socket.of(reply.body[0])
+        return Socket.of(await self._make("MakeSocket", "sa{sv}", name, options=_variants(_SOCKET_OPTIONS, given)))
 
     async def list_sockets(self, *patterns: str) -> dict[str, Socket]:
         """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
@@ -135,8 +157,7 @@ class Kernel:
 
     async def open_socket(self, name: str) -> socket.socket:
         """A duplicate of a hosted socket, for the caller to close. Raises NotFound, NotSupported."""
-        reply = await self._open("OpenSocket", name)
-        return socket.socket(fileno=reply.unix_fds[0])
+        return socket.socket(fileno=await self._open("OpenSocket", name))
 
     # ------------------------------------------------------------------ values
 
@@ -182,6 +203,9 @@ class Kernel:
     ) -> Process:
         """Start a process, or give the one that runs with the same command and options.
 
+        It is started once, even if papad is restarted meanwhile. NoReply says that it may have been started: papad
+        answered too late, or is an older one that was restarted.
+
         ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
         (sd_listen_fds(3)). ``memory_max`` (bytes), ``cpu_quota`` (per cent of one processor) and ``tasks_max``
         (processes and threads) limit it and its descendants; Spawn where that cannot be had. ``journal``: output
@@ -201,8 +225,7 @@ class Kernel:
         for key, who in (("uid", uid), ("gid", gid)):
             if who is not None:
                 options[key] = _variant(key, "u" if isinstance(who, int) else "s", who)
-        reply = await self._call("MakeProcess", "sasa{sv}", name, list(command), options)
-        return Process.of(reply.body[0])
+        return Process.of(await self._make("MakeProcess", "sasa{sv}", name, list(command), options=options))
 
     async def list_processes(self, *patterns: str) -> dict[str, Process]:
         """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
@@ -214,7 +237,7 @@ class Kernel:
 
     async def open_process(self, name: str) -> int:
         """A pidfd (pidfd_open(2)) of a process that runs, for the caller to close. Raises NotFound, NotSupported."""
-        return int((await self._open("OpenProcess", name)).unix_fds[0])
+        return await self._open("OpenProcess", name)
 
     async def wait(self, name: str) -> int | None:
         """Wait for a process's end, and take none of its output; its exit code, None where nobody saw it.
@@ -233,6 +256,9 @@ class Kernel:
         Without ``observe`` this consumes: an event that the loop body is done with is acknowledged, and leaves the
         kernel. ``follow`` (with ``observe``): processes made later, too. ``window``: bytes sent ahead of an
         acknowledgement.
+
+        It ends once all processes have. It raises NotFound if one was removed before its end, and AccessDenied if this
+        client may hear no more of it.
         """
         return Watch(Subscription(self.link, patterns, observe=observe, follow=follow, window=window))
 

@@ -160,10 +160,11 @@ def _reason(error: OSError | EOFError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def readable(fd: int) -> bool:
+def readable(fd: int, timeout: float | None = 0) -> bool:
+    """Wait, ``timeout`` seconds at most, until there is something to read; whether there is."""
     poll = select.poll()  # not select(), which knows no descriptor above 1023
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
 
 
 def _text(answer: bytes) -> str:

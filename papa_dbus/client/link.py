@@ -11,12 +11,18 @@ from typing import Any, Protocol
 
 from papa_dbus.bridge import ssh_address
 from papa_dbus.bus import Bus, Message, MessageType, address_of
-from papa_dbus.errors import NoReply, PapaError, Unreachable
+from papa_dbus.errors import Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Seconds between two tries of a call, where nothing tells that the kernel is back.
 _PAUSE = 0.25
+#: Seconds before what papad or the bus has refused for now is tried again: at first, and at most.
+_REFUSED = (0.05, 2.0)
+#: Calls of one connection under way, and calls about its watches: dbus-daemon takes 128 of both together, papad itself
+#: and what it asks the bus included.
+MAX_CALLS = 64
+MAX_WATCH_CALLS = 32
 
 WatchKey = tuple[str, int]  # the kernel's unique name on the bus, and the watch's number there
 
@@ -80,27 +86,31 @@ class Link:
 
     def __init__(self, bus: Bus, timeout: float) -> None:
         self.timeout = timeout
+        self.takes_tokens = True  # whether the kernel knows the option 'token', as far as is known
         self._bus = bus
         self._owner: str | None = None
+        self._departures = 0  # how often the kernel, or the bus, has gone
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._watch_calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._changed = asyncio.Event()
         self._watchers: dict[WatchKey, Watcher] = {}
         self._opening = 0
         self._early: dict[WatchKey, list[Message]] = {}  # signals of watches whose number is not known yet
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: dict[WatchKey, asyncio.Task[None]] = {}  # watches that are being ended
         self._closed = False
 
     async def start(self) -> None:
         """Begin to follow who serves the kernel's name."""
         self._bus.on_connected.append(self._find_owner)
         self._bus.on_signal.append(self._hear)
-        self._bus.on_lost = lambda: self._set_owner(None)
+        self._bus.on_lost = self._lose_bus
         await self._find_owner()
 
     async def close(self) -> None:
         """Leave the bus; the kernel ends this client's watches then."""
         self._closed = True
         self._set_owner(None)
-        for task in self._tasks:
+        for task in self._leaving.values():
             task.cancel()
         await self._bus.close()
 
@@ -124,10 +134,16 @@ class Link:
             owner = None
         self._set_owner(owner)
 
+    def _lose_bus(self) -> None:
+        self._departures += 1
+        self._set_owner(None)
+
     def _set_owner(self, owner: str | None) -> None:
         if owner == self._owner:
             return
+        self._departures += self._owner is not None
         self._owner = owner
+        self.takes_tokens = True  # it may be another version
         self._early.clear()
         lost, self._watchers = self._watchers, {}
         for watcher in lost.values():
@@ -159,23 +175,47 @@ class Link:
     ) -> Message:
         """Call the kernel; while it is away the call is made again, for ``timeout`` seconds in all.
 
-        Raises the kernel's error, Unreachable where the kernel did not come back, and NoReply where the kernel went
-        away during a call that must not be made twice (not ``again``) or took too long.
+        A call that was under way when the kernel went away is made again, too, if ``again``. One that is only late is
+        not: it may still be done. Raises the kernel's error, Unreachable if the kernel did not come back, Late if it
+        took too long, NoReply if it went away during a call that must not be made twice, and Limit if too many calls
+        are under way for this one to begin.
         """
         end = asyncio.get_running_loop().time() + self.timeout
-        while True:
-            left = end - asyncio.get_running_loop().time()
-            try:
-                return await self._bus.call(
-                    BUS_NAME, path, interface, member, signature, body, max(left, 0.001), auto_start
-                )
-            except NoReply:
-                if self._closed or not again or left <= _PAUSE:
-                    raise
-            except Unreachable:
-                if self._closed or left <= _PAUSE:
-                    raise
-            await self._pause()
+        try:
+            async with asyncio.timeout_at(end):
+                await self._calls.acquire()
+        except TimeoutError:
+            raise Limit(f"{member} was not called: {MAX_CALLS} calls of this client have no answer yet") from None
+        try:
+            while True:
+                left = max(end - asyncio.get_running_loop().time(), 0.001)
+                departures = self._departures
+                try:
+                    return await self._bus.call(BUS_NAME, path, interface, member, signature, body, left, auto_start)
+                except NoReply as error:
+                    if isinstance(error, Late) or self._closed or not again or not await self._has_gone(departures):
+                        raise
+                    self._give_up_at(end, error)
+                except Unreachable as error:
+                    self._give_up_at(end, error)
+                await self._pause()
+        finally:
+            self._calls.release()
+
+    def _give_up_at(self, end: float, error: PapaError) -> None:
+        """Raise the error if there is no time for another try."""
+        if self._closed or end - asyncio.get_running_loop().time() <= _PAUSE:
+            raise error
+
+    async def _has_gone(self, departures: int) -> bool:
+        """Return whether the kernel, or the bus, has gone since: the bus's answer comes after the news of it."""
+        try:
+            await self._bus.call(*_BUS, "GetNameOwner", "s", [BUS_NAME])
+        except Late:
+            return False
+        except (NoReply, Unreachable):
+            return True
+        return self._departures != departures
 
     async def ping(self) -> None:
         """See once whether the kernel answers; the bus starts it where it can. Raises Unreachable, NoReply."""
@@ -202,7 +242,7 @@ class Link:
             key = (reply.sender, reply.body[0])
             self._watchers[key] = watcher
             for signal in self._early.pop(key, []):
-                watcher.hear(signal.member, signal.body[1:])
+                self._pass_on(signal)
             return key, reply.body[1]
         finally:
             self._opening -= 1
@@ -212,13 +252,38 @@ class Link:
                     self.abandon_watch(nobodys)
 
     async def call_watch(self, key: WatchKey, member: str, signature: str, *body: Any) -> None:
-        """Call the kernel that has the watch, and no other: once, without starting or waiting for one."""
-        arguments = (key[1], *body)
-        await self._bus.call(key[0], OBJECT_PATH, BUS_NAME, member, signature, arguments, self.timeout)
+        """Call the kernel that has the watch, and no other, without starting or waiting for one.
+
+        What is refused for now, or late, is tried again for as long as that kernel is there: such a call may be made
+        twice. Raises NoReply or Unreachable once it has gone.
+        """
+        pause, longest = _REFUSED
+        while True:
+            try:
+                async with self._watch_calls:
+                    arguments = (key[1], *body)
+                    await self._bus.call(key[0], OBJECT_PATH, BUS_NAME, member, signature, arguments, self.timeout)
+                return
+            except (Limit, Late):
+                if self._owner != key[0]:
+                    raise NoReply(f"papad went away during {member}") from None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
 
     async def close_watch(self, key: WatchKey) -> None:
-        """End a watch, and pass on no more of it."""
+        """End a watch, and pass on no more of it. Waits for that as long as for a call."""
+        await asyncio.wait([self.abandon_watch(key)], timeout=self.timeout)
+
+    def abandon_watch(self, key: WatchKey) -> "asyncio.Task[None]":
+        """End a watch that nobody listens to any more: it would hold everything back."""
         self._watchers.pop(key, None)
+        task = self._leaving.get(key)
+        if task is None:
+            task = self._leaving[key] = asyncio.ensure_future(self._unwatch(key))
+            task.add_done_callback(lambda _: self._leaving.pop(key))
+        return task
+
+    async def _unwatch(self, key: WatchKey) -> None:
         with contextlib.suppress(PapaError):  # it has ended, or the kernel has
             await self.call_watch(key, "Unwatch", "t")
 
@@ -232,15 +297,14 @@ class Link:
 
     def _pass_on(self, signal: Message) -> None:
         key = (signal.sender, signal.body[0])
+        ended = signal.member == "WatchEnded"
         if (watcher := self._watchers.get(key)) is not None:
+            if ended:
+                del self._watchers[key]
             watcher.hear(signal.member, signal.body[1:])
+        elif key in self._leaving:
+            return
         elif self._opening:
             self._early.setdefault(key, []).append(signal)
-        else:
-            self.abandon_watch(key)
-
-    def abandon_watch(self, key: WatchKey) -> None:
-        """End a watch whose opener did not wait for the answer: it would hold everything back."""
-        task = asyncio.ensure_future(self.close_watch(key))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        elif not ended:
+            self.abandon_watch(key)  # its opener did not wait for the answer

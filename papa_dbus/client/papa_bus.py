@@ -141,6 +141,16 @@ class _Stream:
                 os.eventfd_read(self.fd)
         return events
 
+    async def resume(self) -> None:
+        """Open the watch again that has ended with an error."""
+        with self.filled:
+            self.error, self.ended = None, False
+            if not self.events:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self.fd)
+        self.subscription.resume()
+        self._task = asyncio.create_task(self._fill())
+
     async def close(self, done: Sequence[Event] = ()) -> None:
         """End the watch; these events have been dealt with."""
         self.subscription.acknowledge(done)
@@ -212,6 +222,10 @@ class BusWatch:
     def _take_in_hand(self) -> list[Event]:
         events, self._in_hand = self._in_hand, []
         return events
+
+    def resume(self) -> None:
+        """Open it again after take() has raised an error; what was taken before does not come again."""
+        self._backend.run(self._stream.resume())
 
     def leave(self) -> None:
         """End the watch; what was taken and not done with is there for the next one, too."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
-from papa_dbus.errors import NoReply, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.names import UNKNOWN_EXIT
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_END = b"Nothing left to watch"  # and why, if that is not that all has been read
 _CLOSING = 30.0  # seconds for papad to confirm that a watch has ended
 
 
@@ -103,7 +104,7 @@ class LineBackend:
         return self._do("exit-if-idle").startswith("Exiting")
 
     def watch(self, patterns: Sequence[str]) -> "LineWatch":
-        return LineWatch(self._open(), patterns)
+        return LineWatch(self._open, patterns)
 
     def _list(self, kind: str, patterns: Sequence[str]) -> list[str]:
         answer = self._do("l", kind, *map(_word, patterns))
@@ -115,14 +116,24 @@ class LineWatch:
 
     exact = False
 
-    def __init__(self, connection: Connection, patterns: Sequence[str]) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Connection], patterns: Sequence[str]) -> None:
+        self._connect = connect
+        self._patterns = patterns
+        self._begin()
+
+    def resume(self) -> None:
+        """Open it again after take() has raised an error; all that was not acknowledged comes again."""
+        self._connection.close()
+        self._begin()
+
+    def _begin(self) -> None:
         self._coming: list[Event] = []  # of the piece that is being read
         self._unacknowledged = False
         self._in_hand = 0
+        self._connection = connection = self._connect()
         try:
             with connection.telling():
-                connection.write(["w", "p", *map(_word, patterns)])
+                connection.write(["w", "p", *map(_word, self._patterns)])
                 connection.line()  # "Watching 1"
         except BaseException:
             connection.close()
@@ -170,8 +181,9 @@ class LineWatch:
             return None
         if head.startswith(b"Error: "):
             raise PapaError(head[7:].decode(errors="replace"))  # papad is stopping
-        if b":" not in head:
-            return None  # "Nothing left to watch"
+        if head.startswith(_END):
+            _raise_end(head[len(_END) :].decode(errors="replace").strip(": "))
+            return None
         kind, name, seconds, number = head.decode(errors="replace").split(":")
         if kind == "closed":
             code = int(number)
@@ -208,6 +220,18 @@ _PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
     "started": float,
     "running": lambda text: text == "True",
 }
+
+
+def _raise_end(reason: str) -> None:
+    """Raise what the end of a watch is to its reader, as the bus's does."""
+    match reason:
+        case "" | "finished":
+            return
+        case "removed":
+            raise NotFound("a process was removed while it was watched")
+        case "revoked":
+            raise AccessDenied("the watch has ended: this client may hear no more of it")
+    raise NoReply(f"the watch has ended: {reason}")
 
 
 def _end_of_event(data: bytearray) -> int:

@@ -23,7 +23,8 @@ class Watch(Protocol):
     """A watch of either backend: its events, in order.
 
     read, acknowledge and close are as the Watcher's. With take, done and leave nothing is acknowledged but what is said
-    to be done with. ``exact``: each event by itself, else all that came at once.
+    to be done with; after take has raised an error, resume opens the watch again. ``exact``: each event by itself, and
+    what was taken does not come again after resume; else all that came at once.
     """
 
     exact: bool
@@ -36,6 +37,7 @@ class Watch(Protocol):
     def close(self) -> None: ...
     def take(self) -> list[Event]: ...
     def done(self, count: int) -> None: ...
+    def resume(self) -> None: ...
     def leave(self) -> None: ...
 
 

@@ -75,6 +75,7 @@ class Process(_Item):
 
     ``state`` is 'running', 'exited', 'killed' (by a signal) or 'unknown'; ``exit_known`` says whether it has ended and
     ``exit_code`` is what it ended with.
+    ``acknowledged`` is the last sequence number that its consumers have acknowledged, None if papad is too old to say.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Process(_Item):
     dropped: int
     last_seq: int
     written: int = 0
+    acknowledged: int | None = None
     exit_code: int | None = None
     unit: str | None = None
     memory_max: int | None = None

@@ -2,106 +2,28 @@
 given twice.
 
 After a restart the kernel sends again what it has no acknowledgement of. What of that the reader has had already is
-recognised here, by its place in the order and its timestamp.
+recognised here, by its place in the order and its timestamp. A delivery that the bus has lost shows as a gap in the
+order: the watch is given up, before anything after the gap is acknowledged, and opened again.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from papa_dbus.bus import Variant
 from papa_dbus.client.link import Link, WatchKey
+from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, Exited, Record
-from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, Late, Limit, NoReply, NotFound, PapaError, Unreachable
 
-_PAUSE = 0.05  # seconds between two tries to take a watch up again
+log = logging.getLogger(__name__)
+
+#: Seconds between two tries to take a watch up again, as long as nothing new comes: at first, and at most.
+_PAUSE: Final = (0.05, 2.0)
 _ASK_AGAIN = 0.25  # seconds without anything, before it is asked again what there is
-
-#: What an event is recognised by when it comes again, sequence number and timestamp; and its bytes.
-_Mark = tuple[int, int, int]
-
-
-def _mark(event: Event) -> _Mark:
-    match event:
-        case Record():
-            return event.seq, event.timestamp, len(event.data)
-        case Exited():
-            return event.seq, event.timestamp, 0
-        case Dropped():
-            return event.last_seq, 0, event.bytes
-
-
-class _Progress:
-    """How far the reader has come with one process, and how much of that the kernel knows."""
-
-    __slots__ = ("again", "done", "ended", "given", "last", "seen")
-
-    def __init__(self) -> None:
-        self.given: deque[_Mark] = deque()  # the reader has it in hand
-        self.done: deque[_Mark] = deque()  # the reader has dealt with it, and the kernel has not confirmed that
-        self.again: dict[_Mark, bool] = {}  # after a restart: what of that may come again, and whether it was done
-        self.last: _Mark | None = None  # of what was given
-        self.seen: _Mark | None = None  # for an observer, after a restart: it comes again up to here
-        self.ended = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether it has ended, and the kernel knows that the reader knows."""
-        return self.ended and not (self.given or self.done or self.again)
-
-    def lose(self, observer: bool) -> None:
-        """The kernel has gone."""
-        if observer:
-            self.seen = self.last
-        else:
-            again = dict.fromkeys(self.done, True) | dict.fromkeys(self.given, False)
-            self.again = again | self.again
-        self.given.clear()
-        self.done.clear()
-
-    def has_had(self, mark: _Mark) -> bool:
-        """Whether the reader has had this before the kernel went away."""
-        if self.seen is not None:
-            if mark[0] <= self.seen[0] and mark[1] <= self.seen[1]:
-                self.done.append(mark)
-                return True
-            self.seen = None
-        while self.again:
-            first = next(iter(self.again))
-            was_done = self.again.pop(first)
-            if first == mark:
-                (self.done if was_done else self.given).append(mark)
-                return True
-            # The kernel has the acknowledgement of this one, though not the client its answer.
-        return False
-
-    def not_had_of(self, dropped: Dropped) -> Dropped | None:
-        """What of the dropped records the reader has not had."""
-        first, size = dropped.first_seq, dropped.bytes
-        while self.again and (mark := next(iter(self.again)))[0] <= dropped.last_seq:
-            del self.again[mark]
-            first, size = mark[0] + 1, size - mark[2]
-        if self.seen is not None:
-            first = max(first, self.seen[0] + 1)
-        return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
-
-    def finish(self, mark: _Mark) -> bool:
-        """The reader has dealt with this; returns whether the kernel is to be told now."""
-        if mark in self.again:
-            self.again[mark] = True  # the kernel will be told once it has sent it again
-            return False
-        if not self.given or (self.given[0] != mark and mark not in self.given):
-            return False
-        self.done.append(self.given.popleft())
-        while self.done[-1] != mark:
-            self.done.append(self.given.popleft())
-        return True
-
-    def confirm(self, seq: int) -> None:
-        """The kernel has taken the acknowledgement."""
-        while self.done and self.done.popleft()[0] != seq:
-            pass
+_SILENCE = 30.0  # seconds without anything, before it is asked whether the watch is still there
 
 
 class Subscription:
@@ -118,21 +40,40 @@ class Subscription:
         if window is not None:
             self._options["window"] = Variant("t", window)
         self._key: WatchKey | None = None
-        self._progress: dict[str, _Progress] = {}
-        self._queue: deque[Event] = deque()
+        self._progress: dict[str, Progress] = {}
+        self._queue: deque[Event] = deque()  # not looked at yet
         self._stirred = asyncio.Event()
         self._there: dict[str, int] | None = None  # what there was to be caught up with: last sequence numbers
         self._up_to: dict[str, int] = {}  # to be acknowledged
         self._sender: asyncio.Task[None] | None = None
         self._more = False  # all have ended, and the kernel says that something follows
+        self._reason: str | None = None  # why papad has ended the watch: the reader hears of it after what has come
+        self._pause = 0.0  # seconds before the watch is opened again
         self.over = False
         self._error: PapaError | None = None  # what the reader is told at the end
 
     async def open(self) -> list[str]:
         """Begin; returns the processes' names. Raises NotFound where one is not there."""
         self._key, names = await self._link.open_watch(self, self._patterns, self._options, auto_start=True)
-        self._progress = {name: _Progress() for name in names}
+        self._progress = {name: Progress() for name in names}
+        await self._note_beginnings(self._key, self._patterns)
         return names
+
+    async def _note_beginnings(self, key: WatchKey, patterns: Sequence[str]) -> None:
+        """Learn with which record each process must begin: the first delivery may be lost as well.
+
+        For a consumer nothing can be acknowledged meanwhile; for an observer the beginning can only be earlier.
+        """
+        if not self._progress:
+            return
+        try:
+            listed = (await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)).body[0]
+        except (Limit, NoReply, Unreachable):
+            return  # it is not known, then
+        if self._key == key:
+            for name, result in listed.items():
+                if name in self._progress and "acknowledged" in result:  # else it is an older papad
+                    self._progress[name].begin = result["acknowledged"].value + 1
 
     async def close(self) -> None:
         """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
@@ -142,6 +83,12 @@ class Subscription:
         key, self._key = self._key, None
         if key is not None:
             await self._link.close_watch(key)
+
+    def resume(self) -> None:
+        """Open the watch again that has ended with an error; the reader gets nothing twice."""
+        self._error, self.over = None, False
+        if self._key is not None:
+            self._give_up(self._key)
 
     # ----------------------------------------------------------------- reading
 
@@ -156,6 +103,8 @@ class Subscription:
             if self._queue:
                 if events := self._not_had():
                     return events
+            elif self._reason is not None:
+                self._end(self._reason)
             elif self._key is None:
                 await self._open_again()
             elif or_caught_up:
@@ -164,20 +113,44 @@ class Subscription:
             elif self._may_be_over():
                 await self._look_for_the_end()
             else:
-                self._stirred.clear()
-                await self._stirred.wait()
+                await self._wait()
         if self._error is not None:
             raise self._error
         return []
 
+    async def _wait(self) -> None:
+        """Wait for something to come; after a long silence look whether it still can."""
+        self._stirred.clear()
+        try:
+            async with asyncio.timeout(_SILENCE):
+                await self._stirred.wait()
+        except TimeoutError:
+            await self._look_for_the_end()
+
+    def _end(self, reason: str) -> None:
+        """papad has ended the watch."""
+        if reason not in ("finished", "removed", "revoked"):
+            self.lose()
+            return
+        self.over = True
+        if reason == "revoked":
+            self._error = AccessDenied("the watch has ended: this client may hear no more of it")
+        elif reason == "removed":
+            self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
+
+    def _note_removed(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._error = NotFound(f"process '{name}' was removed while it was watched")
+
     async def _has_caught_up(self) -> bool:
         """Whether all has come that was there when this was asked first; else it waits for more of it."""
         if self._there is None:
-            call = self._link.call("ListProcesses", "as", self._patterns, auto_start=False)
+            if (listed := await self._list(self._patterns)) is None:
+                return False
             # Of one that runs and has nothing waiting, all has been acknowledged already: nothing more of that comes.
             self._there = {
                 name: result["last_seq"].value
-                for name, result in (await call).body[0].items()
+                for name, result in listed.items()
                 if result["buffered"].value or not result["running"].value
             }
         had = {name: progress.last[0] for name, progress in self._progress.items() if progress.last is not None}
@@ -197,18 +170,20 @@ class Subscription:
         events: list[Event] = []
         while self._queue:
             event = self._queue.popleft()
-            progress = self._progress.setdefault(event.process, _Progress())
+            progress = self._progress.setdefault(event.process, Progress())
+            if not progress.follows(event, self.observes):
+                log.warning("process '%s': the bus has lost output on its way; asking for it again", event.process)
+                if self._key is not None:
+                    self._give_up(self._key)
+                break
             if isinstance(event, Dropped):
                 left = progress.not_had_of(event)
                 if left is None:
                     continue
                 event = left
             self._more = False
-            progress.ended = isinstance(event, Exited)
-            mark = _mark(event)
-            if not progress.has_had(mark):
-                progress.given.append(mark)
-                progress.last = mark
+            if progress.take(event, self.observes):
+                self._pause = 0.0
                 events.append(event)
             elif progress.done:
                 self._tell(event.process, progress)
@@ -225,35 +200,60 @@ class Subscription:
             case "Exited":
                 name, seq, timestamp, code, known = body
                 self._queue.append(Exited(name, seq, timestamp, code if known else None))
+            case "WatchEnded":
+                self._reason = body[0]
         self._stirred.set()
 
     def _may_be_over(self) -> bool:
         return not (self._follow or self._more) and all(progress.settled for progress in self._progress.values())
 
     async def _look_for_the_end(self) -> None:
-        """Ask the kernel, which knows whether a namesake's output follows."""
+        """Ask the kernel, which knows whether a namesake's output follows, and may have ended the watch unheard."""
         key = self._key
         if key is None:
             return
         try:
-            if self.observes:
-                self.over = await self._has_seen_all()
-            else:
-                await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
-        except NotFound:
-            self.over = self._key == key
+            there = await self._is_there(key) and not await self._has_seen_all()
         except (NoReply, Unreachable):
-            self._lose_if(key)
+            self._give_up(key)
             return
-        self._more = not self.over
+        if there:
+            self._more = self._may_be_over()
+        elif self._key == key and not self._queue and self._reason is None:
+            if self._may_be_over():
+                self.over = True
+            else:
+                self._give_up(key)
+
+    async def _is_there(self, key: WatchKey) -> bool:
+        """Return whether papad still has the watch."""
+        try:
+            await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
+        except NotFound:
+            return False
+        return True
 
     async def _has_seen_all(self) -> bool:
-        listed = (await self._link.call("ListProcesses", "as", list(self._progress), auto_start=False)).body[0]
-        for name, result in listed.items():
+        """Return whether an observer has nothing more to come. An older papad does not say so."""
+        if self._follow or not self.observes:
+            return False
+        listed = await self._list(list(self._progress))
+        for name, result in (listed or {}).items():
             last = self._progress[name].last
             if result["running"].value or last is None or last[0] < result["last_seq"].value:
                 return False
-        return True
+        return listed is not None
+
+    async def _list(self, patterns: Sequence[str]) -> dict[str, Any] | None:
+        """Return the processes that papad lists, or, after a while, None if it has too much to do to say so."""
+        try:
+            listed: dict[str, Any] = (
+                await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)
+            ).body[0]
+        except (Limit, Late):
+            await asyncio.sleep(_PAUSE[1])
+            return None
+        return listed
 
     # ------------------------------------------------------- acknowledgements
 
@@ -261,64 +261,75 @@ class Subscription:
         """These have been dealt with, and of each one's process all that was given before."""
         for event in events:
             progress = self._progress.get(event.process)  # None: it was removed meanwhile
-            if progress is not None and progress.finish(_mark(event)):
+            if progress is not None and progress.finish(mark_of(event)):
                 self._tell(event.process, progress)
 
     async def settle(self) -> None:
-        """Wait until the kernel has what was acknowledged, or has gone."""
+        """Wait until the kernel has what was acknowledged, or has gone; no longer than for a call."""
         if self._sender is not None:
-            await asyncio.wait([self._sender])
+            await asyncio.wait([self._sender], timeout=self._link.timeout)
 
-    def _tell(self, name: str, progress: _Progress) -> None:
+    def _tell(self, name: str, progress: Progress) -> None:
         self._up_to[name] = progress.done[-1][0]
         if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._send())
 
     async def _send(self) -> None:
         """Acknowledge; what is dealt with while an answer is awaited goes with the next call."""
-        while self._up_to and (key := self._key) is not None:
+        while self._up_to and self._reason is None and (key := self._key) is not None:
             up_to, self._up_to = self._up_to, {}
             try:
-                await self._acknowledge(key, up_to)
+                there = await self._acknowledge(key, up_to)
             except (NoReply, Unreachable):
-                self._lose_if(key)
+                self._give_up(key)
                 continue
             except PapaError as error:
                 self._error, self.over = error, True
                 self._stirred.set()
                 return
-            if self._key == key:
-                for name, seq in up_to.items():
+            if self._key != key or self._reason is not None:
+                continue  # what the answer says of an earlier watch is not known of this one
+            if not there:
+                self._give_up(key)
+                continue
+            for name, seq in up_to.items():
+                if name in self._progress:
                     self._progress[name].confirm(seq)
-                self._stirred.set()
+            self._stirred.set()
 
-    async def _acknowledge(self, key: WatchKey, up_to: dict[str, int]) -> None:
+    async def _acknowledge(self, key: WatchKey, up_to: dict[str, int]) -> bool:
+        """Acknowledge; returns whether the watch is there."""
         try:
             await self._link.call_watch(key, "Acknowledge", "ta{st}", up_to)
         except NotFound:
+            if not await self._is_there(key):
+                return False
             # One of them has been removed: the others are to be acknowledged all the same.
             if len(up_to) > 1:
-                for name, seq in up_to.items():
-                    await self._acknowledge(key, {name: seq})
+                return all([await self._acknowledge(key, {name: seq}) for name, seq in up_to.items()])
+        return True
 
     # --------------------------------------------------------------- restarts
 
     def lose(self) -> None:
-        """The kernel has gone, and the watch with it."""
-        self._key = self._there = None
+        """The watch has gone: the kernel has, or something of it was lost."""
+        self._key = self._there = self._reason = None
         self._queue.clear()
         self._up_to.clear()
         for progress in self._progress.values():
             progress.lose(self.observes)
         self._stirred.set()
 
-    def _lose_if(self, key: WatchKey) -> None:
-        """The kernel does not answer: if it is there all the same, it shall not keep this watch."""
+    def _give_up(self, key: WatchKey) -> None:
+        """Do without this watch, and open another: papad shall not keep it."""
         if self._key == key:
             self._link.abandon_watch(key)
             self.lose()
 
     async def _open_again(self) -> None:
+        await asyncio.sleep(self._pause)
+        first, longest = _PAUSE
+        self._pause = min(2 * self._pause or first, longest)
         await self._link.wait_for_kernel()
         patterns = self._patterns
         if not self._follow:
@@ -327,14 +338,19 @@ class Subscription:
                 self.over = True
                 return
         try:
-            self._key, _ = await self._link.open_watch(self, patterns, self._options, auto_start=False)
+            self._key, names = await self._link.open_watch(self, patterns, self._options, auto_start=False)
+            for name in names:
+                self._progress.setdefault(name, Progress())
+            await self._note_beginnings(self._key, patterns)
         except NotFound:
             await self._forget_missing(patterns)
-        except (NoReply, Unreachable):  # it has gone again
-            await asyncio.sleep(_PAUSE)
+        except (NoReply, Unreachable, Limit) as error:  # it has gone again, or has too much to do
+            log.debug("the watch is not opened again yet: %s", error)
 
-    async def _forget_missing(self, wanted: list[str]) -> None:
-        listed = (await self._link.call("ListProcesses", "as", wanted)).body[0]
-        for name in wanted:
-            if name not in listed and not self._progress.pop(name).ended:
-                self._error = NotFound(f"process '{name}' was removed while it was watched")
+    async def _forget_missing(self, wanted: Sequence[str]) -> None:
+        if (listed := await self._list(wanted)) is None:
+            return
+        missing = [name for name in wanted if name not in listed]
+        self._note_removed(name for name in missing if not self._progress[name].ended)
+        for name in missing:
+            del self._progress[name]

@@ -328,6 +328,7 @@ class HostedProcess:
             dropped=log_.dropped,
             written=log_.written,
             last_seq=log_.last_seq,
+            acknowledged=log_.acknowledged,
             unit=self.facts.unit,
             journal=spec.journal,
             as_user=spec.uid is not None,

@@ -286,7 +286,8 @@ class ProcessInfo:
     """A hosted process as it is: ``started`` in µs of CLOCK_REALTIME, sizes in bytes.
 
     ``exit_code`` is None while it runs or if it is not known, negative if a signal ended it; ``unit`` is its systemd
-    scope, None if it has none. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
+    scope, None if it has none. ``acknowledged``: the last sequence number that every consumer has acknowledged; a watch
+    begins after it. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
     """
 
     name: str
@@ -303,6 +304,7 @@ class ProcessInfo:
     dropped: int
     written: int
     last_seq: int
+    acknowledged: int
     unit: str | None
     journal: bool = False
     as_user: bool = False

@@ -22,6 +22,7 @@ _PROCESS_TYPES = {
     "dropped": "t",
     "written": "t",
     "last_seq": "t",
+    "acknowledged": "t",
     "memory_max": "t",
     "cpu_quota": "u",
     "tasks_max": "t",

@@ -99,6 +99,21 @@ def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
     assert texts == [f"[{pid}] | {text}" for text in ("a whole one", "another", "the last")]
 
 
+def test_a_line_begun_before_circusd_quits_and_the_next_is_killed(circus: Bare) -> None:
+    """The next circusd has not acknowledged it, so the one after that knows as well what of it was logged."""
+    pid = running(circus, "parts")
+    before = len(log(circus, "parts"))
+    say(circus, "parts", "one more\nand the be")
+    wait_until(lambda: len(log(circus, "parts")) == before + 1, lambda: log(circus, "parts"))
+    circus.quit()
+    circus.begin(INI)
+    circus.kill_and_begin()
+    say(circus, "parts", "ginning\n")
+    wait_until(lambda: len(log(circus, "parts")) >= before + 2, lambda: log(circus, "parts"))
+    texts = [re.sub(r"^at \d\d:\d\d:\d\d ", "", line) for line in log(circus, "parts")[before:]]
+    assert texts == [f"[{pid}] | {text}" for text in ("one more", "and the beginning")]
+
+
 def test_a_disk_that_is_full_for_a_while(circus: Bare) -> None:
     """Nothing is lost meanwhile, nothing is there twice, and no line is torn."""
     running(circus, "full")

@@ -11,13 +11,16 @@ from papa_dbus.service import limits
 ROWS = re.findall(
     r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (Path(__file__).parents[2] / "docs/bounds.md").read_text(), re.MULTILINE
 )
-OUTSIDE_SERVICE = ("names", "bus", "bus_reader", "bus_decoder")
+PACKAGES = {
+    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder"), "papa_dbus"),
+    "link": "papa_dbus.client",
+}
 
 
 @pytest.mark.parametrize(("number", "constant"), ROWS, ids=[constant for _, constant in ROWS])
 def test_each_number_is_the_codes(number: str, constant: str) -> None:
     module, name = constant.split(".")
-    package = "papa_dbus" if module in OUTSIDE_SERVICE else "papa_dbus.service"
+    package = PACKAGES.get(module, "papa_dbus.service")
     assert getattr(importlib.import_module(f"{package}.{module}"), name) == float(number.replace(",", ""))
 
 

@@ -2,13 +2,14 @@
 
 What a stream has taken is acknowledged, and nothing else: what it could not take is tried again while the process runs,
 and what circusd had in hand when it died comes again. When circusd quits, Papa keeps how much of a begun line's records
-has been passed on, since those records come again as a whole.
+has been passed on, and which the first of them is, since those records come again as a whole. Later ones are not taken
+for them, so it does not matter when circusd is killed.
 """
 
 import contextlib
 import json
 import os
-import select
+import time
 from collections import deque
 from typing import Any
 
@@ -16,12 +17,15 @@ from circus import logger
 from tornado.ioloop import IOLoop
 
 from papa_dbus.client import papa
+from papa_dbus.client.lineconnection import readable
 from papa_dbus.client.lines import LineAssembler, Piece
 from papa_dbus.client.papa_watcher import Watch
 from papa_dbus.client.records import Dropped, Event, Exited
+from papa_dbus.errors import NoReply, NotFound, Unreachable
 
-#: Seconds before a stream that failed is tried again.
+#: Seconds before a stream that failed is tried again, and a watch that has ended.
 _RETRY = 1.0
+_SOON = 0.1  # seconds, if somebody waits for the last words
 _STREAMS = {"out": ("stdout", 1), "err": ("stderr", 2)}
 
 
@@ -32,9 +36,12 @@ class Output:
         self._process = process
         self._watch: Watch | None = watch
         self._loop: IOLoop = process.watcher.loop
-        self._lines = LineAssembler(_recall(process) if process.found else None)
+        self._lines = LineAssembler()
+        self._recalled = _recall(process) if process.found else None
+        self._noted = self._recalled is not None  # Papa has a value about it
         self._pending: deque[Piece] = deque()
-        self._in_hand = 0  # events that are not acknowledged
+        self._in_hand: deque[list[int]] = deque()  # events that are not acknowledged: what each is known by
+        self._lost = False  # the watch has ended, and is to be opened again
         self._last = False  # the process has ended: what a stream does not take now is lost
         self._exit: Exited | None = None
         self._fd = watch.fileno()
@@ -45,7 +52,11 @@ class Output:
         """Wait, ``timeout`` seconds at most, until there is something to pass on; whether there is."""
         if self._watch is None or self._pending:
             return False
-        return bool(select.select([self._fd], [], [], max(timeout, 0))[0])
+        if self._lost and timeout > 0:
+            time.sleep(min(timeout, _SOON))
+            self._resume()
+            return True
+        return not self._lost and readable(self._fd, timeout)
 
     @property
     def closed(self) -> bool:
@@ -54,21 +65,60 @@ class Output:
 
     def pump(self) -> None:
         """Pass on what has come. Does not wait."""
-        if self._watch is None or self._pending or not self._watch.ready:
+        if self._watch is None or self._lost or self._pending or not self._watch.ready:
             return
         try:
             events = self._watch.take()
         except papa.Error as error:
-            logger.error("%s: nothing more can be read of process %d: %s", self._process.name, self._process.pid, error)
-            events = []
-        if not events:  # somebody has removed it
-            self.close()
-            self._process.poll()
+            self._lose(error, for_good=isinstance(error, NotFound))
             return
-        self._in_hand += len(events)
+        if not events:  # somebody has removed it
+            self._end()
+            return
         for event in events:
-            self._pending.extend(self._pieces(event))
+            self._take(event)
         self._pass_on()
+
+    def _take(self, event: Event) -> None:
+        known_by = _known_by(event)
+        if self._recalled is not None:
+            first, passed = self._recalled
+            if first in (known_by, None):
+                self._lines = LineAssembler(passed)
+            self._recalled = None
+        self._in_hand.append(known_by)
+        self._pending.extend(self._pieces(event))
+
+    def _lose(self, error: papa.Error, *, for_good: bool) -> None:
+        """The watch has ended. What it had in hand comes again, or is known to have come."""
+        name, pid = self._process.name, self._process.pid
+        if for_good:
+            logger.error("%s: nothing more can be read of process %d: %s", name, pid, error)
+            self._end()
+            return
+        logger.warning("%s: process %d cannot be read now; trying again in %d s: %s", name, pid, _RETRY, error)
+        self._listen(False)
+        self._lost = True
+        self._loop.call_later(_RETRY, self._resume)
+
+    def _resume(self) -> None:
+        if self._watch is None or not self._lost:
+            return
+        self._lost = False
+        try:
+            self._watch.resume()
+        except papa.Error as error:
+            self._lose(error, for_good=not isinstance(error, (NoReply, Unreachable)))
+            return
+        if not self._watch.exact:  # all that was in hand comes again
+            self._lines = LineAssembler()
+            self._in_hand.clear()
+        self._fd = self._watch.fileno()
+        self._listen(True)
+
+    def _end(self) -> None:
+        self.close()
+        self._process.poll()
 
     def _pieces(self, event: Event) -> list[Piece]:
         match event:
@@ -104,10 +154,23 @@ class Output:
         if self._watch is None:
             return
         self._listen(True)
-        self._watch.done(self._in_hand - self._lines.kept)
-        self._in_hand = self._lines.kept
+        done = len(self._in_hand) - self._lines.kept
+        for _ in range(done):
+            self._in_hand.popleft()
+        try:
+            self._watch.done(done)
+        except papa.Error as error:
+            self._lose(error, for_good=False)
         if self._exit is not None and self._process.exit_code is None:
+            self._forget()
             self._process.ended(self._exit.exit_code)
+
+    def _forget(self) -> None:
+        """Remove what a circusd that quit has noted."""
+        if self._noted:
+            self._noted = False
+            with contextlib.suppress(papa.Error):
+                self._process.kernel.set(_passed(self._process))
 
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]
@@ -135,8 +198,9 @@ class Output:
     def leave(self) -> None:
         """Watch no more; the next circusd begins where this one has got to."""
         if self._watch is not None and self._watch.exact and not self._pending and self._lines.passed:
+            said = {"first": self._in_hand[0], "passed": self._lines.passed}
             try:
-                self._process.kernel.set(_passed(self._process), json.dumps(self._lines.passed))
+                self._process.kernel.set(_passed(self._process), json.dumps(said))
             except papa.Error as error:
                 logger.warning("%s: what was logged of a begun line may be logged again: %s", self._process.name, error)
         self.close()
@@ -156,14 +220,24 @@ def _passed(process: Any) -> str:
     return f"{process.papa_name}.passed"
 
 
-def _recall(process: Any) -> dict[str, int]:
-    """What the last circusd had passed on of records that come again."""
+def _recall(process: Any) -> tuple[list[int] | None, dict[str, int]] | None:
+    """What the last circusd had passed on of records that come again, and which the first of them is.
+
+    The value stays: whatever comes later is another record. An older circusd did not say which it is.
+    """
     said = process.kernel.get(_passed(process))
     if not said:
-        return {}
+        return None
+    value = json.loads(said)
+    if "first" in value:
+        return value["first"], value["passed"]
     process.kernel.set(_passed(process))
-    passed: dict[str, int] = json.loads(said)
-    return passed
+    return None, value
+
+
+def _known_by(event: Event) -> list[int]:
+    """What tells an event from all others of its process and of those of its name."""
+    return [event.last_seq, 0] if isinstance(event, Dropped) else [event.seq, event.timestamp]
 
 
 def _end_of_file(stream: Any) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import signal
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from circus.process import RUNNING, UNEXISTING, Process
 from papa_dbus.client import papa
 from papa_dbus.client.circus.output import Output
 from papa_dbus.client.circus.sockets import PREFIX
+from papa_dbus.client.lineconnection import readable
 from papa_dbus.names import UNKNOWN_EXIT
 
 #: Seconds for the last output of a process that has ended, or was killed, to arrive.
@@ -127,7 +127,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
     @property
     def _runs(self) -> bool:
-        return self._pidfd is not None and not select.select([self._pidfd], [], [], 0)[0]
+        return self._pidfd is not None and not readable(self._pidfd)
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs or while its last words are still to come. Does not wait for them."""
@@ -151,7 +151,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end."""
         if self._pidfd is not None:
-            select.select([self._pidfd], [], [], timeout)
+            readable(self._pidfd, timeout)
         if not self._runs:
             self.read_last_words()
         if self.poll() is None and timeout is not None:

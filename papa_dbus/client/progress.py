@@ -1,0 +1,196 @@
+"""How far the reader of a watch has come, process by process: what it has in hand, what papad knows of that, and what
+comes a second time after a restart. No I/O.
+"""
+
+from array import array
+from collections import deque
+
+from papa_dbus.client.records import Dropped, Event, Exited, Record
+
+#: Records of one process that papad keeps, at most (its MAX_RECORDS): only these can come again.
+_KEPT = 131_072
+#: Processes of one name whose output can come again: the present one, and earlier ones (papad's MAX_ORPHANS).
+_PROCESSES_OF_A_NAME = 5
+
+#: Identity of an event when it comes again, sequence number and timestamp; and its size in bytes.
+Mark = tuple[int, int, int]
+
+
+def mark_of(event: Event) -> Mark:
+    match event:
+        case Record():
+            return event.seq, event.timestamp, len(event.data)
+        case Exited():
+            return event.seq, event.timestamp, 0
+        case Dropped():
+            return event.last_seq, 0, event.bytes
+
+
+class _Trail:
+    """The timestamps of what an observer has had of one process, by sequence number, as far as it can come again.
+
+    A number and its timestamp tell a record from one of another process of that name. They are compared for being the
+    same, never for which is later: a clock may be set back.
+    """
+
+    __slots__ = ("_first", "_stamps")
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._stamps = array("Q")
+
+    @property
+    def next(self) -> int:
+        """The number that follows."""
+        return self._first + len(self._stamps)
+
+    def add(self, timestamp: int) -> None:
+        """Note the next one."""
+        self._stamps.append(timestamp)
+        if len(self._stamps) > 2 * _KEPT:
+            del self._stamps[:_KEPT]
+            self._first += _KEPT
+
+    def has(self, mark: Mark) -> bool:
+        """Return whether it was noted."""
+        return self._first <= mark[0] < self.next and self._stamps[mark[0] - self._first] == mark[1]
+
+    def covers(self, seq: int) -> bool:
+        """Return whether a number lies in it."""
+        return self._first <= seq <= self.next
+
+
+class Progress:
+    """How far the reader has come with the processes of one name, and how much of that papad knows.
+
+    Each event that comes goes through these states:
+
+    - *given*: the reader has it in hand;
+    - *done*: the reader has dealt with it, and papad has not confirmed the acknowledgement yet;
+    - confirmed, and forgotten here.
+
+    If the watch is lost, what is given or done may come again. A consumer's is *again* then, in its order, with a note
+    whether it was done. Of what comes on the next watch,
+
+    - an event that is in *again* is given or done as before, and the reader does not get it a second time. Those
+      before it in *again* do not come any more: papad has had their acknowledgement;
+    - any other is new.
+
+    An observer acknowledges only to get more, so that papad may send anything again: *trails* has what it has had.
+
+    ``next`` is the number that must come next. It is None if any may: at the beginning of a watch, and after an end,
+    which another process of that name may follow. ``begin`` is the number with which the watch must begin then, as
+    papad lists it; None if that is not known, or was.
+    """
+
+    __slots__ = ("again", "begin", "done", "ended", "gap", "given", "last", "next", "trails")
+
+    def __init__(self) -> None:
+        self.given: deque[Mark] = deque()
+        self.done: deque[Mark] = deque()
+        self.again: dict[Mark, bool] = {}
+        self.trails: deque[_Trail] = deque(maxlen=_PROCESSES_OF_A_NAME)
+        self.last: Mark | None = None  # of what was given
+        self.next: int | None = None
+        self.begin: int | None = None
+        self.gap = 0  # where a watch has begun, if not there
+        self.ended = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended, and the kernel knows that the reader knows."""
+        return self.ended and not (self.given or self.done or self.again)
+
+    def lose(self, observer: bool) -> None:
+        """The watch is lost."""
+        if not observer:
+            again = dict.fromkeys(self.done, True) | dict.fromkeys(self.given, False)
+            self.again = again | self.again
+        self.given.clear()
+        self.done.clear()
+        self.next = self.begin = None
+
+    def follows(self, event: Event, observer: bool) -> bool:
+        """Return whether nothing is missing before this event, and expect the one after it if so."""
+        first, last = (event.first_seq, event.last_seq) if isinstance(event, Dropped) else (event.seq, event.seq)
+        if self.next is not None:
+            # Another process of the name begins anew. papad turns to it once all of the earlier one is acknowledged.
+            whole = first == self.next or (first < self.next and not self.given)
+        else:
+            # A watch that begins elsewhere may read an earlier process of the name first, or another consumer has
+            # acknowledged something. If the bus has lost it, the next watch does not begin in the same place.
+            whole = self._begins_with(first, observer) or self.gap == first
+            self.gap = first
+        if whole:
+            self.next = None if isinstance(event, Exited) else last + 1
+        return whole
+
+    def _begins_with(self, first: int, observer: bool) -> bool:
+        if self.begin is None:
+            return observer or self.last is None or self.ended or first <= self.last[0] + 1
+        if first == self.begin or (observer and first < self.begin):
+            self.begin = None
+            return True
+        return False
+
+    def take(self, event: Event, observer: bool) -> bool:
+        """Note an event that has come; returns whether it is new to the reader."""
+        mark = mark_of(event)
+        self.ended = isinstance(event, Exited)
+        if isinstance(event, Dropped):
+            pass  # not_had_of() has looked already
+        elif not observer:
+            if self._has_had(mark):
+                return False
+        elif any(trail.has(mark) for trail in self.trails):
+            self.done.append(mark)
+            return False
+        else:
+            self._trail_for(mark[0]).add(mark[1])
+        self.given.append(mark)
+        self.last = mark
+        return True
+
+    def _trail_for(self, seq: int) -> _Trail:
+        if not self.trails or self.trails[-1].next != seq:
+            self.trails.append(_Trail(seq))
+        return self.trails[-1]
+
+    def _has_had(self, mark: Mark) -> bool:
+        while self.again:
+            first = next(iter(self.again))
+            was_done = self.again.pop(first)
+            if first == mark:
+                (self.done if was_done else self.given).append(mark)
+                return True
+        return False
+
+    def not_had_of(self, dropped: Dropped) -> Dropped | None:
+        """What of the dropped records the reader has not had."""
+        first, size = dropped.first_seq, dropped.bytes
+        while self.again and (mark := next(iter(self.again)))[0] <= dropped.last_seq:
+            del self.again[mark]
+            first, size = mark[0] + 1, size - mark[2]
+        if self.trails and self.trails[-1].covers(first):
+            first = self.trails[-1].next
+        return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
+
+    def finish(self, mark: Mark) -> bool:
+        """The reader has dealt with this, and with what was given before; returns whether to tell the kernel now."""
+        if mark in self.again:  # the kernel will be told once it has sent it again
+            for earlier in self.again:
+                self.again[earlier] = True
+                if earlier == mark:
+                    break
+            return False
+        if not self.given or (self.given[0] != mark and mark not in self.given):
+            return False
+        self.done.append(self.given.popleft())
+        while self.done[-1] != mark:
+            self.done.append(self.given.popleft())
+        return True
+
+    def confirm(self, seq: int) -> None:
+        """The kernel has taken the acknowledgement."""
+        while self.done and self.done.popleft()[0] != seq:
+            pass

@@ -293,7 +293,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                 if handler is not None:
                     handler(message, None)
                     return
-            else:
+            if message.message_type is not MessageType.METHOD_RETURN:
                 self._on_call(message)
             # Descriptors that nobody has taken would be leaked.
             for fd in message.unix_fds:
@@ -339,7 +339,8 @@ class Bus:
     """A connection that is made again whenever it is lost.
 
     ``on_call`` gets every method call, each of ``on_signal`` every signal; each of ``on_connected`` is awaited after
-    each connecting, in order; ``on_lost`` and ``on_drained`` are called.
+    each connecting, in order; ``on_lost`` and ``on_drained`` are called. ``on_undelivered`` is told of errors that
+    answer no call: serial number of what was sent and not delivered, and error name.
     """
 
     def __init__(self, address: str) -> None:
@@ -349,6 +350,7 @@ class Bus:
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_lost: Callable[[], None] = lambda: None
         self.on_drained: Callable[[], None] = lambda: None
+        self.on_undelivered: Callable[[int, str], None] = lambda serial, error: None
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -416,6 +418,9 @@ class Bus:
         if message.message_type is MessageType.METHOD_CALL:
             self.on_call(message)
             return
+        if message.message_type is MessageType.ERROR:
+            self.on_undelivered(message.reply_serial, message.error_name)
+            return
         for listener in self.on_signal:
             listener(message)
 
@@ -449,17 +454,18 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> None:
-        """Send a message, or let it go where the connection is lost: its receiver is lost too.
+    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> int:
+        """Send a message and return its serial number, or let it go if the connection is lost, as its receiver is: 0.
 
         One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
         if self._connection is None or self._connection.lost.done():
             if sent is not None:
                 sent()
-            return
+            return 0
         message.serial = message.serial or self._connection.next_serial()
         self._connection.writer.put(message, sent, urgent)
+        return int(message.serial)
 
     def flush(self) -> None:
         """Send now what was not urgent."""

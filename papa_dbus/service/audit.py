@@ -42,6 +42,11 @@ def acting(caller: Caller) -> Iterator[None]:
         _caller.reset(token)
 
 
+def acting_caller() -> Caller | None:
+    """For whom something is done now."""
+    return _caller.get()
+
+
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
     """Record that an item was ``made`` or ``removed``, or the kernel ended."""
     caller = _caller.get()

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from papa_dbus import names
@@ -18,13 +19,15 @@ from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
+from papa_dbus.service.journal_feed import LastWords
+from papa_dbus.service.output import Absent
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, losses
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
-from papa_dbus.service.store import Store, StoredProcess
+from papa_dbus.service.store import Facts, Store, StoredProcess
 from papa_dbus.service.values import Values
-from papa_dbus.service.watches import Position, Watch
+from papa_dbus.service.watches import End, Position, Watch
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +66,14 @@ class Kernel:
         self._processes: dict[str, HostedProcess] = {}
         self._by_pid: dict[int, str] = {}
         self._retired: set[HostedProcess] = set()  # replaced by a namesake, and still being read
+        self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
+        self._absences: dict[Absent, asyncio.TimerHandle] = {}
         self._pending: dict[tuple[Kind, str], asyncio.Future[None]] = {}
         self._starting = asyncio.Lock()
         self._watches: dict[int, Watch] = {}
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
-        self._feeds = Feeds(journal or NoJournal())
+        self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
@@ -236,7 +241,7 @@ class Kernel:
             self._feeds.check()
         if existing is not None:
             _check_free(existing)
-        elif len(self._processes) + len(self._retired) >= limits.MAX_PROCESSES:
+        elif len(self._processes) + len(self._retired) + len(self._leaving) >= limits.MAX_PROCESSES:
             raise Limit(f"process '{spec.name}': there may be {limits.MAX_PROCESSES} processes at most")
         with self._taking_turn("process", spec.name):
             async with self._starting:  # a fork takes its time, and others have their turn between two
@@ -256,8 +261,10 @@ class Kernel:
         return process.info()
 
     def _feed(self, process: HostedProcess) -> None:
+        process.log.on_shared = partial(self._note_consumers, process)
         if process.spec.journal:
-            self._feeds.add(process.key, process.spec.name, process.pid, process.facts.unit, process.log)
+            facts = process.facts
+            self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
 
     def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
@@ -307,34 +314,97 @@ class Kernel:
 
     def _process_loose(self, process: HostedProcess) -> None:
         if process in self._retired:
-            if process.read_to_its_end:
-                self._retired.remove(process)
-                self._store.remove_process(process.key)
-                reach("process forgotten")
-                self._feeds.remove(process.key)
-                process.dispose()
+            if not process.read_to_its_end:
+                self._give_away(process)
+            elif (words := self._feeds.leave(process.key)) is None:
+                self._forget(process)
+            else:
+                self._keep_last_words(process, words)
+        elif process in self._leaving:
+            if not process.holds_pipes:
+                self._leaving.remove(process)
+                self._store.drop_process_descriptors(process.key)
         elif process.dispensable and self._processes.get(process.spec.name) is process:
             self._unlist(process)
+
+    def _keep_last_words(self, process: HostedProcess, words: LastWords) -> None:
+        """Only the journal still wants something of it: if papad ends before that, the next one tells it."""
+        facts = replace(process.facts, removed=True, last_words=words)
+        if facts != process.facts:
+            self._store_facts(process, facts)
+            process.forget_output()
+
+    def _journal_has_all(self, key: int) -> None:
+        """A process is gone, and its last words are in the journal now."""
+        process = next((process for process in self._retired if process.key == key), None)
+        if process is not None and process.read_to_its_end:
+            self._forget(process)
+
+    def _forget(self, process: HostedProcess) -> None:
+        """Let it go. The pipes that its descendants write to stay kept: without a reader SIGPIPE would end them."""
+        self._retired.remove(process)
+        self._feeds.remove(process.key)
+        if process.holds_pipes:
+            self._leaving.add(process)
+            self._store.forget_process(process.key)
+        else:
+            self._store.remove_process(process.key)
+        reach("process forgotten")
+        process.dispose()
 
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
         del self._by_pid[process.pid]
-        self._retired.add(process)
+        self._retire(process)
         if process.log.readers:
-            self._note_retired(process)
+            self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
         self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
-    def _note_retired(self, process: HostedProcess) -> None:
-        """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
+    def _retire(self, process: HostedProcess) -> None:
+        self._retired.add(process)
+        process.log.superseded = True
+
+    def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
+        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        process.facts = facts
         try:
-            self._store.update_process(process.key, process.facts, "retired")
+            self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
+
+    def _note_consumers(self, process: HostedProcess) -> None:
+        """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
+        consumers = [reader for reader in process.log.readers if reader.consumes]
+        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
+        for reader in consumers:
+            if isinstance(reader, Absent) and reader not in self._absences:
+                loop = asyncio.get_running_loop()
+                self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
+        if len(noted) < 2 and process not in self._retired:
+            noted = ()
+        if noted != process.facts.consumers:
+            self._store_facts(process, replace(process.facts, consumers=noted))
+
+    def _give_up(self, process: HostedProcess, absent: Absent) -> None:
+        """A client has not come back: keep nothing for it any more."""
+        del self._absences[absent]
+        if absent in process.log.readers:
+            process.log.detach(absent)
+
+    def _give_away(self, process: HostedProcess) -> None:
+        """Give what nobody reads any more to a watch that consumes the name's present process, if there is one."""
+        if process.removed or process.log.consumers or process.log.exit_acknowledged:
+            return
+        name = process.spec.name
+        for watch in self._watches.values():
+            if watch.consumes and watch.reads(name):
+                watch.attach_earlier(name, process.log)
+                return
 
     # ----------------------------------------------------------------- watches
 
@@ -343,9 +413,13 @@ class Kernel:
         patterns: Sequence[str],
         spec: WatchSpec,
         on_ready: Callable[[], None],
-        on_done: Callable[[], None] = lambda: None,
+        on_done: Callable[[End], None] = lambda end: None,
+        who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none."""
+        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+
+        ``who`` is the client, by a name that it keeps while papad is away.
+        """
         found, missing = self._select_processes(patterns)
         if not spec.follow:
             self._found(found, missing, "process")
@@ -353,18 +427,20 @@ class Kernel:
                 raise NotFound("there is no process to watch")
         if len(self._watches) >= limits.MAX_WATCHES:
             raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        watch = self._new_watch(spec, on_ready, on_done)
+        watch = self._new_watch(spec, on_ready, on_done, who)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
-            for old in self._orphans(name):
+            for old in self._orphans(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
 
-    def _new_watch(self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None]) -> Watch:
+    def _new_watch(
+        self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[End], None], who: str = ""
+    ) -> Watch:
         self._last_watch += 1
-        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed)
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, who)
         self._watches[watch.number] = watch
         return watch
 
@@ -378,7 +454,7 @@ class Kernel:
         positions: Sequence[tuple[int, Position]],
         spec: WatchSpec,
         on_ready: Callable[[], None],
-        on_done: Callable[[], None],
+        on_done: Callable[[End], None],
     ) -> Watch:
         """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
@@ -397,9 +473,15 @@ class Kernel:
             )
             old.forget_output()
 
-    def _orphans(self, name: str) -> list[HostedProcess]:
-        """Earlier processes of a name that a watch read to their end when papad itself ended."""
-        orphans = [old for old in self._retired if old.spec.name == name and not old.log.readers and not old.removed]
+    def _orphans(self, name: str, who: str = "") -> list[HostedProcess]:
+        """Earlier processes of a name that nobody consumes now, or that a client did when papad itself ended."""
+        orphans = [
+            old
+            for old in self._retired
+            if old.spec.name == name
+            and not old.removed
+            and (not old.log.has_present_consumers or (who and old.log.absent(who)))
+        ]
         return sorted(orphans, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
@@ -431,6 +513,8 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
+        for absence in self._absences.values():
+            absence.cancel()
         self._hooks.intake.close()
         self._store.close()
 
@@ -442,7 +526,8 @@ class Kernel:
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
         held = any(not hosted.spec.passed for hosted in self._sockets.values())  # its socket unit passes it again
-        if held or self._values.items or self._processes or self._pending or self._retired:
+        read = any(not process.read_to_its_end for process in self._retired)  # else the journal alone has not had all
+        if held or self._values.items or self._processes or self._pending or read:
             return False
         audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
         self.on_exit()
@@ -470,11 +555,15 @@ class Kernel:
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> None:
         self._feed(process)
+        for who, seq, offset in stored.facts.consumers:
+            here = process.log.acknowledged, process.log.acknowledged_offset
+            process.log.attach(Absent(who, *max((seq, offset), here)))
         if stored.state == "retired":
-            self._retired.add(process)
+            self._retire(process)
+            self._process_loose(process)
             return
         if stored.spec.name in self._processes:  # killed between its successor's start and its own retirement
-            self._retired.add(self._processes.pop(stored.spec.name))
+            self._retire(self._processes.pop(stored.spec.name))
         self._processes[stored.spec.name] = process
         self._by_pid[process.pid] = stored.spec.name
         process.poll()

@@ -111,6 +111,17 @@ class Facts:
     working_dir: str
     unit: str | None = None
     removed: bool = False
+    #: Clients that consume its output: each one's name, the last number that it acknowledged, and the offset after it.
+    consumers: tuple[tuple[str, int, int], ...] = ()
+    #: Lines without an end that have left its log and are not in the journal: stream, sequence number, time, text.
+    last_words: tuple[tuple[str, int, int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make of lists, as they were stored, what they were. Raises one of _SENSELESS."""
+        consumers = tuple((str(who), int(seq), int(offset)) for who, seq, offset in self.consumers)
+        words = tuple((str(stream), int(seq), int(when), str(text)) for stream, seq, when, text in self.last_words)
+        object.__setattr__(self, "consumers", consumers)
+        object.__setattr__(self, "last_words", words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +196,10 @@ class Store:
     def drop_descriptors(self, name: str) -> None:
         """Let the keeper let go of what belongs to nothing."""
         self._drop(name)
+
+    def drop_process_descriptors(self, key: int) -> None:
+        """Let the keeper let go of what it has of a process that was forgotten."""
+        self._drop(f"p{key}")
 
     def keep_again(self, key: int, fds: Sequence[int]) -> None:
         """Keep these of a process, in the place of those that were kept."""

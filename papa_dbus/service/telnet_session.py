@@ -22,7 +22,7 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.telnet_handover import Left
-from papa_dbus.service.watches import MUCH, REST, Watch, size_of
+from papa_dbus.service.watches import MUCH, REST, End, Watch, size_of
 from papa_dbus.service.watches import Event as WatchEvent
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class Session(asyncio.BufferedProtocol):
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self._watch_end = b""
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None
@@ -219,9 +220,8 @@ class Session(asyncio.BufferedProtocol):
         if left.unsent:
             await self._send(left.unsent, patiently=left.watch is not None)
         if left.watch is not None:
-            stirred = self._stirred.set
             try:
-                watch = self._kernel.resume_watch(left.watch, WatchSpec(), stirred, stirred)
+                watch = self._kernel.resume_watch(left.watch, WatchSpec(), self._stirred.set, self._watch_ended)
             except NotFound as error:
                 return linereply.error(str(error))
             if reply := await self._keep_watching(watch, [], left.sent):
@@ -425,11 +425,16 @@ class Session(asyncio.BufferedProtocol):
 
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
-        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
+        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._watch_ended)
         names, batch = len(watch.names), watch.take(MAX_BATCH)
         line = first_line.encode() + b"\n" if first_line else linereply.watching(names, batch)
         batch = linereply.without_losses(batch)
         return await self._keep_watching(watch, batch, sent=False, line=line)
+
+    def _watch_ended(self, end: End) -> None:
+        """The reply that ends the watch says why."""
+        self._watch_end = linereply.watch_end(end)
+        self._stirred.set()
 
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
@@ -449,6 +454,8 @@ class Session(asyncio.BufferedProtocol):
         self._settling = True
         self._rest_until = asyncio.get_running_loop().time() + SETTLE
         while not self._ended:
+            if watch.closed and not (sent or batch):
+                return self._watch_end
             if self._leaving and not batch:
                 self._left_watch = (watch, sent)
                 return b""
@@ -460,7 +467,7 @@ class Session(asyncio.BufferedProtocol):
                     watch.acknowledge_taken()
                     sent = False
                 if watch.closed or _is_quit(said):
-                    return linereply.reply("Nothing left to watch" if watch.closed else "Stopped watching")
+                    return self._watch_end if watch.closed else linereply.reply("Stopped watching")
             elif self._at_end:
                 break
             elif not sent and self._fill(batch, watch):

@@ -22,9 +22,10 @@ from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.limits import FLIGHT_SHARE
 from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_listener import Listener
-from papa_dbus.service.telnet_session import Session, TooMuch
+from papa_dbus.service.telnet_session import MAX_BATCH, Session, TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -207,16 +208,26 @@ class TelnetDoor:
         if self._users[uid] >= MAX_CONNECTIONS_OF_USER:
             raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of one user, and you have as many")
 
-    def charge(self, session: Session, more: int) -> None:
+    def batch_room(self, session: Session) -> int:
+        """Bytes that a watch's next batch may have: little, once the user's connections hold much that nobody reads.
+
+        Linux has room for that little, so that whoever reads goes on.
+        """
+        caller = self._sessions.get(session)
+        held = self._memory[caller.uid] if caller is not None else 0
+        return MAX_BATCH if held < MAX_MEMORY_OF_USER // 2 else FLIGHT_SHARE
+
+    def charge(self, session: Session, more: int, *, always: bool = False) -> None:
         """Note that a connection has so many more bytes in papad's memory, or fewer. Raises TooMuch, and notes nothing.
 
-        What a connection holds alone is bounded elsewhere; so the first is always possible.
+        What a connection holds alone is bounded elsewhere, so the first is always possible; and what batch_room() gave,
+        which is charged ``always``.
         """
         caller = self._sessions.get(session)
         if caller is None:
             return
         held = self._memory[caller.uid]
-        if more > 0 and held and held + more > MAX_MEMORY_OF_USER:
+        if more > 0 and held and held + more > MAX_MEMORY_OF_USER and not always:
             raise TooMuch(
                 f"what your connections have sent and not ended, or not read, would have more than {MAX_MEMORY_OF_USER}"
                 " bytes; output that was not acknowledged stays in its log"

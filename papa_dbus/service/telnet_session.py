@@ -68,8 +68,14 @@ class Door(Protocol):
     async def check(self, session: "Session") -> None:
         """Raise AccessDenied where its user may not go on."""
 
-    def charge(self, session: "Session", more: int) -> None:
-        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much."""
+    def batch_room(self, session: "Session") -> int:
+        """Bytes that a watch's next batch may have."""
+
+    def charge(self, session: "Session", more: int, *, always: bool = False) -> None:
+        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much.
+
+        What batch_room() gave is charged ``always``.
+        """
 
     def leave(self, session: "Session") -> None:
         """It has ended."""
@@ -128,11 +134,11 @@ class Session(asyncio.BufferedProtocol):
             self.end(str(error))
         self._stirred.set()
 
-    def _account(self, more: int = 0) -> None:
+    def _account(self, more: int = 0, always: bool = False) -> None:
         """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
         held = self._reader.held + self._transport.get_write_buffer_size() + len(self._unsent) + more
         if self._admitted and held != self.charged:
-            self._door.charge(self, held - self.charged)
+            self._door.charge(self, held - self.charged, always=always)
             self.charged = held
 
     def eof_received(self) -> bool:
@@ -287,7 +293,7 @@ class Session(asyncio.BufferedProtocol):
         """
         if self._lost:
             return
-        self._account(len(data))
+        self._account(len(data), patiently)
         self._unsent = self._still_unsent() + data
         self._transport.write(data)
         if self._is_blocked(patiently):
@@ -426,7 +432,7 @@ class Session(asyncio.BufferedProtocol):
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._watch_ended)
-        names, batch = len(watch.names), watch.take(MAX_BATCH)
+        names, batch = len(watch.names), watch.take(self._door.batch_room(self))
         line = first_line.encode() + b"\n" if first_line else linereply.watching(names, batch)
         batch = linereply.without_losses(batch)
         return await self._keep_watching(watch, batch, sent=False, line=line)
@@ -489,7 +495,7 @@ class Session(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         due = loop.time() >= self._rest_until
         if (due and not batch) or self._settling:
-            batch += watch.take(MAX_BATCH)
+            batch += watch.take(self._door.batch_room(self))
         if due or (self._settling and sum(map(size_of, batch)) > FIRST_READ):
             return bool(batch)
         if (batch or watch.ready) and (self._alarm is None or self._alarm.when() != self._rest_until):

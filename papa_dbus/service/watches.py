@@ -330,8 +330,9 @@ class Watch:
         if cursor.late:
             cursor.look_for_the_end()
             if cursor.finished:
+                end: End = "removed" if cursor.removed else "finished"
                 self._detach(cursor)
-                self._resume("removed" if cursor.removed else "finished")
+                self._resume(end)
                 return
         self._ready[cursor] = None
         if not self.closed and self._in_flight < self.spec.window:

@@ -14,6 +14,7 @@ from papa_dbus.service.kernel import Kernel
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import Gate, consumer, until_ended
 from tests.bus.parrot import Parrot
+from tests.support import PATIENCE
 
 OBSERVE = Variant("s", "observe")
 #: Ends, and leaves a descendant that holds its output open until a gate is opened.
@@ -121,6 +122,9 @@ async def test_21_one_who_may_hear_no_more(bus_address: str, tmp_path: Path) -> 
         number = await client.consume("parrot")
         parrot.say("heard")
         await client.wait(lambda: client.got, "output")
+        async with asyncio.timeout(PATIENCE):
+            while kernel.list_processes()[0].buffered:
+                await asyncio.sleep(0.01)
         access.may = False
         parrot.say("not heard")
         await client.wait(lambda: client.ends, "end")

@@ -450,7 +450,7 @@ class Session(asyncio.BufferedProtocol):
             return await self._pass_on(watch, batch, sent)
         finally:
             if self._left_watch is None:
-                watch.close()
+                watch.close(away=self._goodbye is not None)  # papad ends it, and its client may come back
 
     async def _pass_on(self, watch: Watch, batch: list[WatchEvent], sent: bool) -> bytes:
         """Send ``batch``, and whatever follows; returns the reply that ends the watch.

@@ -91,7 +91,7 @@ async def line(papad: SupervisedPapad) -> AsyncIterator[tuple[asyncio.StreamRead
         await writer.wait_closed()
 
 
-@pytest.mark.parametrize("how", ["reload", "kill"])
+@pytest.mark.parametrize("how", ["reload", "restart", "kill"])
 async def test_one_on_the_bus_and_one_on_20202(papad: SupervisedPapad, tmp_path: Path, how: str) -> None:
     """What the line's watch acknowledges while the bus's is away is not lost to that, nor the other way round."""
     parrot = Parrot(tmp_path)
@@ -106,7 +106,7 @@ async def test_one_on_the_bus_and_one_on_20202(papad: SupervisedPapad, tmp_path:
         batch = await reader.readuntil(b"] ")
         assert b"one" in batch
         await again(papad, how)
-        if how == "kill":
+        if how != "reload":
             await come_back_by_line(papad, client)
             return
         writer.write(b"\n")  # the line's watch goes on, and acknowledges while the bus's is away

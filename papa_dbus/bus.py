@@ -326,7 +326,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                 if handler is not None:
                     handler(message, None)
                     return
-            else:
+            if message.message_type is not MessageType.METHOD_RETURN:
                 self._bus.hear(message)
             close_descriptors(message)  # nobody has taken them
         except Exception:
@@ -373,7 +373,8 @@ class Bus:
     ``on_call`` gets every method call, its body unread (``read_body``), each of ``on_signal`` every signal, and
     ``on_read`` is called after each turn of reading. Each of ``on_connected`` is awaited after each connecting, in
     order; only then it is ``connected``. ``on_drained`` is called then, too, and ``on_lost``. ``warn`` writes what
-    anybody on the bus may cause.
+    anybody on the bus may cause. ``on_undelivered`` is told of errors that answer no call: the serial number of what was
+    sent and not delivered, and the error's name.
     """
 
     def __init__(self, address: str) -> None:
@@ -386,6 +387,7 @@ class Bus:
         self.on_drained: Callable[[], None] = lambda: None
         self.warn: Callable[..., None] = log.warning
         self.connected = False
+        self.on_undelivered: Callable[[int, str], None] = lambda serial, error: None
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -454,6 +456,9 @@ class Bus:
         if message.message_type is MessageType.METHOD_CALL:
             self.on_call(message)
             return
+        if message.message_type is MessageType.ERROR:
+            self.on_undelivered(message.reply_serial, message.error_name)
+            return
         for listener in self.on_signal:
             listener(message)
 
@@ -486,17 +491,18 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> None:
-        """Send a message, or let it go where the connection is lost: its receiver is lost too.
+    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> int:
+        """Send a message and return its serial number, or let it go if the connection is lost, as its receiver is: 0.
 
         One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
         if self._connection is None or self._connection.lost.done():
             if sent is not None:
                 sent()
-            return
+            return 0
         message.serial = message.serial or self._connection.next_serial()
         self._connection.writer.put(message, sent, urgent)
+        return int(message.serial)
 
     def flush(self) -> None:
         """Send now what was not urgent."""

@@ -65,12 +65,14 @@ class Reader:
         self._something = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.done = asyncio.Event()
+        self.end = ""
         self.watch = kernel.watch(patterns, WatchSpec(**spec), self._wake, self._finish)  # type: ignore[arg-type]
 
     def _wake(self) -> None:
         self._loop.call_soon(self._take)
 
-    def _finish(self) -> None:
+    def _finish(self, end: str) -> None:
+        self.end = end
         self.done.set()
         self._something.set()
 

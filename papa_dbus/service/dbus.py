@@ -82,7 +82,7 @@ class DBusDoor:
         self._access = access
         self._admission = Admission(bus, access, _rights, self._dispatch, self._reply_error)
         self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear)
-        self._admission.expel = self._subscriptions.close_of
+        self._admission.expel = self._subscriptions.revoke
         self._admission.resume = self._subscriptions.pump_all
         self._announcer = Announcer(kernel, bus, self._tree)
         self._steps = Steps()
@@ -184,7 +184,7 @@ class DBusDoor:
 
     def _acknowledge(self, call: Message) -> Result:
         number, up_to = call.body
-        self._subscriptions.find(call.sender, number).acknowledge(up_to)
+        self._subscriptions.acknowledge(call.sender, number, up_to)
         return ()
 
     def _unwatch(self, call: Message) -> Result:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import limits
-from papa_dbus.service.journal_feed import Came, Feed, Fields
+from papa_dbus.service.journal_feed import Came, Feed, Fields, LastWords
 from papa_dbus.service.output import OutputLog
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,14 @@ class NoJournal:
 
 
 class Feeds:
-    """All processes that write to the journal: at each turn of the loop a few entries of some, one after the other."""
+    """All processes that write to the journal: at each turn of the loop a few entries of some, one after the other.
 
-    def __init__(self, journal: Journal) -> None:
+    ``on_all_told`` gets the key of a process that has gone when the journal has had its last words.
+    """
+
+    def __init__(self, journal: Journal, on_all_told: Callable[[int], None] = lambda key: None) -> None:
         self._journal = journal
+        self._on_all_told = on_all_told
         self._by_key: dict[int, Feed] = {}
         self._gone: dict[Feed, None] = {}  # their processes have; the oldest first
         self._ready: dict[Feed, None] = {}  # in the order in which they are served
@@ -64,31 +68,46 @@ class Feeds:
         if (fault := self._journal.fault()) is not None:
             raise NotSupported(f"option 'journal': there is no systemd journal here: {fault}")
 
-    def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog) -> None:
+    def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog, last_words: LastWords = ()) -> None:
         """Begin, or go on, with a process."""
-        feed = self._by_key[key] = Feed(name, pid, unit, log)
+        feed = self._by_key[key] = Feed(name, pid, unit, log, last_words, key)
         log.listener = lambda: self._mark_ready(feed)
         self._mark_ready(feed)
 
-    def remove(self, key: int) -> None:
-        """The process is about to be forgotten."""
-        feed = self._by_key.pop(key, None)
+    def leave(self, key: int) -> LastWords | None:
+        """Nobody else wants anything of a process: None if the journal has had all, too.
+
+        Else its log must stay, and so must what is returned, until ``on_all_told`` is called.
+        """
+        feed = self._by_key.get(key)
         if feed is None:
-            return
-        feed.leave()
+            return None
+        words = feed.leave()
         if feed.over:
-            self._ready.pop(feed, None)
-            return
-        self._gone[feed] = None
-        feed.paused = False  # a few entries are left
-        self._mark_ready(feed)
-        if len(self._gone) > limits.MAX_JOURNAL_GONE:
-            oldest = next(iter(self._gone))
-            del self._gone[oldest]
-            self._ready.pop(oldest, None)
+            return None
+        if feed not in self._gone:
+            self._gone[feed] = None
+            feed.paused = False  # a few entries are left
+            self._mark_ready(feed)
+            if len(self._gone) > limits.MAX_JOURNAL_GONE:
+                asyncio.get_running_loop().call_soon(self._give_up_oldest)
+        return words
+
+    def _give_up_oldest(self) -> None:
+        oldest = next(iter(self._gone), None)
+        if oldest is not None and len(self._gone) > limits.MAX_JOURNAL_GONE:
             log.warning(
                 "process '%s': the journal does not get its last words: it has been full for too long", oldest.name
             )
+            self._on_all_told(oldest.key)
+
+    def remove(self, key: int) -> None:
+        """The process is forgotten."""
+        feed = self._by_key.pop(key, None)
+        if feed is not None:
+            feed.detach()
+            self._gone.pop(feed, None)
+            self._ready.pop(feed, None)
 
     def finish(self) -> None:
         """papad is about to end."""
@@ -133,7 +152,7 @@ class Feeds:
         if came is not Came.TO_THE_END:
             self._ready[feed] = None
         elif feed.over:
-            self._gone.pop(feed, None)
+            self._on_all_told(feed.key)
         return came
 
     def _pause(self, feed: Feed) -> None:

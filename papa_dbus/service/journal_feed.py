@@ -16,6 +16,8 @@ from papa_dbus.service.faults import reach
 from papa_dbus.service.logfiles import JournalPosition
 from papa_dbus.service.output import KINDS, Exit, OutputLog, Record, Stream
 
+#: Lines without an end that have left the log: stream, the first piece's sequence number and time, and the text.
+LastWords = tuple[tuple[str, int, int, str], ...]
 Fields = list[tuple[str, str | bytes]]
 #: Writes an entry; false: the journal does not take it now.
 Send = Callable[[Fields], bool]
@@ -47,17 +49,23 @@ class _Begun(NamedTuple):
 
 
 class Feed:
-    """One process's way to the journal. It begins where the log's files say that an earlier one has come to."""
+    """One process's way to the journal. It begins where the log's files say that an earlier one has come to.
 
-    def __init__(self, name: str, pid: int, unit: str | None, log: OutputLog) -> None:
+    ``last_words`` are those that the earlier one had in hand when its process had gone.
+    """
+
+    def __init__(
+        self, name: str, pid: int, unit: str | None, log: OutputLog, last_words: LastWords = (), key: int = 0
+    ) -> None:
+        self.key = key
         self.name = name
+        self.gone = False
         self.paused = False
         self.interval_begins = 0.0
         self.entries = 0  # since then
         self._pid = pid
         self._unit = unit
-        self._log: OutputLog | None = log
-        self._exit: Exit | None = None  # to be told when the log has gone
+        self._log = log
         self._loss_told = float("-inf")
         position = log.files.read_journal_position()
         if min(position) < 0 or position.next_seq > log.last_seq + 1 or position.offset > log.written:  # damaged
@@ -70,11 +78,15 @@ class Feed:
             self._within = max(0, self._offset - log.offset_of(self._next))
         self._torn: set[Stream] = set()  # the next line's beginning may have been left out
         self._begun: dict[Stream, _Begun] = {}
-        self._recover_begun(log, "out", position.begun_out)
-        self._recover_begun(log, "err", position.begun_err)
+        self._recover_begun(log, "out", position.begun_out, last_words)
+        self._recover_begun(log, "err", position.begun_err, last_words)
 
-    def _recover_begun(self, log: OutputLog, stream: Stream, size: int) -> None:
+    def _recover_begun(self, log: OutputLog, stream: Stream, size: int, last_words: LastWords) -> None:
         """Put together again what had come of a line: the stream's last bytes before the next record."""
+        for of, seq, timestamp, text in last_words:
+            if of == stream and len(text) == size:
+                self._begun[stream] = _Begun(seq, timestamp, text.encode("latin-1", "replace"))
+                return
         pieces: list[Record] = []
         seq = min(self._next, log.last_seq + 1) - 1
         missing = size
@@ -91,26 +103,24 @@ class Feed:
     @property
     def over(self) -> bool:
         """Whether its process has gone, and there is nothing left to be said."""
-        return self._log is None and not self._begun and not self._left_out and self._exit is None
+        return self.gone and self._next > self._log.last_seq and not self._begun and not self._left_out
 
-    @property
-    def gone(self) -> bool:
-        """Whether its process has."""
-        return self._log is None
+    def leave(self) -> LastWords:
+        """Nothing more will come; returns what it has in hand that the log no longer has."""
+        self.gone = True
+        return tuple(
+            (stream, begun.seq, begun.timestamp, begun.data.decode("latin-1")) for stream, begun in self._begun.items()
+        )
 
-    def leave(self) -> None:
-        """The log goes away, and what is in it with it."""
-        if self._log is not None:
-            self._exit = exit_ if (exit_ := self._log.exit) is not None and self._next <= exit_.seq else None
-            self._left_out += self._log.written - self._offset
-            self._log = None
+    def detach(self) -> None:
+        """Hear of nothing more."""
+        self._log.listener = None
 
     def finish(self, send: Send) -> None:
         """papad is about to end: write what has come of a line, where the log no longer has it for the next papad."""
-        if (log := self._log) is not None:
-            for fields in self._rest("restart", first_seq=log.first_seq):
-                if not send(fields):
-                    break
+        for fields in self._rest("restart", first_seq=self._log.first_seq):
+            if not send(fields):
+                break
 
     def turn(self, send: Send, most: int, now: float) -> Came:
         """Write ``most`` entries at most; ``now`` is the loop's time."""
@@ -129,13 +139,6 @@ class Feed:
 
     def _pending(self, now: float) -> Iterator[Fields]:
         log = self._log
-        if log is None:
-            yield from self._rest("eof")
-            yield from self._loss(now)
-            if self._exit is not None:
-                yield self._end(self._exit)
-                self._exit = None
-            return
         yield from self._gap(log, now)
         if now - self._loss_told >= limits.JOURNAL_LOSS_INTERVAL:
             yield from self._loss(now)
@@ -145,7 +148,7 @@ class Feed:
                 yield from self._lines(record)
             if exit_ is not None and exit_.seq == self._next:
                 yield from self._last_words(exit_, now)
-        if log.completed:
+        if log.completed or self.gone:
             yield from self._rest("eof")
         yield from self._loss(now)
 
@@ -216,9 +219,8 @@ class Feed:
         self._note()
 
     def _note(self) -> None:
-        if self._log is not None:
-            out, err = (len(self._begun[stream].data) if stream in self._begun else 0 for stream in KINDS)
-            self._log.files.write_journal_position(JournalPosition(self._next, self._offset, out, err, self._left_out))
+        out, err = (len(self._begun[stream].data) if stream in self._begun else 0 for stream in KINDS)
+        self._log.files.write_journal_position(JournalPosition(self._next, self._offset, out, err, self._left_out))
 
     # ---------------------------------------------------------------- entries
 
@@ -254,7 +256,7 @@ class Feed:
             ("PAPA_PROCESS", self.name),
             *more,
         ]
-        if self._log is not None and self._log.exit is None:
+        if self._log.exit is None:
             fields.append(("OBJECT_PID", str(self._pid)))  # journald adds what it finds in /proc, where root asks
         if self._unit is not None:
             fields.append((UNIT_FIELD, self._unit))  # journald itself cannot tell once the process has ended

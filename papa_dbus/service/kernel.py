@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from papa_dbus import names
@@ -19,7 +20,9 @@ from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
 from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
+from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.output import Absent
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
@@ -27,10 +30,10 @@ from papa_dbus.service.registry import Registry, is_number
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
-from papa_dbus.service.store import Store, StoredProcess
+from papa_dbus.service.store import Facts, Store, StoredProcess
 from papa_dbus.service.tokens import Tokens
 from papa_dbus.service.values import Values
-from papa_dbus.service.watches import Position, Watch
+from papa_dbus.service.watches import End, Position, Watch
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ class Kernel:
         self._processes: Registry[HostedProcess] = Registry()
         self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
         self._retired = _Retired()  # replaced by a namesake, and still being read
+        self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
+        self._absences: dict[Absent, asyncio.TimerHandle] = {}
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
         self._recovering: list[asyncio.Task[None]] = []
@@ -80,7 +85,7 @@ class Kernel:
         self._followers: dict[Watch, tuple[str, ...]] = {}
         self._last_watch = 0
         self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
-        self._feeds = Feeds(journal or NoJournal())
+        self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
@@ -321,7 +326,8 @@ class Kernel:
         if existing is not None:
             _check_free(existing)
         if existing is None or existing.log.readers:  # it stays while it is read; one that is not read goes
-            self._check_room("process", spec.name, len(self._processes) + len(self._retired), limits.MAX_PROCESSES)
+            there_are = len(self._processes) + len(self._retired) + len(self._leaving)
+            self._check_room("process", spec.name, there_are, limits.MAX_PROCESSES)
         with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
@@ -349,8 +355,10 @@ class Kernel:
                     watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
+        process.log.on_shared = partial(self._note_consumers, process)
         if process.spec.journal:
-            self._feeds.add(process.key, process.spec.name, process.pid, process.facts.unit, process.log)
+            facts = process.facts
+            self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
 
     def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
@@ -420,24 +428,53 @@ class Kernel:
 
     def _process_loose(self, process: HostedProcess) -> None:
         if process in self._retired:
-            if process.read_to_its_end:
-                self._retired.remove(process)
-                last = self._process_tokens.last_of(process)
-                self._process_tokens.gone(process, last)
-                self._store.remove_process(process.key, last)
-                reach("process forgotten")
-                self._feeds.remove(process.key)
-                process.dispose()
+            if not process.read_to_its_end:
+                self._give_away(process)
+            elif (words := self._feeds.leave(process.key)) is None:
+                self._forget(process)
+            else:
+                self._keep_last_words(process, words)
+        elif process in self._leaving:
+            if not process.holds_pipes:
+                self._leaving.remove(process)
+                self._store.drop_process_descriptors(process.key)
         elif process.dispensable and self._processes.get(process.spec.name) is process:
             self._unlist(process)
+
+    def _keep_last_words(self, process: HostedProcess, words: LastWords) -> None:
+        """Only the journal still wants something of it: if papad ends before that, the next one tells it."""
+        facts = replace(process.facts, removed=True, last_words=words)
+        if facts != process.facts:
+            self._store_facts(process, facts)
+            process.forget_output()
+
+    def _journal_has_all(self, key: int) -> None:
+        """A process is gone, and its last words are in the journal now."""
+        process = next((process for process in self._retired if process.key == key), None)
+        if process is not None and process.read_to_its_end:
+            self._forget(process)
+
+    def _forget(self, process: HostedProcess) -> None:
+        """Let it go. The pipes that its descendants write to stay kept: without a reader SIGPIPE would end them."""
+        self._retired.remove(process)
+        self._feeds.remove(process.key)
+        last = self._process_tokens.last_of(process)
+        self._process_tokens.gone(process, last)
+        if process.holds_pipes:
+            self._leaving.add(process)
+            self._store.forget_process(process.key, last)
+        else:
+            self._store.remove_process(process.key, last)
+        reach("process forgotten")
+        process.dispose()
 
     def _unlist(self, process: HostedProcess) -> None:
         name = process.spec.name
         del self._processes[name]
         self._forget_pid(process)
-        self._retired.add(process)
+        self._retire(process)
         if process.log.readers:
-            self._note_retired(process)
+            self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
         self._bound_orphans(name)
@@ -448,12 +485,46 @@ class Kernel:
         if self._by_pid.get(process.pid) is process:  # else Linux has given it to another
             del self._by_pid[process.pid]
 
-    def _note_retired(self, process: HostedProcess) -> None:
-        """Where it cannot be stored the next papad finds two of a name, and takes the older for this one."""
+    def _retire(self, process: HostedProcess) -> None:
+        self._retired.add(process)
+        process.log.superseded = True
+
+    def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
+        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        process.facts = facts
         try:
-            self._store.update_process(process.key, process.facts, "retired")
+            self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
+
+    def _note_consumers(self, process: HostedProcess) -> None:
+        """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
+        consumers = [reader for reader in process.log.readers if reader.consumes]
+        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
+        for reader in consumers:
+            if isinstance(reader, Absent) and reader not in self._absences:
+                loop = asyncio.get_running_loop()
+                self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
+        if len(noted) < 2 and process not in self._retired:
+            noted = ()
+        if noted != process.facts.consumers:
+            self._store_facts(process, replace(process.facts, consumers=noted))
+
+    def _give_up(self, process: HostedProcess, absent: Absent) -> None:
+        """A client has not come back: keep nothing for it any more."""
+        del self._absences[absent]
+        if absent in process.log.readers:
+            process.log.detach(absent)
+
+    def _give_away(self, process: HostedProcess) -> None:
+        """Give what nobody reads any more to a watch that consumes the name's present process, if there is one."""
+        if process.removed or process.log.consumers or process.log.exit_acknowledged:
+            return
+        name = process.spec.name
+        for watch in self._watches.values():
+            if watch.consumes and watch.reads(name):
+                watch.attach_earlier(name, process.log)
+                return
 
     # ----------------------------------------------------------------- watches
 
@@ -462,9 +533,13 @@ class Kernel:
         patterns: Sequence[str],
         spec: WatchSpec,
         on_ready: Callable[[], None],
-        on_done: Callable[[], None] = lambda: None,
+        on_done: Callable[[End], None] = lambda end: None,
+        who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none."""
+        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+
+        ``who`` is the client, by a name that it keeps while papad is away.
+        """
         found, missing = self._select_processes(patterns)
         if not spec.follow:
             self._found(found, missing, "process")
@@ -475,11 +550,11 @@ class Kernel:
         share = self._cursors_of_caller()
         if not share.has_room(len(found)):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
-        watch = self._new_watch(spec, on_ready, on_done, share)
+        watch = self._new_watch(spec, on_ready, on_done, share, who)
         if spec.follow:
             self._followers[watch] = tuple(patterns)
         for name in found:
-            for old in self._orphans(name):
+            for old in self._orphans(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
@@ -489,10 +564,15 @@ class Kernel:
         return self._cursors.of(None, "") if caller is None else self._cursors.of(caller.uid, caller.at)
 
     def _new_watch(
-        self, spec: WatchSpec, on_ready: Callable[[], None], on_done: Callable[[], None], share: Share
+        self,
+        spec: WatchSpec,
+        on_ready: Callable[[], None],
+        on_done: Callable[[End], None],
+        share: Share,
+        who: str = "",
     ) -> Watch:
         self._last_watch += 1
-        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share)
+        watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share, who)
         self._watches[watch.number] = watch
         return watch
 
@@ -506,7 +586,7 @@ class Kernel:
         positions: Sequence[tuple[int, Position]],
         spec: WatchSpec,
         on_ready: Callable[[], None],
-        on_done: Callable[[], None],
+        on_done: Callable[[End], None],
     ) -> Watch:
         """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
@@ -525,9 +605,13 @@ class Kernel:
             )
             old.forget_output()
 
-    def _orphans(self, name: str) -> list[HostedProcess]:
-        """Earlier processes of a name that a watch read to their end when papad itself ended."""
-        orphans = [old for old in self._retired.of(name) if not old.log.readers and not old.removed]
+    def _orphans(self, name: str, who: str = "") -> list[HostedProcess]:
+        """Earlier processes of a name that nobody consumes now, or that a client did when papad itself ended."""
+        orphans = [
+            old
+            for old in self._retired.of(name)
+            if not old.removed and (not old.log.has_present_consumers or (who and old.log.absent(who)))
+        ]
         return sorted(orphans, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
@@ -569,6 +653,8 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
+        for absence in self._absences.values():
+            absence.cancel()
         self._hooks.intake.close()
         self._store.close()
 
@@ -581,7 +667,8 @@ class Kernel:
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
         held = any(not hosted.spec.passed for hosted in self._sockets.values())  # its socket unit passes it again
-        if held or self._values.items or self._processes or self._pending or self._retired:
+        read = any(not process.read_to_its_end for process in self._retired)  # else the journal alone has not had all
+        if held or self._values.items or self._processes or self._pending or read:
             return False
         audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
         self.on_exit()
@@ -632,15 +719,18 @@ class Kernel:
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
+        for who, seq, offset in stored.facts.consumers:
+            here = process.log.acknowledged, process.log.acknowledged_offset
+            process.log.attach(Absent(who, *max((seq, offset), here)))
         if stored.state == "retired":
-            self._retired.add(process)
+            self._retire(process)
         else:
             older = self._processes.get(stored.spec.name)
             self._processes[stored.spec.name] = process
             if older is not None:  # papad was killed between its successor's start and its retirement
                 self._forget_pid(older)
-                self._retired.add(older)
-                self._note_retired(older)
+                self._retire(older)
+                self._store_facts(older, older.facts)
             self._by_pid[process.pid] = process
         return process
 

@@ -25,6 +25,20 @@ MAX_JOURNAL_GONE: Final = 1024
 
 DEFAULT_WINDOW: Final = 1024 * 1024
 MAX_WINDOW: Final = 64 * 1024 * 1024
+#: Bytes of output on the bus that a client, a user and all together have not shown to have read, and of papad's own for
+#: what they have not acknowledged. dbus-daemon takes 127 MiB of papad (max_incoming_bytes), and then reads it no more;
+#: dbus-broker 512 MiB for a user, and a part of that from one sender.
+MAX_FLIGHT_OF_CLIENT: Final = 8 * 1024 * 1024
+MAX_FLIGHT_OF_USER: Final = 24 * 1024 * 1024
+MAX_FLIGHT: Final = 48 * 1024 * 1024
+#: What a client that has read all gets whatever others have, and a watch although its client's others have all the
+#: room; and how much beyond the above all clients of a user, and all together, may have so.
+FLIGHT_SHARE: Final = 64 * 1024
+MAX_SHARES_OF_USER: Final = 24 * 1024 * 1024
+MAX_SHARES: Final = 48 * 1024 * 1024
+#: Seconds for which what a client has not acknowledged is kept from others' acknowledgements while papad or the bus
+#: is away, and the client with it.
+ABSENCE: Final = 15.0
 
 #: Papa 1.0.6 and its client's users count on this one.
 DEFAULT_BACKLOG: Final = 5

@@ -11,7 +11,7 @@ from typing import Final
 
 from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.service.specs import ProcessInfo, SocketInfo
-from papa_dbus.service.watches import Dropped, Event, Exited, Output
+from papa_dbus.service.watches import Dropped, End, Event, Exited, Output
 
 PROMPT: Final = b"> "
 WELCOME: Final = b'Papa is home. Type "help" for commands.\n> '
@@ -124,6 +124,11 @@ def value_line(name: str, text: str) -> str:
 def seconds(microseconds: int) -> str:
     """A timestamp in seconds, exactly."""
     return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
+
+
+def watch_end(end: End) -> bytes:
+    """The reply that ends a watch that has ended by itself."""
+    return reply(f"Nothing left to watch{'' if end == 'finished' else f': {end}'}")
 
 
 def watching(count: int, first: Sequence[Event]) -> bytes:

@@ -58,11 +58,41 @@ class Reader(Protocol):
     acknowledged_offset: int
 
     @property
+    def who(self) -> str:
+        """The client for which it reads, "" if that cannot be known again."""
+
+    @property
+    def present(self) -> bool:
+        """Whether that client is there; else it is waited for."""
+
+    @property
     def consumes(self) -> bool:
         """Whether records stay until this one has acknowledged them."""
 
     def wake(self) -> None:
         """There is something new."""
+
+
+@dataclass(slots=True, eq=False)
+class Absent:
+    """Stand for a consumer whose watch ended because papad or the bus went away: keep what it has not acknowledged."""
+
+    who: str
+    acknowledged: int
+    acknowledged_offset: int
+
+    @property
+    def present(self) -> bool:
+        """It is waited for."""
+        return False
+
+    @property
+    def consumes(self) -> bool:
+        """Records stay until it has come back, or is given up."""
+        return True
+
+    def wake(self) -> None:
+        """Do nothing: there is nobody yet to be told."""
 
 
 def now() -> int:
@@ -73,7 +103,8 @@ def now() -> int:
 class OutputLog:
     """At most ``capacity`` bytes of payload, the oldest dropped first and counted.
 
-    ``on_room`` is called when something has left a log that was full.
+    ``on_room`` is called when something has left a log that was full, ``on_shared`` when consumers have come, gone or
+    acknowledged something in a log that has several of them, or whose process is ``superseded`` by a namesake.
     """
 
     __slots__ = (
@@ -94,7 +125,9 @@ class OutputLog:
         "exit_acknowledged",
         "files",
         "listener",
+        "on_shared",
         "readers",
+        "superseded",
     )
 
     def __init__(self, capacity: int, on_room: Callable[[], None], files: LogFiles) -> None:
@@ -108,6 +141,8 @@ class OutputLog:
         self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
+        self.on_shared: Callable[[], None] = lambda: None
+        self.superseded = False
         self._on_room = on_room
         self._starved = False  # of memory: what comes is lost
         self._times = array("Q")
@@ -203,6 +238,11 @@ class OutputLog:
     def consumers(self) -> bool:
         """Whether a consuming watch reads this log."""
         return any(reader.consumes for reader in self.readers)
+
+    @property
+    def has_present_consumers(self) -> bool:
+        """Whether the client of one of them is there."""
+        return any(reader.consumes and reader.present for reader in self.readers)
 
     def fill(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
         """Move what is in the pipe to the log as one record of at most ``most`` bytes.
@@ -330,16 +370,41 @@ class OutputLog:
     def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
         self.readers.append(reader)
+        if reader.consumes and self._is_shared():
+            self.on_shared()
+
+    def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
+        """The absent consumer of that client, if there is one; of several the one that has come least far.
+
+        ``acknowledged``: the one that has come just so far.
+        """
+        found = [reader for reader in self.readers if isinstance(reader, Absent) and reader.who == who]
+        if acknowledged is not None:
+            found = [reader for reader in found if reader.acknowledged == acknowledged]
+        return min(found, key=lambda reader: reader.acknowledged, default=None)
+
+    def leave_behind(self, reader: Reader) -> None:
+        """A consumer's client will come back: keep for it what others may acknowledge meanwhile."""
+        if self._is_shared():
+            self.attach(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
+
+    def _is_shared(self) -> bool:
+        return self.superseded or sum(reader.consumes for reader in self.readers) > 1
 
     def detach(self, reader: Reader) -> None:
         """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
+        was_shared = self._is_shared()
         self.readers.remove(reader)
+        if was_shared and reader.consumes and not self._is_shared():
+            self.on_shared()
         self.consumed()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
         consumers = [reader for reader in self.readers if reader.consumes]
+        if len(consumers) > 1 or self.superseded:
+            self.on_shared()
         if not consumers:
             return
         last = min(consumers, key=lambda reader: reader.acknowledged)

@@ -269,6 +269,11 @@ class HostedProcess:
         return self.removed or (self.log.exit_acknowledged and not self.log.held)
 
     @property
+    def holds_pipes(self) -> bool:
+        """Whether somebody may still write: then its pipes stay open, and are kept."""
+        return bool(self._pipes)
+
+    @property
     def dispensable(self) -> bool:
         """Whether it has ended and nobody can want anything of it any more."""
         if self.state is not State.ENDED:

@@ -133,6 +133,17 @@ class Facts:
     working_dir: str
     unit: str | None = None
     removed: bool = False
+    #: Clients that consume its output: each one's name, the last number that it acknowledged, and the offset after it.
+    consumers: tuple[tuple[str, int, int], ...] = ()
+    #: Lines without an end that have left its log and are not in the journal: stream, sequence number, time, text.
+    last_words: tuple[tuple[str, int, int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make of lists, as they were stored, what they were. Raises one of _SENSELESS."""
+        consumers = tuple((str(who), int(seq), int(offset)) for who, seq, offset in self.consumers)
+        words = tuple((str(stream), int(seq), int(when), str(text)) for stream, seq, when, text in self.last_words)
+        object.__setattr__(self, "consumers", consumers)
+        object.__setattr__(self, "last_words", words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +255,10 @@ class Store:
     def drop_descriptors(self, name: str) -> None:
         """Let the keeper let go of what belongs to nothing."""
         self._drop(name)
+
+    def drop_process_descriptors(self, key: int) -> None:
+        """Let the keeper let go of what it has of a process that was forgotten."""
+        self._drop(f"p{key}")
 
     def keep_again(self, key: int, fds: Sequence[int]) -> None:
         """Keep these of a process, in the place of those that were kept."""
@@ -383,7 +398,7 @@ class Store:
 
     def remove_process(self, key: int, gone: Gone | None = None) -> None:
         """Forget a process, but for what is still told of it."""
-        self._forget("processes", key, gone)
+        self.forget_process(key, gone)
         reach("process's row removed")
         self._drop(f"p{key}")
 
@@ -393,9 +408,9 @@ class Store:
         if spec.token is not None:
             self.forget_request("process", spec.token)
 
-    def forget_process(self, key: int) -> None:
-        """Forget a process, but not its descriptors."""
-        self._forget("processes", key)
+    def forget_process(self, key: int, gone: Gone | None = None) -> None:
+        """Forget a process, but for what is still told of it, and not its descriptors."""
+        self._forget("processes", key, gone)
 
     def _forget(self, table: str, key: int, gone: Gone | None = None) -> None:
         """Remove the row of what has gone. Where that cannot be done it stays: the next papad finds nothing to it."""

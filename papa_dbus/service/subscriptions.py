@@ -1,36 +1,82 @@
 """The watches of clients on the bus: output as unicast signals, to the client and to no one else.
 
-Signals go out only as fast as the bus takes them and as far as a watch's window allows. A client that leaves the bus
-takes its watches with it.
+Signals go out only as fast as the bus takes them, as far as a watch's window allows, and as much as may be on its way
+(flights.py). Clients take turns, and so do the watches of each. A client that leaves the bus takes its watches with it.
+A signal that the bus could not deliver ends its watch: nothing after it may be acknowledged. Each end is told.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from itertools import islice
-from typing import Any
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal
 
 from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType
 from papa_dbus.errors import Limit, NotFound, PapaError
-from papa_dbus.service import limits
+from papa_dbus.service import audit, limits
+from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import MUCH, REST, Dropped, Event, Exited, Watch, size_of
+from papa_dbus.service.watches import (
+    EVENT_COST,
+    MUCH,
+    RECORD_COST,
+    REST,
+    Dropped,
+    End,
+    Event,
+    Exited,
+    Watch,
+    cost_of,
+    size_of,
+)
+
+log = logging.getLogger(__name__)
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-#: Bytes of payload in one signal: large enough to be cheap, small enough that others do not wait for it.
+#: One rule for the departures of all clients: a bus bounds how many there may be.
+_DEPARTURES = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='NameOwnerChanged',arg2=''"
+#: The receiver is not there any more.
+_GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
+#: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
-#: Watches that are sent something before others have their turn.
-_WATCHES_A_TURN = 32
+#: Seconds after which others have their turn.
+_TURN = 0.005
+#: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
+_TELL_AGAIN = 1.0
+
+#: In the place of a process's name: what is on its way is the watch's end.
+_END = ""
+Reason = End | Literal["revoked", "failed"]
+
+
+class _Client:
+    """A client that has watches, or has not shown yet that it has read all that was sent to it."""
+
+    def __init__(self, name: str, uid: int) -> None:
+        self.name = name
+        self.flight = Flight(uid)
+        self.watches: set[int] = set()
+        self.ready: dict[_Subscription, None] = {}  # in the order in which they are served
+        self.waiting: dict[_Subscription, None] = {}  # until this client has less on its way
+        self.short: dict[_Subscription, None] = {}  # until others have
+        self.ends: dict[int, Reason] = {}  # that were told, and that it has not shown to have read
+        self.untold: dict[int, Reason] = {}  # that the bus did not deliver
+        self.retry: asyncio.TimerHandle | None = None
+        self.warned = False
 
 
 class _Subscription:
     """One client's watch."""
 
-    def __init__(self, client: str) -> None:
+    def __init__(self, client: _Client) -> None:
         self.client = client
         self.begun = False  # the client must know its number before the first signal
-        self.watch: Watch | None = None
+        self.kept = 0  # records that are counted with its client's
+        self.before = 0  # the last signal before the client was told the number
+        self.sending = False
+        self.end: Reason | None = None
+        self.watch: Watch
 
 
 class Subscriptions:
@@ -40,27 +86,47 @@ class Subscriptions:
         self._may_hear = may_hear
         self._kernel = kernel
         self._bus = bus
+        self._bus_id = ""
         self._by_number: dict[int, _Subscription] = {}
-        self._by_client: dict[str, set[int]] = {}
+        self._clients: dict[str, _Client] = {}
+        self._flights = Flights()
+        self._by_serial: dict[int, _Client] = {}  # of what is on its way
+        self._ready: dict[_Client, None] = {}  # in the order in which they are served
+        # Those that wait until others have less on their way; by user, and whether they have nothing on theirs.
+        self._short: dict[tuple[int, bool], dict[_Client, None]] = {}
         self._held_up: dict[_Subscription, None] = {}
-        self._ready: dict[_Subscription, None] = {}  # in the order in which they are served
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0  # the loop's time from which the next turn may be
         self._tasks: set[asyncio.Task[None]] = set()
         bus.on_signal.append(self._hear)
+        bus.on_connected.append(self._listen)
+        bus.on_undelivered = self._undelivered
+
+    async def _listen(self) -> None:
+        """Hear when a client leaves the bus, and know which bus it is: another one gives the same names to others."""
+        await self._bus.call(*_BUS, "AddMatch", "s", [_DEPARTURES])
+        self._bus_id = (await self._bus.call(*_BUS, "GetId")).body[0]
 
     def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> tuple[int, list[str]]:
         """Begin a watch for a client; nothing is sent before begin()."""
-        if len(self._by_client.get(client, ())) >= limits.MAX_WATCHES_PER_CLIENT:
+        known = self._clients.get(client)
+        if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
-        subscription = _Subscription(client)
-        watch = self._kernel.watch(patterns, spec, lambda: self._pump(subscription), lambda: self._forget(subscription))
+        caller = audit.acting_caller()
+        subscription = _Subscription(known or _Client(client, caller.uid if caller is not None else -1))
+        watch = self._kernel.watch(
+            patterns,
+            spec,
+            lambda: self._pump(subscription),
+            lambda end: self._ended(subscription, end),
+            f"{self._bus_id}{client}",
+        )
         subscription.watch = watch
         self._by_number[watch.number] = subscription
-        if client not in self._by_client:
-            self._by_client[client] = set()
-            self._look_after(client)
-        self._by_client[client].add(watch.number)
+        subscription.client.watches.add(watch.number)
+        if known is None:
+            self._clients[client] = subscription.client
+            self._spawn(self._check_presence(client))
         return watch.number, watch.names
 
     def begin(self, number: int) -> None:
@@ -68,39 +134,48 @@ class Subscriptions:
         subscription = self._by_number.get(number)
         if subscription is not None:
             subscription.begun = True
-            self._pump(subscription)
+            subscription.before = subscription.client.flight.last
+            if subscription.end is not None:
+                self._tell_end(subscription)
+            else:
+                self._pump(subscription)
 
     def find(self, client: str, number: int) -> Watch:
         """A client's own watch. Raises NotFound."""
         subscription = self._by_number.get(number)
-        if subscription is None or subscription.client != client or subscription.watch is None:
+        if subscription is None or subscription.client.name != client:
             raise NotFound(f"watch {number} is not there")
+        self._has_read(subscription.client, subscription.before)  # else it would not know the number
         return subscription.watch
+
+    def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> None:
+        """A client has dealt with what a watch of its own has sent. Raises NotFound and InvalidArgs."""
+        known = self._clients.get(client)
+        try:
+            self.find(client, number).acknowledge(up_to)
+        except NotFound:
+            if known is not None:
+                self._note_read(known, number, up_to)  # all the same, of a watch that has ended
+            raise
+        if known is not None:
+            self._note_read(known, number, up_to)
+            if (subscription := self._by_number.get(number)) is not None:
+                self._count(subscription)
 
     def end(self, client: str, number: int) -> None:
         """End a client's own watch. Raises NotFound."""
         self.find(client, number)
         self._close(self._by_number[number])
 
-    def _forget(self, subscription: _Subscription) -> None:
-        if subscription.watch is None:
-            return
-        number = subscription.watch.number
-        self._by_number.pop(number, None)
-        self._held_up.pop(subscription, None)
-        self._ready.pop(subscription, None)
-        left = self._by_client.get(subscription.client)
-        if left is not None:
-            left.discard(number)
-            if not left:
-                del self._by_client[subscription.client]
-                self._match("RemoveMatch", subscription.client)
-
     # ------------------------------------------------------------------ output
 
     def _pump(self, subscription: _Subscription) -> None:
         """There may be something to send. It goes out with the next turn: what comes until then goes along."""
-        self._ready[subscription] = None
+        client = subscription.client
+        client.waiting.pop(subscription, None)
+        client.short.pop(subscription, None)
+        client.ready[subscription] = None
+        self._ready[client] = None
         if self._turn is None:
             loop = asyncio.get_running_loop()
             if loop.time() >= self._rested_at:
@@ -109,31 +184,71 @@ class Subscriptions:
                 self._turn = loop.call_at(self._rested_at, self._send_some)
 
     def _send_some(self) -> None:
-        """Send to a few, so that who has a thousand watches does not hold up everybody else."""
-        sent = 0
-        for subscription in list(islice(self._ready, _WATCHES_A_TURN)):
-            del self._ready[subscription]
-            sent += self._send_to(subscription)
-        self._bus.flush()
+        """Send for a while, one client after the other, and then let everybody else have a turn."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        sent = 0
+        while self._ready and loop.time() < until:
+            client = next(iter(self._ready))
+            del self._ready[client]
+            if client.ready:
+                subscription = next(iter(client.ready))
+                del client.ready[subscription]
+                sent += self._send_to(subscription)
+            if client.ready:
+                self._ready[client] = None
+        self._bus.flush()
         if 0 < sent < MUCH and not self._ready:
             self._rested_at = loop.time() + REST
         self._turn = loop.call_soon(self._send_some) if self._ready else None
 
     def _send_to(self, subscription: _Subscription) -> int:
         """Returns how many bytes of payload it were."""
-        watch = subscription.watch
-        if watch is None or not subscription.begun or not watch.ready:
+        watch, client = subscription.watch, subscription.client
+        if not subscription.begun or not watch.ready:
             return 0
-        if self._bus.congested or not self._may_hear(subscription.client):
+        if self._bus.congested or not self._may_hear(client.name):
             self._held_up[subscription] = None
             return 0
-        events = watch.take(_SIGNAL_BYTES)
+        share = watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE
+        room = self._flights.room(client.flight, _SIGNAL_BYTES, share)
+        if not room:
+            self._wait_for_room(subscription, self._flights.waits_for_others(client.flight, share))
+            return 0
+        subscription.sending = True
+        events = watch.take(room)
         for event in events:
-            self._bus.send(_signal(subscription.client, watch.number, event), urgent=False)
-        if events and watch.ready:
-            self._ready[subscription] = None
+            self._send_event(client, watch.number, event)
+        subscription.sending = False
+        self._count(subscription)
+        if subscription.end is not None:
+            self._spawn(self._tell_once_delivered(subscription))
+        elif events and watch.ready:
+            client.ready[subscription] = None
+        self._wake(client)
         return sum(map(size_of, events))
+
+    def _wait_for_room(self, subscription: _Subscription, for_others: bool) -> None:
+        client = subscription.client
+        if for_others:
+            client.short[subscription] = None
+            self._short.setdefault((client.flight.uid, client.flight.empty), {})[client] = None
+        else:
+            client.waiting[subscription] = None
+
+    def _wake(self, client: _Client) -> None:
+        """There is room: let the first of those that wait for it go on, which will wake the next."""
+        if client.waiting:
+            self._pump(next(iter(client.waiting)))
+        for key, queue in list(self._short.items()):
+            if (first := next(iter(queue), None)) is None:
+                del self._short[key]
+                continue
+            del queue[first]
+            if first.short:
+                self._pump(next(iter(first.short)))
+            if first.short:
+                queue[first] = None
 
     def pump_all(self) -> None:
         """The bus takes messages again."""
@@ -141,65 +256,189 @@ class Subscriptions:
         for subscription in held_up:
             self._pump(subscription)
 
+    # ------------------------------------------------------- what is on its way
+
+    def _send_event(self, client: _Client, number: int, event: Event) -> None:
+        member, signature, first, body = _body(event)
+        serial = self._signal(client, member, "ts" + signature, [number, event.process, *body])
+        self._note_sent(client, serial, cost_of(event), (number, event.process), first)
+
+    def _signal(self, client: _Client, member: str, signature: str, body: list[Any]) -> int:
+        message = Message(
+            message_type=MessageType.SIGNAL,
+            destination=client.name,
+            path=names.OBJECT_PATH,
+            interface=names.BUS_NAME,
+            member=member,
+            signature=signature,
+            body=body,
+        )
+        return self._bus.send(message, urgent=False)
+
+    def _note_sent(self, client: _Client, serial: int, size: int, subject: Subject, seq: int) -> None:
+        if serial:  # else the bus has gone, and all its watches with it
+            client.flight.add(serial, size, subject, seq)
+            self._by_serial[serial] = client
+            self._flights.count(client.flight)
+
+    def _note_read(self, client: _Client, number: int, up_to: Mapping[str, int]) -> None:
+        self._has_read(client, max((client.flight.shown_by(number, *one) for one in up_to.items()), default=0))
+
+    def _has_read(self, client: _Client, serial: int) -> None:
+        """A client has shown that it has read everything up to a signal."""
+        for each, (number, process) in client.flight.read(serial):
+            del self._by_serial[each]
+            if process == _END:
+                client.ends.pop(number, None)
+        self._recount(client)
+
+    def _count(self, subscription: _Subscription) -> None:
+        """Count what papad keeps for what was not acknowledged."""
+        kept = 0 if subscription.watch.closed else subscription.watch.unacknowledged
+        subscription.client.flight.kept += (kept - subscription.kept) * KEPT_COST
+        subscription.kept = kept
+        self._recount(subscription.client)
+
+    def _recount(self, client: _Client) -> None:
+        if self._flights.count(client.flight):
+            self._wake(client)
+        if not client.watches and client.flight.empty and not client.untold:
+            self._drop(client)
+
+    def _undelivered(self, serial: int, error: str) -> None:
+        """The bus did not deliver a message: where that is a signal of a watch, nothing after it can be believed."""
+        client = self._by_serial.pop(serial, None)
+        if client is None:
+            return
+        if error in _GONE:
+            self._leave(client)
+            return
+        number, process = client.flight.remove(serial)
+        if not client.warned:
+            client.warned = True
+            log.warning("the bus does not deliver output to %s, whose watches are ended so far: %s", client.name, error)
+        if process == _END:
+            client.untold[number] = client.ends.pop(number)
+            if client.retry is None:
+                client.retry = asyncio.get_running_loop().call_later(_TELL_AGAIN, self._tell_again, client)
+        elif (subscription := self._by_number.get(number)) is not None:
+            subscription.watch.close()
+            self._ended(subscription, "failed")
+        self._recount(client)
+
+    # -------------------------------------------------------------------- ends
+
+    def _ended(self, subscription: _Subscription, reason: Reason) -> None:
+        """A watch has ended, but not by its client: tell it, after what is being sent."""
+        subscription.end = reason
+        if subscription.begun and not subscription.sending:
+            self._tell_end(subscription)
+
+    async def _tell_once_delivered(self, subscription: _Subscription) -> None:
+        """An observing watch has sent all. The bus answers in order: if it has not delivered that, it says so first."""
+        try:
+            await self._bus.call(*_BUS, "GetId")
+        except PapaError:
+            return  # the bus has gone, and all its watches with it
+        self._tell_end(subscription)
+
+    def _tell_end(self, subscription: _Subscription) -> None:
+        number, reason = subscription.watch.number, subscription.end
+        if reason is not None and self._by_number.get(number) is subscription:
+            self._tell(subscription.client, number, reason)
+            self._forget(subscription)
+
+    def _tell(self, client: _Client, number: int, reason: Reason) -> None:
+        client.ends[number] = reason
+        serial = self._signal(client, "WatchEnded", "ts", [number, reason])
+        self._note_sent(client, serial, EVENT_COST, (number, _END), 0)
+
+    def _tell_again(self, client: _Client) -> None:
+        client.retry = None
+        untold, client.untold = client.untold, {}
+        for number, reason in untold.items():
+            self._tell(client, number, reason)
+
+    def _close(self, subscription: _Subscription) -> None:
+        subscription.watch.close()
+        self._forget(subscription)
+
+    def _forget(self, subscription: _Subscription) -> None:
+        client, number = subscription.client, subscription.watch.number
+        self._by_number.pop(number, None)
+        self._held_up.pop(subscription, None)
+        for queue in (client.ready, client.waiting, client.short):
+            queue.pop(subscription, None)
+        client.watches.discard(number)
+        self._count(subscription)
+
     # ----------------------------------------------------------------- clients
 
-    def _look_after(self, client: str) -> None:
-        """Hear when a client leaves the bus; it may have left already."""
-        self._match("AddMatch", client)
-        task = asyncio.ensure_future(self._check_presence(client))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _match(self, method: str, client: str) -> None:
-        rule = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='NameOwnerChanged',arg0='{client}'"
-        self._bus.send(
-            Message(destination=_BUS[0], path=_BUS[1], interface=_BUS[2], member=method, signature="s", body=[rule])
-        )
-
     async def _check_presence(self, client: str) -> None:
+        """It may have left before its call was served."""
         try:
             reply = await self._bus.call(*_BUS, "NameHasOwner", "s", [client])
         except PapaError:
             return  # the bus has gone, and all its watches with it
-        if not reply.body[0]:
-            self.close_of(client)
+        if not reply.body[0] and client in self._clients:
+            self._leave(self._clients[client])
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
-            self.close_of(signal.body[0])
+            client = self._clients.get(signal.body[0])
+            if client is not None:
+                self._leave(client)
 
-    def close_of(self, client: str) -> None:
-        """A client has left the bus, or may hear no more."""
-        for number in list(self._by_client.get(client, ())):
+    def revoke(self, name: str) -> None:
+        """A client may hear no more."""
+        client = self._clients.get(name)
+        for number in list(client.watches) if client is not None else ():
+            self._by_number[number].watch.close()
+            self._ended(self._by_number[number], "revoked")
+
+    def _leave(self, client: _Client) -> None:
+        """A client has left the bus."""
+        for number in list(client.watches):
             self._close(self._by_number[number])
+        client.untold.clear()
+        self._drop(client)
 
-    def _close(self, subscription: _Subscription) -> None:
-        self._forget(subscription)
-        if subscription.watch is not None:
-            subscription.watch.close()
+    def _drop(self, client: _Client) -> None:
+        if self._clients.pop(client.name, None) is None:
+            return
+        for serial, _ in client.flight.read(2**32):
+            self._by_serial.pop(serial, None)
+        if client.retry is not None:
+            client.retry.cancel()
+        self._ready.pop(client, None)
+        for queue in self._short.values():
+            queue.pop(client, None)
+        self._flights.drop(client.flight)
+        self._wake(client)
 
     def close_all(self) -> None:
-        """The bus has gone, and with it every client's name."""
-        for subscription in list(self._by_number.values()):
-            self._close(subscription)
+        """The bus has gone, and with it every client's name: they will come back."""
+        for subscription in self._by_number.values():
+            subscription.watch.close(away=True)
+        for client in self._clients.values():
+            if client.retry is not None:
+                client.retry.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for everything in (self._by_number, self._clients, self._by_serial, self._ready, self._short, self._held_up):
+            everything.clear()
+        self._flights = Flights()
 
 
-def _signal(client: str, number: int, event: Event) -> Message:
-    member, signature, body = _body(event)
-    return Message(
-        message_type=MessageType.SIGNAL,
-        destination=client,
-        path=names.OBJECT_PATH,
-        interface=names.BUS_NAME,
-        member=member,
-        signature="ts" + signature,
-        body=[number, event.process, *body],
-    )
-
-
-def _body(event: Event) -> tuple[str, str, list[Any]]:
+def _body(event: Event) -> tuple[str, str, int, list[Any]]:
+    """A signal's member, its signature and body after watch and process, and the first number that acknowledges it."""
     if isinstance(event, Exited):
-        return "Exited", "ttib", [event.seq, event.timestamp, event.exit_code, event.known]
+        return "Exited", "ttib", event.seq, [event.seq, event.timestamp, event.exit_code, event.known]
     if isinstance(event, Dropped):
-        return "Dropped", "ttt", [event.first_seq, event.last_seq, event.bytes]
-    return "Output", "a(ttsay)", [[list(record) for record in event.records]]
+        return "Dropped", "ttt", event.last_seq, [event.first_seq, event.last_seq, event.bytes]
+    return "Output", "a(ttsay)", event.records[0].seq, [[list(record) for record in event.records]]

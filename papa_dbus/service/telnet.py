@@ -25,10 +25,11 @@ from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
 from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.limits import FLIGHT_SHARE
 from papa_dbus.service.steps import Steps
 from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_listener import Listener
-from papa_dbus.service.telnet_session import Session, TooMuch
+from papa_dbus.service.telnet_session import MAX_BATCH, Session, TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -285,17 +286,27 @@ class TelnetDoor:
         if len(self._sessions) >= MAX_CONNECTIONS - kept:
             raise Limit(f"papad serves {MAX_CONNECTIONS} connections at a time, and has no room for one more of yours")
 
-    def charge(self, session: Session, more: int) -> None:
+    def batch_room(self, session: Session) -> int:
+        """Bytes that a watch's next batch may have: little, once the user's connections hold much that nobody reads.
+
+        Linux has room for that little, so that whoever reads goes on.
+        """
+        guest = self._sessions.get(session)
+        held = self._memory[guest.caller.uid] if guest is not None else 0
+        return MAX_BATCH if held < MAX_MEMORY_OF_USER // 2 else FLIGHT_SHARE
+
+    def charge(self, session: Session, more: int, *, always: bool = False) -> None:
         """Note that a connection has so many more bytes in papad's memory, or fewer. Raises TooMuch, and notes nothing.
 
-        What a connection holds alone is bounded elsewhere; so the first is always possible.
+        What a connection holds alone is bounded elsewhere, so the first is always possible; and what batch_room() gave,
+        which is charged ``always``.
         """
         guest = self._sessions.get(session)
         if guest is None:
             return
         uid = guest.caller.uid
         held = self._memory[uid]
-        if more > 0 and held and held + more > MAX_MEMORY_OF_USER:
+        if more > 0 and held and held + more > MAX_MEMORY_OF_USER and not always:
             raise TooMuch(
                 f"what your connections have sent and not ended, or not read, would have more than {MAX_MEMORY_OF_USER}"
                 " bytes; output that was not acknowledged stays in its log"

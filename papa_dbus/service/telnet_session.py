@@ -23,7 +23,7 @@ from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Li
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.steps import Steps, take_all
 from papa_dbus.service.telnet_handover import Left
-from papa_dbus.service.watches import MUCH, REST, Watch, size_of
+from papa_dbus.service.watches import MUCH, REST, End, Watch, size_of
 from papa_dbus.service.watches import Event as WatchEvent
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,14 @@ class Door(Protocol):
     async def check(self, session: "Session") -> None:
         """Raise AccessDenied where its user may not go on."""
 
-    def charge(self, session: "Session", more: int) -> None:
-        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much."""
+    def batch_room(self, session: "Session") -> int:
+        """Bytes that a watch's next batch may have."""
+
+    def charge(self, session: "Session", more: int, *, always: bool = False) -> None:
+        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much.
+
+        What batch_room() gave is charged ``always``.
+        """
 
     def leave(self, session: "Session") -> None:
         """It has ended."""
@@ -101,6 +107,7 @@ class Session(asyncio.BufferedProtocol):
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
         self._unknown = 0
+        self._watch_end = b""
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None
@@ -131,11 +138,11 @@ class Session(asyncio.BufferedProtocol):
             self.end(str(error))
         self._stirred.set()
 
-    def _account(self, more: int = 0) -> None:
+    def _account(self, more: int = 0, always: bool = False) -> None:
         """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
         held = self._reader.held + self._transport.get_write_buffer_size() + len(self._unsent) + more
         if self._admitted and held != self.charged:
-            self._door.charge(self, held - self.charged)
+            self._door.charge(self, held - self.charged, always=always)
             self.charged = held
 
     def eof_received(self) -> bool:
@@ -235,9 +242,8 @@ class Session(asyncio.BufferedProtocol):
         if left.unsent:
             await self._send(left.unsent, patiently=left.watch is not None)
         if left.watch is not None:
-            stirred = self._stirred.set
             try:
-                watch = self._kernel.resume_watch(left.watch, WatchSpec(), stirred, stirred)
+                watch = self._kernel.resume_watch(left.watch, WatchSpec(), self._stirred.set, self._watch_ended)
             except NotFound as error:
                 return linereply.error(str(error))
             if reply := await self._keep_watching(watch, [], left.sent):
@@ -316,7 +322,7 @@ class Session(asyncio.BufferedProtocol):
         """
         if self._lost:
             return
-        self._account(len(data))
+        self._account(len(data), patiently)
         self._unsent = self._still_unsent() + data
         self._transport.write(data)
         if self._is_blocked(patiently):
@@ -466,11 +472,16 @@ class Session(asyncio.BufferedProtocol):
 
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
-        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._stirred.set)
-        names, batch = len(watch.names), watch.take(MAX_BATCH)
+        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._watch_ended)
+        names, batch = len(watch.names), watch.take(self._door.batch_room(self))
         line = first_line.encode() + b"\n" if first_line else linereply.watching(names, batch)
         batch = linereply.without_losses(batch)
         return await self._keep_watching(watch, batch, sent=False, line=line)
+
+    def _watch_ended(self, end: End) -> None:
+        """The reply that ends the watch says why."""
+        self._watch_end = linereply.watch_end(end)
+        self._stirred.set()
 
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
@@ -480,7 +491,7 @@ class Session(asyncio.BufferedProtocol):
             return await self._pass_on(watch, batch, sent)
         finally:
             if self._left_watch is None:
-                watch.close()
+                watch.close(away=self._goodbye is not None)  # papad ends it, and its client may come back
 
     async def _pass_on(self, watch: Watch, batch: list[WatchEvent], sent: bool) -> bytes:
         """Send ``batch``, and whatever follows; returns the reply that ends the watch.
@@ -490,6 +501,8 @@ class Session(asyncio.BufferedProtocol):
         self._settling = True
         self._rest_until = asyncio.get_running_loop().time() + SETTLE
         while not self._ended:
+            if watch.closed and not (sent or batch):
+                return self._watch_end
             if self._leaving and not batch:
                 self._left_watch = (watch, sent)
                 return b""
@@ -501,7 +514,7 @@ class Session(asyncio.BufferedProtocol):
                     watch.acknowledge_taken()
                     sent = False
                 if watch.closed or _is_quit(said):
-                    return linereply.reply("Nothing left to watch" if watch.closed else "Stopped watching")
+                    return self._watch_end if watch.closed else linereply.reply("Stopped watching")
             elif self._at_end:
                 break
             elif not sent and self._fill(batch, watch):
@@ -523,7 +536,7 @@ class Session(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         due = loop.time() >= self._rest_until
         if (due and not batch) or self._settling:
-            batch += watch.take(MAX_BATCH)
+            batch += watch.take(self._door.batch_room(self))
         if due or (self._settling and sum(map(size_of, batch)) > FIRST_READ):
             return bool(batch)
         if (batch or watch.ready) and (self._alarm is None or self._alarm.when() != self._rest_until):

@@ -6,11 +6,11 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service import limits
-from papa_dbus.service.output import Exit, OutputLog, Record
+from papa_dbus.service.output import Absent, Exit, OutputLog, Record
 from papa_dbus.service.shares import Share
 from papa_dbus.service.specs import WatchSpec
 
@@ -18,6 +18,13 @@ from papa_dbus.service.specs import WatchSpec
 #: goes at once, and many cost less together; what is more would fill up the log meanwhile.
 REST: Final = 0.002
 MUCH: Final = 32 * 1024
+#: Bytes that a record takes on its way beside its payload, about.
+RECORD_COST: Final = 64
+#: And an event, with its process's name and the client's.
+EVENT_COST: Final = 512
+
+#: Why a watch has ended by itself, as the contract has it.
+End = Literal["finished", "removed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,12 @@ Event = Output | Dropped | Exited
 def size_of(event: Event) -> int:
     """The bytes of payload that are in an event; 1 where it is no output."""
     return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
+
+
+def cost_of(event: Event) -> int:
+    """The bytes that an event takes on its way, about: not less than it does on the bus."""
+    records = event.records if isinstance(event, Output) else []
+    return EVENT_COST + sum(len(record.data) + RECORD_COST for record in records)
 
 
 class Position(NamedTuple):
@@ -103,6 +116,21 @@ class Cursor:
         # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
         self._sent = _NOTHING
         watch.share.take()
+
+    def resume(self, absent: Absent) -> None:
+        """Go on where the same client's watch was before papad, or the bus, went away."""
+        self.acknowledged, self.acknowledged_offset = absent.acknowledged, absent.acknowledged_offset
+        self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
+
+    @property
+    def who(self) -> str:
+        """The client whose watch it is, "" if that cannot be known again."""
+        return self.watch.who
+
+    @property
+    def present(self) -> bool:
+        """Whether somebody reads by it."""
+        return True
 
     @property
     def consumes(self) -> bool:
@@ -182,6 +210,11 @@ class Cursor:
         return sum(size for _, size, _ in self._sent)
 
     @property
+    def unacknowledged(self) -> int:
+        """Records that were sent and not acknowledged."""
+        return len(self._sent)
+
+    @property
     def position(self) -> Position:
         """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
         return Position(
@@ -206,17 +239,24 @@ class Cursor:
         """Note whether everything has been read that this cursor is there for."""
         exit_ = self.log.exit
         if self.late:
-            self.finished = self.log.completed and not self._sent and not self.has_more()
+            nothing_waits = not self.has_more() and not (self.consumes and self._sent)
+            self.finished = self.removed or (self.log.completed and nothing_waits)
         elif exit_ is not None and self._exit_sent:
             # An observer holds nothing back, so it need not acknowledge the end either.
             self.finished = self.acknowledged >= exit_.seq or not self.consumes
 
+    @property
+    def removed(self) -> bool:
+        """Whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
+        return self.late and not self.log.capacity
+
 
 class Watch:
-    """One subscription.
+    """One subscription, of the client ``who`` if that is known.
 
-    ``on_ready`` is called when there is something to take, ``on_done`` when the watch has ended by itself.
-    A door takes events whenever it can pass them on; what it took counts against the window until acknowledged.
+    ``on_ready`` is called when there is something to take, ``on_done`` when the watch has ended by itself, and why; for
+    an observing watch that is within take(), whose events are its last. A door takes events whenever it can pass them
+    on; what it took counts against the window until acknowledged.
     """
 
     def __init__(
@@ -224,13 +264,15 @@ class Watch:
         number: int,
         spec: WatchSpec,
         on_ready: Callable[[], None],
-        on_done: Callable[[], None],
+        on_done: Callable[[End], None],
         on_closed: Callable[["Watch"], None],
         share: Share | None = None,
+        who: str = "",
     ) -> None:
         self.share = share or Share(limits.MAX_CURSORS)  # of cursors, its client's
         self.number = number
         self.spec = spec
+        self.who = who
         self.closed = False
         self._on_ready = on_ready
         self._on_done = on_done
@@ -238,12 +280,23 @@ class Watch:
         self._cursors: dict[str, deque[Cursor]] = {}  # by name; a name's earlier process first
         self._ready: dict[Cursor, None] = {}  # in the order in which they are served
         self._taken: dict[Cursor, None] = {}  # those from which something was taken since acknowledge_taken()
+        self._earlier: dict[str, deque[Cursor]] = {}  # by name; read as soon as nothing of that name is in flight
         self._in_flight = 0
+        self.unacknowledged = 0  # records that were sent and not acknowledged
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of payload that were sent and not acknowledged."""
+        return self._in_flight
 
     @property
     def consumes(self) -> bool:
         """Whether records wait in the log for this watch."""
         return self.spec.mode == "consume"
+
+    def reads(self, name: str) -> bool:
+        """Whether a process of that name is being read."""
+        return name in self._cursors
 
     @property
     def names(self) -> list[str]:
@@ -253,18 +306,39 @@ class Watch:
     @property
     def cursors(self) -> list[Cursor]:
         """One for each process that is being read, a name's earlier one first."""
-        return [cursor for cursors in self._cursors.values() for cursor in cursors]
+        waiting = [cursor for cursors in self._earlier.values() for cursor in cursors]
+        return [*waiting, *(cursor for cursors in self._cursors.values() for cursor in cursors)]
 
     def attach(self, name: str, log: OutputLog, position: Position | None = None) -> None:
         """Begin to read a process, after the name's earlier one where that is still being read."""
         cursor = Cursor(self, name, log)
+        absent = None
         if position is not None:
             cursor.position = position
             self._in_flight += position.in_flight
+            self.unacknowledged += cursor.unacknowledged
             self._taken[cursor] = None
+            absent = log.absent(self.who, position.acknowledged)
+        elif self.consumes and self.who:
+            absent = log.absent(self.who)
+            if absent is not None:
+                cursor.resume(absent)
         log.attach(cursor)
+        if absent is not None:
+            log.detach(absent)
         self._cursors.setdefault(name, deque()).append(cursor)
         if cursor.has_more():
+            self.mark_ready(cursor)
+
+    def attach_earlier(self, name: str, log: OutputLog) -> None:
+        """Begin to read a name's earlier process before the one that is being read, as soon as that can be."""
+        cursor = Cursor(self, name, log)
+        log.attach(cursor)
+        cursors = self._cursors.setdefault(name, deque())
+        if cursors and cursors[0].unacknowledged:
+            self._earlier.setdefault(name, deque()).append(cursor)
+        else:
+            cursors.appendleft(cursor)
             self.mark_ready(cursor)
 
     def mark_ready(self, cursor: Cursor) -> None:
@@ -272,8 +346,9 @@ class Watch:
         if cursor.late:
             cursor.look_for_the_end()
             if cursor.finished:
+                end: End = "removed" if cursor.removed else "finished"
                 self._detach(cursor)
-                self._resume()
+                self._resume(end)
                 return
         if cursor in self._ready:
             return  # the door knows, or is told once something has been acknowledged
@@ -287,19 +362,25 @@ class Watch:
         return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
 
     def take(self, most: int) -> list[Event]:
-        """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now."""
+        """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now.
+
+        Records count as the bytes that they take on their way; the window counts their payload.
+        """
         events: list[Event] = []
-        room = min(most, self.spec.window - self._in_flight)
-        while room > 0 and self._ready:
+        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready:
             cursor = next(iter(self._ready))
             del self._ready[cursor]
             if cursor is not self._cursors[cursor.name][0]:
                 continue  # its namesake goes first; acknowledging that one's end makes this one ready
+            if cursor.name in self._earlier:
+                continue  # so does that one, as soon as it can
+            before = cursor.unacknowledged
             taken, size = cursor.take(room, at_least_one=not self._in_flight)
             events += taken
             self._taken[cursor] = None
             self._in_flight += size
-            room -= size
+            self.unacknowledged += cursor.unacknowledged - before
+            most -= size + RECORD_COST * (cursor.unacknowledged - before) + EVENT_COST * len(taken)
             if not self.consumes:
                 cursor.look_for_the_end()
                 if cursor.finished:
@@ -309,6 +390,8 @@ class Watch:
                 self._ready[cursor] = None
                 if not taken:
                     break  # its next record is larger than the room that is left
+        if not self.consumes:
+            self._look_for_the_end("finished")
         return events
 
     def acknowledge(self, up_to: Mapping[str, int]) -> None:
@@ -338,40 +421,61 @@ class Watch:
         self._resume()
 
     def _acknowledge(self, cursor: Cursor, seq: int) -> None:
+        before = cursor.unacknowledged
         self._in_flight -= cursor.acknowledge(seq)
+        self.unacknowledged -= before - cursor.unacknowledged
         if self.consumes:
             cursor.log.consumed()
         if cursor.finished:
             self._detach(cursor)
+        elif not cursor.unacknowledged and cursor.name in self._earlier:
+            self._begin_earlier(cursor.name)
 
     def _detach(self, cursor: Cursor) -> None:
         cursors = self._cursors[cursor.name]
         cursors.remove(cursor)
         self._in_flight -= cursor.in_flight
+        self.unacknowledged -= cursor.unacknowledged
         self._ready.pop(cursor, None)
         self._taken.pop(cursor, None)
-        if not cursors:
+        if cursor.name in self._earlier:
+            self._begin_earlier(cursor.name)
+        elif not cursors:
             del self._cursors[cursor.name]
         elif cursors[0].has_more():
             self._ready[cursors[0]] = None
         cursor.log.detach(cursor)
         self.share.give()
 
-    def _resume(self) -> None:
+    def _begin_earlier(self, name: str) -> None:
+        cursors = self._cursors[name]
+        if cursors and cursors[0].has_more():
+            self._ready[cursors[0]] = None
+        cursors.extendleft(reversed(self._earlier.pop(name)))
+        self._ready[cursors[0]] = None
+
+    def _resume(self, end: End = "finished") -> None:
         """Go on after an acknowledgement: with what was held back, or to the end."""
-        if self.consumes and not self._cursors and not self.closed:
-            self.close()
-            self._on_done()
-        elif self.ready:
+        if not self._look_for_the_end(end) and self.ready:
             self._on_ready()
 
     def give_up(self) -> None:
         """End the watch, since it cannot read all that it should."""
         self.close()
-        self._on_done()
+        self._on_done("failed")
 
-    def close(self) -> None:
-        """End the watch. What it had not acknowledged is there for the next one."""
+    def _look_for_the_end(self, end: End) -> bool:
+        if self._cursors or self.closed or self.spec.follow:
+            return False
+        self.close()
+        self._on_done(end)
+        return True
+
+    def close(self, away: bool = False) -> None:
+        """End the watch. What it had not acknowledged is there for the next one.
+
+        ``away``: its client has not gone, and is waited for: what other consumers acknowledge meanwhile is kept for it.
+        """
         if self.closed:
             return
         self.closed = True
@@ -380,6 +484,9 @@ class Watch:
         left = self.cursors
         self._cursors.clear()
         self.share.give(len(left))
+        self._earlier.clear()
         for cursor in left:
+            if away and self.consumes:
+                cursor.log.leave_behind(cursor)
             cursor.log.detach(cursor)
         self._on_closed(self)

@@ -160,7 +160,7 @@ class Fed(Source):
         return self.feed.turn(self.sink.send, most, 0.0)
 
     def acknowledge_all(self) -> None:
-        watch = Watch(1, WatchSpec(), lambda: None, lambda: None, lambda watch: None)
+        watch = Watch(1, WatchSpec(), lambda: None, lambda end: None, lambda watch: None)
         watch.attach("p", self.log)
         while watch.take(1 << 20):
             watch.acknowledge_taken()

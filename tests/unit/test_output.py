@@ -27,15 +27,15 @@ class Client:
 
     def __init__(self, source: Source, name: str = "p", **spec: object) -> None:
         self.woken = 0
-        self.done = False
+        self.done, self.end = False, ""
         self.watch = Watch(1, WatchSpec(**spec), self._wake, self._end, lambda watch: None)  # type: ignore[arg-type]
         self.watch.attach(name, source.log)
 
     def _wake(self) -> None:
         self.woken += 1
 
-    def _end(self) -> None:
-        self.done = True
+    def _end(self, end: str) -> None:
+        self.done, self.end = True, end
 
     def take(self, most: int = 1 << 20) -> list[Event]:
         events = []

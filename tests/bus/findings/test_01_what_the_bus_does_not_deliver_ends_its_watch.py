@@ -1,0 +1,50 @@
+"""A signal that the bus does not deliver ends its watch as 'failed', and its output is there for the next watch."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bus.conftest import Papad, hosted_pids, start_papad
+from tests.bus.consumer import Gate, consumer, until_written
+from tests.bus.isolated import PrivateBus
+
+PROCESSES, SIZE = 12, 600_000
+
+
+@pytest.fixture
+def papad(tmp_path: Path) -> Iterator[Papad]:
+    bus = PrivateBus(tmp_path, limits={"max_outgoing_bytes": 1_000_000})
+    papad = start_papad(bus.address, tmp_path / "line")
+    yield papad
+    pids = hosted_pids(papad.process.pid)
+    log = papad.stop()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    bus.stop()
+    assert "Traceback" not in log, log
+
+
+async def test_its_watch_ends_and_what_was_not_acknowledged_comes_again(papad: Papad, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    async with consumer(papad.address) as stalled, consumer(papad.address) as other:
+        names = [f"p{number}" for number in range(PROCESSES)]
+        for name in names:
+            await other.make_process(name, "sh", "-c", f"{gate.wait()}; head -c {SIZE} /dev/zero")
+            await stalled.consume(name)
+        stalled.stall()
+        await gate.open()
+        await until_written(other, SIZE, *names)
+        async with asyncio.timeout(20):
+            while "does not deliver" not in papad.log.read_text():
+                await other.call("ListValues", "as", [])
+        stalled.go_on()
+        await stalled.until_all(PROCESSES * SIZE)
+        await stalled.wait(lambda: len(stalled.exits) == PROCESSES, "ends")
+        assert {reason for _, reason in stalled.ends} >= {"failed"}
+        assert stalled.gaps == []

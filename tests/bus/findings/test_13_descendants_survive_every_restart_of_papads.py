@@ -1,0 +1,80 @@
+"""A descendant that prints is not ended by SIGPIPE when papad is restarted, whatever has become of its process."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.bus.consumer import consumer, until_ended
+from tests.bus.isolated import SupervisedPapad, ended
+from tests.support import PATIENCE, alive
+
+
+async def until_file(path: Path) -> int:
+    """Wait for a number in a file."""
+    async with asyncio.timeout(PATIENCE):
+        while not path.exists() or not path.read_text().strip():
+            await asyncio.sleep(0.01)
+    return int(path.read_text())
+
+
+@pytest.mark.parametrize("how", ["reload", "kill"])
+@pytest.mark.parametrize("what", ["removed", "replaced"])
+async def test_a_descendant_prints_on(bus_address: str, tmp_path: Path, how: str, what: str) -> None:
+    papad = SupervisedPapad(bus_address, tmp_path)
+    papad.start()
+    pid_file, count = tmp_path / "pid", tmp_path / "count"
+    script = tmp_path / "script"
+    prints = f"echo $$ > {pid_file}; while echo tick; do echo >> {count}; sleep 0.01; done"
+    script.write_text(f"(exec sh -c '{prints}') & sleep 0.1; exit 0")
+    try:
+        async with consumer(bus_address) as client:
+            await client.make_process("web", "sh", str(script))
+            descendant = await until_file(pid_file)
+            with ended(descendant):
+                client.holds.add("web")
+                number = await client.consume("web")
+                await client.wait(lambda: client.exits, "end")
+                if what == "replaced":
+                    await client.make_process("web", "sleep", "600")
+                    await client.call("Acknowledge", "ta{st}", number, {"web": client.last["web"]})
+                else:
+                    await client.call("RemoveProcesses", "as", ["web"])
+                for _ in range(2):  # the next papad's successor, too
+                    if how == "kill":
+                        papad.kill()
+                        papad.start()
+                    else:
+                        papad.reload()
+                    written = count.stat().st_size
+                    async with asyncio.timeout(PATIENCE):
+                        while count.stat().st_size < written + 5:
+                            assert alive(descendant), papad.log.read_text()
+                            await asyncio.sleep(0.01)
+    finally:
+        papad.stop()
+
+
+async def test_what_is_kept_for_it_goes_with_it(bus_address: str, tmp_path: Path) -> None:
+    """The descriptors of a process that is gone are given up once its last descendant is."""
+    papad = SupervisedPapad(bus_address, tmp_path)
+    papad.start()
+    pid_file = tmp_path / "pid"
+    try:
+        async with consumer(bus_address) as client:
+            await client.make_process(
+                "web", "sh", "-c", f"(exec sh -c 'echo $$ > {pid_file}; exec sleep 600') & exit 0"
+            )
+            descendant = await until_file(pid_file)
+            with ended(descendant):
+                await until_ended(client, "web")
+                await client.call("RemoveProcesses", "as", ["web"])
+                assert papad.kept
+                papad.kill()
+                papad.start()
+                assert papad.kept
+            async with asyncio.timeout(PATIENCE):
+                while papad.kept:
+                    await asyncio.sleep(0.01)
+    finally:
+        papad.stop()

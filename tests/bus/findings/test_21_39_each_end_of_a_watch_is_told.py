@@ -1,0 +1,137 @@
+"""A client is told that its watch is over, and why, after the watch's last Output or Exited."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.bus import Bus, Variant
+from papa_dbus.errors import AccessDenied, NotFound
+from papa_dbus.service.access import Right
+from papa_dbus.service.audit import Caller
+from papa_dbus.service.dbus import DBusDoor
+from papa_dbus.service.kernel import Kernel
+from tests.bus.conftest import Client, Papad
+from tests.bus.consumer import Gate, consumer, until_ended
+from tests.bus.parrot import Parrot
+from tests.support import PATIENCE
+
+OBSERVE = Variant("s", "observe")
+#: Ends, and leaves a descendant that holds its output open until a gate is opened.
+LEAVES = "({gate}; echo late; {more}) & echo words; exit 3"
+
+
+async def test_a_consumer_is_told_once_all_was_acknowledged(client: Client) -> None:
+    await client.make_process("p", "sh", "-c", "echo words; exit 3")
+    number = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    assert not client.of("WatchEnded")
+    await client.call("Acknowledge", "ta{st}", number, {"p": seq})
+    assert await client.until("WatchEnded") == [[number, "finished"]]
+    with pytest.raises(NotFound):
+        await client.call("Acknowledge", "ta{st}", number, {"p": seq})
+
+
+async def test_an_observer_is_told_once_all_was_sent(client: Client) -> None:
+    await client.make_process("p", "sh", "-c", "echo words; exit 3")
+    number = await client.watch("p", mode=OBSERVE)
+    assert await client.until("WatchEnded") == [[number, "finished"]]
+    assert [signal.member for signal in client.signals][-2:] == ["Exited", "WatchEnded"]
+    assert client.output() == b"words\n"
+
+
+async def test_who_follows_or_says_unwatch_is_not_told(client: Client) -> None:
+    await client.make_process("p", "sh", "-c", "echo words; exit 3")
+    await client.watch("p", mode=OBSERVE, follow=Variant("b", True))
+    await client.until("Exited")
+    number = await client.watch("p")
+    await client.call("Unwatch", "t", number)
+    number = await client.watch("p", mode=OBSERVE)
+    assert await client.until("WatchEnded") == [[number, "finished"]]
+
+
+async def test_39_a_watch_that_begins_after_the_end_was_acknowledged(client: Client, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    await client.make_process("p", "sh", "-c", LEAVES.format(gate=gate.wait(), more="exit 0"))
+    first = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
+    second = await client.watch("p")
+    await gate.open()
+    await client.until_output(b"late")
+    seq = client.of("Output")[-1][2][-1][0]
+    await client.call("Acknowledge", "ta{st}", second, {"p": seq})
+    assert await client.until("WatchEnded", 2) == [[first, "finished"], [second, "finished"]]
+    assert await client.call("ListProcesses", "as", []) == {}
+
+
+async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
+    """With nothing to be acknowledged, nobody has to say a word."""
+    gate = Gate(tmp_path)
+    await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
+    await until_ended(client, "p")
+    first = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
+    reader, writer = await asyncio.open_unix_connection(papad.socket)
+    await reader.readuntil(b"> ")
+    writer.write(b"watch process p\n")
+    assert await reader.readuntil(b"\n") == b"Watching 1\n"
+    await gate.open()
+    assert await reader.readuntil(b"> ") == b"Nothing left to watch\n> "
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_process_that_is_removed_after_its_end_was_acknowledged(client: Client, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
+    first = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
+    second = await client.watch("p")
+    await client.call("RemoveProcesses", "as", ["p"])
+    assert await client.until("WatchEnded", 2) == [[first, "finished"], [second, "removed"]]
+    await gate.open()
+
+
+class _Revocable:
+    """Who may is said by the test."""
+
+    def __init__(self) -> None:
+        self.may = True
+
+    def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
+        return self.may
+
+    async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
+        if not self.may:
+            raise AccessDenied("not any more")
+
+    def note_refusal(self, caller: Caller, error: Exception) -> None:
+        pass
+
+
+async def test_21_one_who_may_hear_no_more(bus_address: str, tmp_path: Path) -> None:
+    kernel, bus, access = Kernel(), Bus(bus_address), _Revocable()
+    door = DBusDoor(kernel, bus, access)  # type: ignore[arg-type]
+    await bus.start()
+    parrot = Parrot(tmp_path)
+    async with consumer(bus_address) as client:
+        await client.make_process("parrot", *parrot.command)
+        number = await client.consume("parrot")
+        parrot.say("heard")
+        await client.wait(lambda: client.got, "output")
+        async with asyncio.timeout(PATIENCE):
+            while kernel.list_processes()[0].buffered:
+                await asyncio.sleep(0.01)
+        access.may = False
+        parrot.say("not heard")
+        await client.wait(lambda: client.ends, "end")
+        assert client.ends == [(number, "revoked")]
+        assert client.got == {"parrot": 6}
+    assert kernel.list_processes()[0].buffered == 10
+    parrot.end()
+    kernel.remove_processes(["*"])
+    await door.close()
+    kernel.close()

@@ -14,7 +14,6 @@ import pytest
 from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.conftest import as_after_boot
 from tests.systemd.test_serving import PYTHON
-from tests.systemd.test_survival import nothing_is_left
 
 HERE = Path(__file__).parent
 #: Where the programs and the folder that they share lie in the bed, for all its users to read.
@@ -39,7 +38,9 @@ def stage(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterato
     bed = as_after_boot(beds(request.param))
     set_up(bed)
     yield bed
-    bed.run("systemctl stop papa.service papa.slice", check=False)
+    bed.run(f"umount --lazy {FOLDER}/hang", check=False)
+    # A papad that fails this test may be busy for minutes with what was sent to it.
+    bed.run("systemctl kill --signal=KILL papa.service; systemctl stop papa.service papa.slice", check=False)
     bed.run("mv /etc/nsswitch.conf.kept /etc/nsswitch.conf")
     for user in (*MEMBERS, STRANGER):
         bed.run(f"userdel --remove {user} 2>&1")
@@ -108,7 +109,5 @@ def test_hostile_afternoon(stage: Bed, record_property: Any) -> None:
     assert papad["memory"]["under attack"] < MEMORY
     assert papad["restarts"] == seen["ends"]["kill"], "it has ended by itself"
     journal = stage.journal(f"--after-cursor={cursor}", "--unit=papa")
-    assert "watchdog" not in journal
+    assert "watchdog" not in journal.lower()
     assert "Traceback" not in journal
-    stage.run("systemctl stop papa.service papa.slice")
-    nothing_is_left(stage)

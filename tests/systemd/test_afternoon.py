@@ -21,8 +21,8 @@ PROGRAMS, FOLDER = "/opt/afternoon", "/run/afternoon"
 PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are four, one of them without attackers.
 SECONDS = 25
-#: Seconds that 99 of 100 calls stay below; on a machine that is so busy that even the same manager alone has slow calls,
-#: so many times as long as those.
+#: Seconds that 99 of 100 calls stay below; on a machine so busy that even the same manager alone has slow calls, so many
+#: times as long as those.
 SLOWEST, RATIO = 0.25, 10
 #: Bytes that papad may have in memory.
 MEMORY = 256 * 1024 * 1024
@@ -89,7 +89,10 @@ def test_hostile_afternoon(stage: Bed, record_property: Any) -> None:
     cursor = stage.journal_cursor()
     seen = play(stage)
     manager, papad, calls = seen["manager"], seen["papad"], figures(seen)
-    told = {**papad, "ends": seen["ends"], "calls (count, p50, p99, longest in ms)": calls, "lines": manager["lines"]}
+    told = {
+        **papad, "ends": seen["ends"], "calls (count, p50, p99, longest in ms)": calls, "lines": manager["lines"],
+        "wrong": len(manager["wrong"]), "failed calls": sum(manager["errors"].values()),
+    }  # fmt: skip
     print(f"\nhostile afternoon: {told}")  # noqa: T201 (the figures)
     record_property("hostile afternoon", told)
 

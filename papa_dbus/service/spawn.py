@@ -24,6 +24,7 @@ from papa_dbus.service import audit, limits
 from papa_dbus.service.child import NO_HOME, Identity, Launch
 from papa_dbus.service.exits import reap_by_pid, reaped
 from papa_dbus.service.forks import Fork
+from papa_dbus.service.grouplist import groups_of
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.specs import ProcessSpec
 
@@ -78,7 +79,7 @@ def _look_up(spec: ProcessSpec) -> Identity:
     if entry is None:
         return Identity(int(str(spec.uid)), gid, (gid,), str(spec.uid), "/")
     changed = spec.uid is not None or spec.gid is not None
-    groups = tuple(os.getgrouplist(entry.pw_name, gid)) if changed and os.geteuid() == 0 else None
+    groups = tuple(groups_of(entry.pw_name, gid)) if changed and os.geteuid() == 0 else None
     return Identity(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
 
 

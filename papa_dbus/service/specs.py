@@ -304,7 +304,6 @@ class ProcessInfo:
     dropped: int
     written: int
     last_seq: int
-    acknowledged: int
     unit: str | None
     journal: bool = False
     as_user: bool = False
@@ -312,6 +311,7 @@ class ProcessInfo:
     memory_max: int | None = None
     cpu_quota: int | None = None
     tasks_max: int | None = None
+    acknowledged: int = 0
 
     @property
     def state(self) -> str:

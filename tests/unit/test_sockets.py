@@ -289,7 +289,9 @@ async def test_what_is_passed_is_hosted_by_name_and_number(kernel: Kernel, tmp_p
     assert (first.family, first.host, first.backlog, first.unit) == ("inet", "127.0.0.1", None, "")
     assert (second.name, second.path, abstract.path) == ("web-2", path, "@papa-test")
     kernel.name_units({"web": "web.socket", "other": "other.socket"})
-    assert [info.unit for info in kernel.list_sockets()] == ["web.socket", "web.socket", ""]
+    assert {info.name: info.unit for info in kernel.list_sockets()} == {
+        "web": "web.socket", "web-2": "web.socket", "abstract": ""
+    }  # fmt: skip
     assert (await make(kernel, "web", port=first.port, backlog=77)).unit == "web.socket"
     assert (await make(kernel, "web-2", path=path, umask=0o77)).unit == "web.socket"
     for other in ({"port": first.port, "reuseport": True}, {"family": "inet6"}, {"path": path}):

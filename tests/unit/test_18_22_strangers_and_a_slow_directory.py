@@ -152,19 +152,20 @@ async def test_who_has_left_is_out_however_late_the_answer_to_an_earlier_questio
 _SLOW_LIBC = """
 #include <grp.h>
 #include <stdio.h>
+#include <unistd.h>
 int getgrouplist(const char *user, gid_t group, gid_t *groups, int *count) {
-    puts("asked"); fflush(stdout); getchar();
+    write(1, "asked\\n", 6); getchar();
     *count = 1; groups[0] = group + 1;
     return 1;
 }
 """
 _ASK = """
-import threading
+import os, threading
 from papa_dbus.service.grouplist import groups_of
 answer = []
 thread = threading.Thread(target=lambda: answer.append(groups_of("daemon", 1)), daemon=True)
 thread.start()
-print("goes on", flush=True)
+os.write(1, b"goes on\\n")
 thread.join()
 print(answer)
 """

@@ -53,7 +53,7 @@ async def until(condition: Callable[[], object], what: str | Callable[[], object
 async def turns(count: int = 1) -> None:
     """Let the loop take so many turns: all that is ready now runs."""
     for _ in range(count):
-        await asyncio.sleep(0)  # takes no time
+        await asyncio.sleep(0)
 
 
 class Reader:

@@ -1,12 +1,10 @@
 """While systemd reads nothing of what papad tells it, papad serves, and runs nothing that a kill would lose."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 from papa_dbus.client import aio
-from papa_dbus.errors import PapaError
-from tests.bus.isolated import SupervisedPapad
+from tests.bus.isolated import SupervisedPapad, ended
 from tests.support import PATIENCE
 
 COUNT = 40  # more than systemd's socket takes unread by default (net.unix.max_dgram_qlen)
@@ -38,7 +36,8 @@ async def test_nothing_waits_and_nothing_is_lost(bus_address: str, tmp_path: Pat
                 await other.set_value(f"w{n}", "text")
             papad.kill()
         papad.start()
-        with contextlib.suppress(PapaError):
-            await asyncio.gather(*makes)
-        assert made.items() <= {name: each.pid for name, each in (await other.list_processes()).items()}.items()
+        await asyncio.gather(*makes, return_exceptions=True)  # asked again, or told that papad has gone
+        listed = {name: each.pid for name, each in (await other.list_processes()).items()}
+    with ended(*listed.values()):
+        assert made.items() <= listed.items()
     assert "Traceback" not in papad.stop()

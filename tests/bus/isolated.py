@@ -5,6 +5,7 @@ For tests of what happens at a bus's limits and over `kill -9`, without booting 
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -219,9 +220,13 @@ class SupervisedPapad:
 
     @contextlib.contextmanager
     def deaf(self) -> Iterator[None]:
-        """Read nothing that papad says."""
+        """Read nothing that papad says, and then all of it, as systemd does before it starts a service again."""
         with self._lock:
             yield
+        deadline = time.monotonic() + PATIENCE
+        while select.select([self._notify], [], [], 0)[0]:
+            assert time.monotonic() < deadline, "what papad has said is not read"
+            time.sleep(0.001)
 
     def wait_until_dead(self) -> None:
         """Wait for a papad that is about to end, at a fault for example."""

@@ -69,7 +69,7 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
         'import os, socket; last = max(map(int, os.listdir("/proc/self/fd")));'
         " print([socket.socket(fileno=fd).getsockname()[1] for fd in range(3, 63)], last)"
     )
-    ports = [info.port for info in kernel.list_sockets()]
+    ports = [info.port for info in kernel.list_sockets(names)]
     for name in ("first", "second"):
         said = await output_of(kernel, sys.executable, "-c", count, name=name, sockets=tuple(names))
         assert said == f"{ports} 63\n"  # and 63 is that of the listing itself

@@ -7,7 +7,7 @@ stands in the contract's XML alone.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,14 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
+#: Calls that wait for something else than papad, and do not hold up their sender's next ones.
+_WAITING = frozenset({"MakeSocket", "MakeProcess"})
 #: Bytes that a call costs beside its own while it is under way.
 _COST_OF_PENDING = 65_536
 _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
 Result = tuple[Any, ...]
-Pending = Coroutine[Any, Any, Result]
-Handler = Callable[[Message], Result | Pending]
+Handler = Callable[[Message], "Result | Awaitable[Result]"]
 
 
 class Refused(Exception):
@@ -217,33 +218,33 @@ class DBusDoor:
 
     # ---------------------------------------------------------------- dispatch
 
-    def _dispatch(self, call: Message, caller: Caller) -> None:
+    def _dispatch(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         with acting(caller):
-            self._call(call, caller)
+            return self._call(call, self._pending.of(caller.uid, caller.at))
 
-    def _call(self, call: Message, caller: Caller) -> None:
+    def _call(self, call: Message, pending: Share) -> asyncio.Future[None] | None:
+        """Run a call; returns what its sender's next one has to wait for."""
+        waits, cost = call.member in _WAITING, call.size + _COST_OF_PENDING
         try:
             method, handler = self._find(call)
+            if waits and not pending.has_room(cost):
+                raise errors.Limit("too many calls of yours are under way; await some answers first")
             read_body(call)
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
-            return
+            return None
         if isinstance(result, tuple):
             self._reply(call, method, result)
-        else:
-            self._finish_later(call, method, result, self._pending.of(caller.uid, caller.at))
-
-    def _finish_later(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
-        cost = call.size + _COST_OF_PENDING
-        if not pending.has_room(cost):
-            result.close()  # nothing of it has been done
-            self._reply_error(call, errors.Limit("too many calls of yours are under way; await some answers first"))
-            return
-        pending.take(cost)
-        task = asyncio.ensure_future(self._finish(call, method, result, pending))
+            return None
+        task = asyncio.ensure_future(self._finish(call, method, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if not waits:
+            return task
+        pending.take(cost)
+        task.add_done_callback(lambda _: pending.give(cost))
+        return None
 
     def _find(self, call: Message) -> tuple[objects.Method, Handler]:
         present = self._tree.shown(call.path)
@@ -260,13 +261,11 @@ class DBusDoor:
                 return method, self._handlers[interface][call.member]
         raise Refused("UnknownMethod", f"{call.path} has no method '{call.member}'")
 
-    async def _finish(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
+    async def _finish(self, call: Message, method: objects.Method, result: Awaitable[Result]) -> None:
         try:
             self._reply(call, method, await result)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
-        finally:
-            pending.give(call.size + _COST_OF_PENDING)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
         fds = [body[0]] if method.gives == "h" else []

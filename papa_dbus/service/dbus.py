@@ -22,7 +22,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
-from papa_dbus.service.shares import Share, Shares
+from papa_dbus.service.shares import Shares
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.subscriptions import Subscriptions
 
@@ -220,14 +220,15 @@ class DBusDoor:
 
     def _dispatch(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         with acting(caller):
-            return self._call(call, self._pending.of(caller.uid, caller.at))
+            return self._call(call, caller)
 
-    def _call(self, call: Message, pending: Share) -> asyncio.Future[None] | None:
+    def _call(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         """Run a call; returns what its sender's next one has to wait for."""
-        waits, cost = call.member in _WAITING, call.size + _COST_OF_PENDING
+        pending = self._pending.of(caller.uid, caller.at) if call.member in _WAITING else None
+        cost = call.size + _COST_OF_PENDING
         try:
             method, handler = self._find(call)
-            if waits and not pending.has_room(cost):
+            if pending is not None and not pending.has_room(cost):
                 raise errors.Limit("too many calls of yours are under way; await some answers first")
             read_body(call)
             result = handler(call)
@@ -240,7 +241,7 @@ class DBusDoor:
         task = asyncio.ensure_future(self._finish(call, method, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if not waits:
+        if pending is None:
             return task
         pending.take(cost)
         task.add_done_callback(lambda _: pending.give(cost))

@@ -33,6 +33,7 @@ _TOO_MUCH: Final = "too many calls of yours wait already; await some answers bef
 class Admission:
     """``serve`` gets the calls that may be run, ``refuse`` the others; ``rights`` says what a call takes.
 
+    ``serve`` may return a future: the sender's next call waits for it, and nobody else's.
     ``rights`` may read the call's body once the rights that came before are there. ``expel`` is told of who may hear no
     more output, ``resume`` when output that was held back may continue.
     """
@@ -42,7 +43,7 @@ class Admission:
         bus: Bus,
         access: Access,
         rights: Callable[[Message], Iterable[Right]],
-        serve: Callable[[Message, Caller], None],
+        serve: Callable[[Message, Caller], asyncio.Future[None] | None],
         refuse: Callable[[Message, Exception], None],
     ) -> None:
         self._bus = bus
@@ -130,9 +131,19 @@ class Admission:
     def _run(self, sender: Sender, caller: Caller) -> None:
         call, sender.admitted = sender.take(), False
         try:
-            self._serve(call, caller)
+            answer = self._serve(call, caller)
         except Exception as error:  # noqa: BLE001 (answered; the others have their turn)
             self._refuse(call, error)
+            return
+        if answer is not None:
+            sender.answering = True
+            answer.add_done_callback(lambda _: self._answered(sender))
+
+    def _answered(self, sender: Sender) -> None:
+        sender.answering = False
+        if self._senders.get(sender.name) is sender:  # else the bus has gone
+            self._turns.add(sender)
+            self.go_on_soon()
 
     # --------------------------------------------------------------- questions
 
@@ -140,7 +151,7 @@ class Admission:
         sender = self._senders[name] = Sender(name, limits.MAX_WAITING_OF_SENDER, self._nobody)
         if len(self._senders) > limits.MAX_KNOWN_SENDERS:
             oldest = next(iter(self._senders.values()))
-            if oldest.calls:
+            if oldest.calls or oldest.answering:
                 self._senders.move_to_end(oldest.name)
             else:
                 del self._senders[oldest.name]

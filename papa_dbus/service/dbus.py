@@ -22,7 +22,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
-from papa_dbus.service.shares import Share, Shares
+from papa_dbus.service.shares import Shares
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.steps import Steps
 from papa_dbus.service.subscriptions import Subscriptions
@@ -39,19 +39,14 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
+#: Calls that wait for something else than papad, and do not hold up their sender's next ones.
+_WAITING = frozenset({"MakeSocket", "MakeProcess"})
 #: Bytes that a call costs beside its own while it is under way.
 _COST_OF_PENDING = 65_536
 _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
-#: Calls that may not be answered at once. They need room among those under way before anything of them is done.
-_MAY_WAIT = frozenset(
-    {"MakeSocket", "MakeProcess", "ListSockets", "ListValues", "ListProcesses", "RemoveSockets", "RemoveValues"}
-    | {"RemoveProcesses", "GetManagedObjects", "Introspect"}
-)
-
 Result = tuple[Any, ...]
-Pending = Awaitable[Result]
-Handler = Callable[[Message], Result | Pending]
+Handler = Callable[[Message], "Result | Awaitable[Result]"]
 
 
 class Refused(Exception):
@@ -260,31 +255,34 @@ class DBusDoor:
 
     # ---------------------------------------------------------------- dispatch
 
-    def _dispatch(self, call: Message, caller: Caller) -> None:
+    def _dispatch(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         with acting(caller):
-            self._call(call, caller)
+            return self._call(call, caller)
 
-    def _call(self, call: Message, caller: Caller) -> None:
-        pending = self._pending.of(caller.uid, caller.at) if call.member in _MAY_WAIT else None
+    def _call(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
+        """Run a call; returns what its sender's next one has to wait for."""
+        pending = self._pending.of(caller.uid, caller.at) if call.member in _WAITING else None
+        cost = call.size + _COST_OF_PENDING
         try:
             method, handler = self._find(call)
-            if pending is not None and not pending.has_room(call.size + _COST_OF_PENDING):
+            if pending is not None and not pending.has_room(cost):
                 raise errors.Limit("too many calls of yours are under way; await some answers first")
             read_body(call)
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
-            return
+            return None
         if isinstance(result, tuple):
             self._reply(call, method, result)
-        else:
-            self._finish_later(call, method, result, pending or self._pending.of(caller.uid, caller.at))
-
-    def _finish_later(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
-        pending.take(call.size + _COST_OF_PENDING)
-        task = asyncio.ensure_future(self._finish(call, method, result, pending))
+            return None
+        task = asyncio.ensure_future(self._finish(call, method, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if pending is None:
+            return task
+        pending.take(cost)
+        task.add_done_callback(lambda _: pending.give(cost))
+        return None
 
     def _find(self, call: Message) -> tuple[objects.Method, Handler]:
         present = self._tree.shown(call.path)
@@ -301,13 +299,11 @@ class DBusDoor:
                 return method, self._handlers[interface][call.member]
         raise Refused("UnknownMethod", f"{call.path} has no method '{call.member}'")
 
-    async def _finish(self, call: Message, method: objects.Method, result: Pending, pending: Share) -> None:
+    async def _finish(self, call: Message, method: objects.Method, result: Awaitable[Result]) -> None:
         try:
             self._reply(call, method, await result)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
-        finally:
-            pending.give(call.size + _COST_OF_PENDING)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
         fds = [body[0]] if method.gives == "h" else []

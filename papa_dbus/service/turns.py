@@ -36,7 +36,7 @@ class User:
 class Sender:
     """A connection to the bus, what is known of it, and its calls that wait, in order."""
 
-    __slots__ = ("admitted", "asking", "caller", "calls", "in_turn", "name", "refusal", "share", "user")
+    __slots__ = ("admitted", "answering", "asking", "caller", "calls", "in_turn", "name", "refusal", "share", "user")
 
     def __init__(self, name: str, most: int, user: User) -> None:
         self.name = name
@@ -45,6 +45,7 @@ class Sender:
         self.calls: deque[Message] = deque()
         self.caller: Caller | None = None
         self.asking = False  # the first call waits for an answer
+        self.answering = False  # a call is answered in steps: the next one waits, so that they stay in order
         self.admitted = False  # the first call has had a good one
         self.refusal: PapaError | None = None  # why none of its calls is run
         self.in_turn = False
@@ -84,6 +85,8 @@ class Sender:
     @property
     def can_go_on(self) -> bool:
         """Whether there is anything to be done for it now."""
+        if self.answering:
+            return False
         return self.has_too_much if self.asking else bool(self.calls)
 
 

@@ -41,7 +41,7 @@ class House:
         self.bus = FakeBus()
         self.served: list[Message] = []
         self.refused: list[tuple[Message, Exception]] = []
-        self.serve: Callable[[Message, Caller], None] = lambda call, caller: self.served.append(call)
+        self.serve: Callable[[Message, Caller], asyncio.Future[None] | None] = self._note
         self._something = asyncio.Event()
         self.admission = Admission(
             self.bus,  # type: ignore[arg-type]
@@ -51,9 +51,12 @@ class House:
             self._refuse,
         )
 
-    def _serve(self, call: Message, caller: Caller) -> None:
+    def _note(self, call: Message, caller: Caller) -> None:
+        self.served.append(call)
+
+    def _serve(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         self._something.set()
-        self.serve(call, caller)
+        return self.serve(call, caller)
 
     def _refuse(self, call: Message, error: Exception) -> None:
         self.refused.append((call, error))
@@ -193,7 +196,7 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     house.serve = fail
     house.take(call(":0.1"), call(":0.1"))
     await house.until(lambda: len(house.refused) == 6)
-    house.serve = lambda call, caller: house.served.append(call)
+    house.serve = house._note
     house.take(call(":0.1"))
     await house.until(lambda: len(house.served) == 1)
     assert not house.admission._turns
@@ -231,4 +234,19 @@ async def test_nothing_is_run_while_the_bus_takes_no_answers(house: House) -> No
     assert len(house.served) == 1
     house.bus.congested = False
     house.admission.go_on_soon()
+    await house.until(lambda: len(house.served) == 3)
+
+
+async def test_an_answer_in_steps_holds_up_its_own_sender_only(house: House) -> None:
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def serve(call: Message, caller: Caller) -> asyncio.Future[None]:
+        house._note(call, caller)
+        return answer
+
+    house.serve = serve
+    house.take(call(":0.1"), call(":0.1"), call(":0.2"))
+    await house.until(lambda: len(house.served) == 2)
+    assert {one.sender for one in house.served} == {":0.1", ":0.2"}
+    answer.set_result(None)
     await house.until(lambda: len(house.served) == 3)

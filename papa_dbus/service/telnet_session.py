@@ -536,7 +536,9 @@ class Session(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         due = loop.time() >= self._rest_until
         if (due and not batch) or self._settling:
-            batch += watch.take(self._door.batch_room(self))
+            room = self._door.batch_room(self) - sum(map(size_of, batch))
+            if room > 0:
+                batch += watch.take(room)
         if due or (self._settling and sum(map(size_of, batch)) > FIRST_READ):
             return bool(batch)
         if (batch or watch.ready) and (self._alarm is None or self._alarm.when() != self._rest_until):

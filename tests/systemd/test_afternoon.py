@@ -21,8 +21,8 @@ PROGRAMS, FOLDER = "/opt/afternoon", "/run/afternoon"
 PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are four, one of them without attackers.
 SECONDS = 25
-#: Seconds that 99 of 100 calls stay below; on a machine so busy that even the same manager alone has slow calls, so many
-#: times as long as those.
+#: Seconds that 99 of 100 calls stay below; on a machine so busy that even the same manager alone has slow calls, so
+#: many times as long as those.
 SLOWEST, RATIO = 0.25, 10
 #: Bytes that papad may have in memory.
 MEMORY = 256 * 1024 * 1024

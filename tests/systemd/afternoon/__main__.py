@@ -110,8 +110,8 @@ class Manager:
         return said
 
 
-async def end_papad(stalled: Attacker | None, counts: dict[str, int]) -> None:
-    """Reload papad, kill it, and so on; who stood still meanwhile is started anew, since its watches have gone."""
+async def end_papad(waiting: list[Attacker], counts: dict[str, int]) -> None:
+    """Reload papad, kill it, and so on; then start those anew whose watches and calls have gone with it."""
     while True:
         for how in ("reload", "kill"):
             await asyncio.sleep(BETWEEN_ENDS)
@@ -123,8 +123,8 @@ async def end_papad(stalled: Attacker | None, counts: dict[str, int]) -> None:
                 await reload.wait()
             counts[how] += 1
             await papad.is_another(before)
-            if stalled is not None:
-                stalled.end()
+            for attacker in waiting:
+                attacker.end()
 
 
 @contextlib.asynccontextmanager
@@ -153,7 +153,8 @@ async def main(folder: Path, seconds: float, processes: int, pause: float, chose
         await asyncio.sleep(seconds)
         manager.begin("coming")
         sampler.begin("under attack")
-        ends = [end_papad(attackers.get("stall"), counts)] if "ends" in chosen else []
+        waiting = [attackers[name] for name in ("stall", "stranger-parks") if name in attackers]
+        ends = [end_papad(waiting, counts)] if "ends" in chosen else []
         async with running(*[attacker.run() for attacker in attackers.values()], *ends):
             await asyncio.sleep(3)
             for n in range(WINDOWS):

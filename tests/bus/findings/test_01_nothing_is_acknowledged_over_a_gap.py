@@ -52,7 +52,7 @@ async def test_a_gap_opens_the_watch_again(papad: FakePapad, kernel: Kernel, obs
     papad.exited(call, 2, "p", 9)
     events = await reading
     assert _numbers(events) == list(range(1, 10))
-    assert papad.of("Unwatch")[0].body == [1]
+    assert (await papad.until("Unwatch")).body == [1]
     for watch, up_to in papad.acknowledged:
         assert watch == 2 or up_to["p"] <= 3
 

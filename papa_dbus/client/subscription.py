@@ -182,7 +182,7 @@ class Subscription:
                     continue
                 event = left
             self._more = False
-            if progress.take(event, self.observes):
+            if progress.take(event):
                 self._pause = 0.0
                 events.append(event)
             elif progress.done:

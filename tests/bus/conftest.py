@@ -158,6 +158,14 @@ class Client:
 
         await until(written, f"{size} bytes of {name}")
 
+    async def until_buffered(self, name: str, size: int) -> None:
+        """Wait until so much of a process's output waits for an acknowledgement."""
+
+        async def buffered() -> bool:
+            return bool((await self.listed(name))["buffered"] == size)
+
+        await until(buffered, f"{size} bytes of {name} that wait")
+
     async def until_ended(self, name: str) -> None:
         """Wait until a process is listed as ended, without taking anything from it."""
 

@@ -1,6 +1,5 @@
 """A signal that the bus does not deliver ends its watch as 'failed', and its output is there for the next watch."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.bus.conftest import Papad, hosted_pids, start_papad
-from tests.bus.consumer import Gate, consumer, until_written
+from tests.bus.consumer import Gate, consumer
 from tests.bus.isolated import PrivateBus
+from tests.support import until
 
 PROCESSES, SIZE = 12, 600_000
 
@@ -39,10 +39,9 @@ async def test_its_watch_ends_and_what_was_not_acknowledged_comes_again(papad: P
             await stalled.consume(name)
         stalled.stall()
         await gate.open()
-        await until_written(other, SIZE, *names)
-        async with asyncio.timeout(20):
-            while "does not deliver" not in papad.log.read_text():
-                await other.call("ListValues", "as", [])
+        for name in names:
+            await other.until_written(name, SIZE)
+        await until(lambda: "does not deliver" in papad.log.read_text(), "warning")
         stalled.go_on()
         await stalled.until_all(PROCESSES * SIZE)
         await stalled.wait(lambda: len(stalled.exits) == PROCESSES, "ends")

@@ -125,8 +125,8 @@ class Kernel:
             try:
                 await self._store.kept()
             except BaseException:
-                self._store.remove_socket(hosted.key)
                 self._close_socket(hosted)
+                self._store.withdraw_socket(hosted.key, spec)
                 raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)

@@ -138,6 +138,14 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
     return reader.data().decode()
 
 
+async def remove_sockets(kernel: Kernel, *names: str) -> list[str]:
+    """Remove sockets and wait for their files, as the doors do."""
+    files = kernel.files(names)
+    removed = kernel.remove_sockets(names)
+    await kernel.files_removed(files)
+    return removed
+
+
 def end(kernel: Kernel) -> None:
     """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
     for info in kernel.list_processes():

@@ -10,11 +10,10 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from papa_dbus.errors import PapaError, Spawn
 from papa_dbus.service import sockets
-from papa_dbus.service.exits import look_at
+from papa_dbus.service.exits import look_at, pid_of
 from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output import Stream, discard
 from papa_dbus.service.processes import Held, Hooks, HostedProcess
@@ -132,7 +131,7 @@ class Recovery:
         for item in self._given_up:
             log.info("no longer held: %s", item)
         for name, fds in self._left.items():
-            pids = [pid for pid in map(_pid_of, fds) if pid > 0]
+            pids = [pid for pid in map(pid_of, fds) if pid > 0]
             if pids:
                 self.faults.append(
                     f"descriptors kept as '{name}', of PID {pids[0]}, belong to nothing that is stored: the process"
@@ -263,12 +262,3 @@ def _link(fd: int) -> str:
 
 def _is_socket(fd: int) -> bool:
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
-
-
-def _pid_of(fd: int) -> int:
-    """The process of a pidfd (pidfd_open(2)); -1 where it has ended, 0 where the descriptor is none."""
-    with suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return 0

@@ -8,15 +8,14 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from papa_dbus.errors import PapaError, Spawn
+from papa_dbus.errors import Spawn
 from papa_dbus.service import sockets
 from papa_dbus.service.exits import look_at, pid_of
 from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output import Stream, discard
-from papa_dbus.service.processes import Held, Hooks, HostedProcess
+from papa_dbus.service.processes import Held, Hooks, HostedProcess, note_no_home
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import Word, executed, said
 from papa_dbus.service.store import Store, StoredProcess
@@ -200,10 +199,8 @@ class Start:
 
     def without_home(self, store: Store) -> None:
         """Note that its user's home was not there."""
-        facts = replace(self.stored.facts, working_dir="/")
+        facts = note_no_home(store, self.stored.key, self.name, self.stored.facts)
         self.stored = replace(self.stored, facts=facts)
-        with suppress(PapaError):  # the next papad finds it out as well
-            store.update_process(self.stored.key, facts, self.stored.state)
 
     def close_status(self) -> None:
         """Let go of the pipe, of which the keeper has a duplicate."""

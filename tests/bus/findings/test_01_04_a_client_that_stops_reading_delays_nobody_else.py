@@ -1,8 +1,6 @@
 """What is on its way to a client that does not read is bounded, at the buses' own limits: nobody else notices it."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from papa_dbus.bus import Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import limits
-from tests.bus.conftest import Papad, hosted_pids, start_papad
+from tests.bus.conftest import Papad, start_papad, stop_with_children
 from tests.bus.consumer import Gate, consumer
 from tests.bus.isolated import PrivateBus
 
@@ -25,11 +23,7 @@ def papad(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, request.param)
     papad = start_papad(bus.address, tmp_path / "line")
     yield papad
-    pids = hosted_pids(papad.process.pid)
-    log = papad.stop()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    log = stop_with_children(papad)
     bus.stop()
     assert "Traceback" not in log, log
 

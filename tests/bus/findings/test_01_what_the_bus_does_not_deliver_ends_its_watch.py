@@ -1,14 +1,11 @@
 """A signal that the bus does not deliver ends its watch as 'failed', and its output is there for the next watch."""
 
-import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Papad, hosted_pids, start_papad
+from tests.bus.conftest import Papad, start_papad, stop_with_children
 from tests.bus.consumer import Gate, consumer
 from tests.bus.isolated import PrivateBus
 from tests.support import until
@@ -21,11 +18,7 @@ def papad(tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, limits={"max_outgoing_bytes": 1_000_000})
     papad = start_papad(bus.address, tmp_path / "line")
     yield papad
-    pids = hosted_pids(papad.process.pid)
-    log = papad.stop()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    log = stop_with_children(papad)
     bus.stop()
     assert "Traceback" not in log, log
 

@@ -69,7 +69,7 @@ async def test_what_is_kept_for_it_goes_with_it(bus_address: str, tmp_path: Path
             with ended(descendant):
                 await client.until_ended("web")
                 await client.call("RemoveProcesses", "as", ["web"])
-                assert papad.kept
+                await until(lambda: papad.kept, "descriptors that are kept")
                 papad.kill()
                 papad.start()
                 assert papad.kept

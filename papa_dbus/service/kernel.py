@@ -125,8 +125,8 @@ class Kernel:
             try:
                 await self._store.kept()
             except BaseException:
-                self._store.remove_socket(hosted.key)
                 self._close_socket(hosted)
+                self._store.withdraw_socket(hosted.key, spec)
                 raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)
@@ -189,13 +189,6 @@ class Kernel:
     async def files_removed(self, files: Sequence[str]) -> None:
         """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
         await self._files.removed(files)
-
-    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets as remove_sockets() does, and wait for their files."""
-        files = self.files(patterns)
-        removed = self.remove_sockets(patterns)
-        await self.files_removed(files)
-        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -706,16 +699,22 @@ class Kernel:
 
         async def wait() -> None:
             with turn:
-                if await start.executed(self._store):
-                    process = self._adopt(*recovery.host(start))
-                    self._process_tokens.hosted(process)
-                    self._tell("process", "added", start.name)
-                    self._settle(process)
-                else:
-                    self._process_tokens.not_made(start.stored.key)
-                    recovery.forget(start)
+                try:
+                    self._end_start(recovery, start, await start.executed(self._store))
+                except Exception:  # nobody waits for this, and the name must be free again
+                    log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
 
         return asyncio.ensure_future(wait())
+
+    def _end_start(self, recovery: Recovery, start: Start, executed: bool) -> None:
+        if not executed:
+            self._process_tokens.not_made(start.stored.key)
+            recovery.forget(start)
+            return
+        process = self._adopt(*recovery.host(start))
+        self._process_tokens.hosted(process)
+        self._tell("process", "added", start.name)
+        self._settle(process)
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)

@@ -54,7 +54,7 @@ Reason = End | Literal["revoked", "failed"]
 class _Client:
     """A client that has watches, or has not shown yet that it has read all that was sent to it."""
 
-    def __init__(self, name: str, uid: int) -> None:
+    def __init__(self, name: str, uid: int | None) -> None:
         self.name = name
         self.flight = Flight(uid)
         self.watches: set[int] = set()
@@ -94,7 +94,7 @@ class Subscriptions:
         self._by_serial: dict[int, _Client] = {}  # of what is on its way
         self._ready: dict[_Client, None] = {}  # in the order in which they are served
         # Those that wait until others have less on their way; by user, and whether they have nothing on theirs.
-        self._short: dict[tuple[int, bool], dict[_Client, None]] = {}
+        self._short: dict[tuple[int | None, bool], dict[_Client, None]] = {}
         self._held_up: dict[_Subscription, None] = {}
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0  # the loop's time from which the next turn may be
@@ -113,8 +113,7 @@ class Subscriptions:
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
-        caller = audit.acting_caller()
-        subscription = _Subscription(known or _Client(client, caller.uid if caller is not None else -1))
+        subscription = _Subscription(known or _Client(client, audit.user()))
         watch = self._kernel.watch(
             patterns,
             spec,

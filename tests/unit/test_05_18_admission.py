@@ -12,7 +12,7 @@ from papa_dbus.service import limits
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.admission import Admission
 from papa_dbus.service.audit import Caller
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 STRANGER = 65534
 
@@ -141,7 +141,7 @@ async def test_one_users_calls_that_wait_for_polkit_leave_room_for_anothers(hous
 
 async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: House, polkit: Polkit) -> None:
     house.take(call(f":{STRANGER}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
-    await _until(lambda: bool(polkit.asked))
+    await until(lambda: polkit.asked, "question to polkit")
     house.take(call(f":{STRANGER}.2"))
     await house.until(lambda: len(house.refused) == 1)
     expelled = asyncio.Event()
@@ -152,12 +152,6 @@ async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: Hou
     assert not house.served
     polkit.answers.set()
     await house.until(lambda: len(house.refused) == 2)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_body_is_not_read_before_its_sender_may_call(polkit: Polkit) -> None:
@@ -192,7 +186,7 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     expelled: list[str] = []
     house.admission.expel = expelled.append
     assert not house.admission.may_hear(f":{STRANGER}.1")
-    await _until(lambda: bool(expelled))
+    await until(lambda: expelled, "listener who is expelled")
     house.serve = fail
     house.take(call(":0.1"), call(":0.1"))
     await house.until(lambda: len(house.refused) == 6)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from papa_dbus.bus import Bus, Message, MessageType
 from tests.support import PATIENCE, turns
 
@@ -54,4 +56,27 @@ async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str)
     bus.send(signal("B"), urgent=False)
     await bus.close()
     assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B"]
+    await listener.close()
+
+
+async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is read after everybody else on the loop has had a turn."""
+    monkeypatch.setattr("papa_dbus.bus.READING_TURN", 0.0)
+    listener, all_of_them = await heard(bus_address, 5)
+    at_a_time: list[int] = []
+    listener.on_read = lambda: at_a_time.append(members)
+
+    def count(message: Message) -> None:
+        nonlocal members
+        members += message.interface == "a.b"
+
+    members = 0
+    listener.on_signal.append(count)
+    bus = Bus(bus_address)
+    await bus.start()
+    for member in "ABCDE":
+        bus.send(signal(member), urgent=False)
+    assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B", "C", "D", "E"]
+    assert {after - before for before, after in zip([0, *at_a_time], at_a_time, strict=False)} <= {0, 1}
+    await bus.close()
     await listener.close()

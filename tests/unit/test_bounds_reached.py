@@ -6,11 +6,17 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from papa_dbus.errors import InvalidArgs, Limit, Spawn
-from papa_dbus.service import limits, users
+from papa_dbus.bus import Message
+from papa_dbus.errors import AccessDenied, InvalidArgs, Limit, NoReply, Spawn
+from papa_dbus.service import access, limits, polkit, processes, systemd, users
+from papa_dbus.service.access import Right
+from papa_dbus.service.admission import _ASK_TIMEOUT, Admission
+from papa_dbus.service.audit import Caller
+from papa_dbus.service.exits import NOT_YET_REAPED
 from papa_dbus.service.flights import Flight, Flights
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.shares import Share, Shares
@@ -223,3 +229,85 @@ async def test_who_was_a_member_is_remembered_for_a_while(monkeypatch: pytest.Mo
     assert [members.was_member(uid) for uid in (1, 2, 3)] == [False, True, True]
     monkeypatch.setattr(users, "REMEMBERED", 0.0)
     assert not members.was_member(3)
+
+
+# ------------------------------------------- what does not answer on the bus
+
+
+class DeafBus:
+    """A bus on which nobody answers; it notes how long papad would wait."""
+
+    def __init__(self) -> None:
+        self.on_connected: list[Any] = []
+        self.on_signal: list[Any] = []
+        self.connected = True
+        self.timeout: float | None = None
+
+    async def call(self, *of: Any) -> Any:
+        """Wait for as long as papad does, which takes no time here."""
+        if len(of) > 6:
+            self.timeout = of[6]
+            raise NoReply("nobody answers")
+        await asyncio.Event().wait()
+
+
+async def test_a_polkit_that_does_not_answer_lets_nobody_in() -> None:
+    bus = DeafBus()
+    ask = polkit.Polkit(bus)  # type: ignore[arg-type]
+    for interactive, seconds in ((False, polkit.TIMEOUT), (True, polkit.PERSON_TIMEOUT)):
+        assert not await ask(":1.7", Right.INSPECT, interactive)
+        assert bus.timeout == seconds
+
+
+async def test_whom_polkit_has_authorized_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def yes(name: str, right: Right, interactive: bool) -> bool:
+        return True
+
+    monkeypatch.setattr(access, "_MAX_NOTED", 2)
+    rules = access.Access("no-group-of-that-name", yes)
+    for number in range(9):
+        caller = Caller(65534, 5, f":1.{number}")
+        await rules.check(caller)
+        assert rules.admits(caller)
+        assert len(rules._authorized) <= 2
+
+
+async def test_a_caller_of_whom_the_bus_says_nothing_is_refused() -> None:
+    bus, answered = DeafBus(), asyncio.get_running_loop().create_future()
+    admission = Admission(
+        bus,  # type: ignore[arg-type]
+        access.Access(),
+        lambda call: (Right.MANAGE,),
+        lambda call, caller: answered.set_result(caller),
+        lambda call, error: answered.set_result(error),
+    )
+    call = Message(destination="a.b", path="/a", interface="a.b", member="M")
+    call.sender, call.size, call.rest = ":1.7", 100, None
+    admission.take(call)
+    error = await asyncio.wait_for(answered, PATIENCE)
+    assert isinstance(error, AccessDenied)
+    assert bus.timeout == _ASK_TIMEOUT
+
+
+async def test_a_scope_that_systemd_does_not_start_in_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process starts without one, which the journal says; one with a limit is not started."""
+    monkeypatch.setattr(systemd, "_SCOPE_TIMEOUT", 0.0)
+    scopes = systemd.Scopes(DeafBus())  # type: ignore[arg-type]
+    scopes._available, scopes._manager = True, ":1.0"
+    assert await scopes.place(os.getpid(), "p", {}) is None
+    assert "systemd did not start papa-p.scope in 0 s" in caplog.text
+    with pytest.raises(Spawn, match="systemd did not start papa-p.scope in 0 s"):
+        await scopes.place(os.getpid(), "p", {"tasks_max": 5})
+
+
+async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart systemd is the parent, and papad may have to wait until it has reaped the process."""
+    monkeypatch.setattr(processes, "_LOOKS_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "look_at", lambda pidfd: NOT_YET_REAPED)
+    info = await run(kernel, "true")
+    reader = Reader(kernel, ["p"])
+    await reader.until_exited()
+    assert [end.known for end in reader.ends] == [False]
+    os.waitpid(info.pid, 0)

@@ -311,3 +311,13 @@ async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, mon
     await reader.until_exited()
     assert [end.known for end in reader.ends] == [False]
     os.waitpid(info.pid, 0)
+
+
+def test_the_names_of_what_is_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come back in one variable of the environment, and nothing would come back with one that is too long."""
+    monkeypatch.setattr(systemd, "_MAX_NAMES", 10)
+    monkeypatch.setenv("FDSTORE", "100")
+    store = systemd.DescriptorStore()
+    store.adopt({"s123456": [0]}, {"s123456": 1})
+    with pytest.raises(Limit, match="the names of all kept descriptors have 10 bytes at most"):
+        store.keep("s12", [0])

@@ -1,6 +1,7 @@
 """A connection to a bus by itself: what rests, and in which order things go."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -63,20 +64,15 @@ async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.Monkey
     """What is left is read after everybody else on the loop has had a turn."""
     monkeypatch.setattr("papa_dbus.bus.READING_TURN", 0.0)
     listener, all_of_them = await heard(bus_address, 5)
-    at_a_time: list[int] = []
-    listener.on_read = lambda: at_a_time.append(members)
-
-    def count(message: Message) -> None:
-        nonlocal members
-        members += message.interface == "a.b"
-
-    members = 0
-    listener.on_signal.append(count)
+    came: list[str] = []
+    after: list[int] = [0]
+    listener.on_signal.append(lambda message: came.append(message.member) if message.interface == "a.b" else None)
+    listener.on_read = lambda: after.append(len(came))
     bus = Bus(bus_address)
     await bus.start()
     for member in "ABCDE":
         bus.send(signal(member), urgent=False)
     assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B", "C", "D", "E"]
-    assert {after - before for before, after in zip([0, *at_a_time], at_a_time, strict=False)} <= {0, 1}
+    assert {now - before for before, now in itertools.pairwise(after)} <= {0, 1}
     await bus.close()
     await listener.close()

@@ -401,7 +401,7 @@ def test_one_batch_is_bounded(client: LineClient) -> None:
     client.ask("make process p bufsize=3m shell=1 head -c 3000000 /dev/zero")
     wait_until(lambda: b"running=False" in client.ask("list process p").encode(), "its end")
     client.say("watch p p\n")
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 3_000_000:
         sizes.append(client.until(b"\n] ").count(b"\0"))
         client.say("\n")

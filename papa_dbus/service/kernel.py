@@ -423,6 +423,7 @@ class Kernel:
         if process in self._retired:
             if not process.read_to_its_end:
                 self._give_away(process)
+                self._bound_orphans(process.spec.name)
             elif (words := self._feeds.leave(process.key)) is None:
                 self._forget(process)
             else:
@@ -470,7 +471,6 @@ class Kernel:
             self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -592,7 +592,8 @@ class Kernel:
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
+        for old in orphans[: -limits.MAX_ORPHANS]:
             log.warning(
                 "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
             )

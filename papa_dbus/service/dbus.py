@@ -80,10 +80,11 @@ class DBusDoor:
         self._queues = Queues(bus)
         self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear, self._queues)
         self._queues.on_room += [self._admission.read_more, self._subscriptions.read_more]
+        self._queues.on_room.append(lambda client: self._announcer.go_on())
         self._admission.has_room = lambda sender, uid: self._queues.room(sender, uid) > 0
         self._admission.expel = self._subscriptions.revoke
         self._admission.resume = self._subscriptions.pump_all
-        self._announcer = Announcer(kernel, bus, self._tree)
+        self._announcer = Announcer(kernel, bus, self._tree, self._queues)
         self._steps = Steps()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)

@@ -9,7 +9,7 @@ import marshal
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from papa_dbus.errors import Bind, Limit, PapaError
@@ -22,11 +22,15 @@ from papa_dbus.service.lookups import Slots
 log = logging.getLogger(__name__)
 
 
+#: Errands under way at a time in one folder: if it hangs, there are places left for others.
+MAX_OF_FOLDER: Final = 4
+
+
 class _Folder:
-    """A folder with files of sockets. One errand at a time goes there: if it ``hangs``, that is one that does."""
+    """A folder with files of sockets, which may hang."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.places = asyncio.Semaphore(MAX_OF_FOLDER)
         self.hangs = False
 
     def answers(self) -> None:
@@ -91,12 +95,12 @@ class SocketFiles:
 
     @contextlib.asynccontextmanager
     async def _turn(self, path: str) -> AsyncIterator[_Folder]:
-        """Wait for the turn of a file in its folder. Raises TimeoutError if that hangs: one place is enough for it."""
+        """Wait for the turn of a file in its folder. Raises TimeoutError if that is known to hang."""
         name = os.path.dirname(path)
         folder = self._folders.get(name)
         if folder is None:
             folder = self._folders[name] = _Folder()
-        async with folder.turn:
+        async with folder.places:
             if folder.hangs:
                 raise TimeoutError
             yield folder

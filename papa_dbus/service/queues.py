@@ -19,6 +19,8 @@ from papa_dbus.service.shares import Share, Shares
 log = logging.getLogger(__name__)
 
 _STATS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats")
+#: In the place of a client's name: all who listen to what is told to everybody.
+EVERYBODY: Final = ""
 #: Bytes that are sent to a client before it is asked what is left of them.
 LOOK_AFTER: Final = 1024 * 1024
 #: Seconds between two looks at what is left for a client that waits for room: at first, and at most.
@@ -55,7 +57,7 @@ class Queues:
         self._queues: dict[str, _Queue] = {}
         self._shares = Shares(limits.MAX_QUEUED_OF_CLIENT, limits.MAX_QUEUED_OF_USER, limits.MAX_QUEUED)
 
-    def room(self, name: str, uid: int) -> int:
+    def room(self, name: str, uid: int | None) -> int:
         """Bytes that may be sent to a client now.
 
         It has at least a little if it has read all; 0: on_room() follows once it has read more, or has left.
@@ -76,7 +78,7 @@ class Queues:
         everybody = cast("Share", user.parent)
         return min(limits.MAX_QUEUED_WITH_READERS_OF_USER - user.held, limits.MAX_QUEUED_WITH_READERS - everybody.held)
 
-    def sent(self, name: str, uid: int, size: int) -> None:
+    def sent(self, name: str, uid: int | None, size: int) -> None:
         """Note that so many bytes were sent to a client."""
         if not self._told:
             return
@@ -130,8 +132,11 @@ class Queues:
         queue.new = 0
         before = queue.share.held
         try:
-            reply = await self._bus.call(*_STATS, "GetConnectionStats", "s", [queue.name])
-            left = reply.body[0]["OutgoingBytes"].value
+            reply = await self._bus.call(*_STATS, "GetConnectionStats", "s", [queue.name or self._bus.unique_name])
+            if queue.name == EVERYBODY:  # all of papad's that lies there, but for what is known to be others'
+                left = max(0, reply.body[0]["IncomingBytes"].value - (self._shares.held - queue.share.held))
+            else:
+                left = reply.body[0]["OutgoingBytes"].value
         except (Late, Limit):
             left = before
         except BusLost:

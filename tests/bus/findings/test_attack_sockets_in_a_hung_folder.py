@@ -1,4 +1,4 @@
-"""A folder that hangs keeps one place, however many sockets are asked for there: others have theirs."""
+"""A folder that hangs keeps a few places, however many sockets are asked for there: others have theirs."""
 
 import asyncio
 from pathlib import Path

@@ -6,6 +6,7 @@ A signal that the bus could not deliver ends its watch: nothing after it may be 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal
@@ -353,10 +354,8 @@ class Subscriptions:
 
     async def _tell_once_delivered(self, subscription: _Subscription) -> None:
         """An observing watch has sent all. The bus answers in order: if it has not delivered that, it says so first."""
-        try:
+        with contextlib.suppress(PapaError):  # if the bus has gone, so have all its watches
             await self._bus.call(*_BUS, "GetId")
-        except PapaError:
-            return  # the bus has gone, and all its watches with it
         self._tell_end(subscription)
 
     def _tell_end(self, subscription: _Subscription) -> None:

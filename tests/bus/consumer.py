@@ -16,14 +16,15 @@ from tests.support import PATIENCE
 class Consumer(Client):
     """Watches, and acknowledges all but what the processes in ``holds`` print.
 
-    ``gaps`` are numbers that are missing without a Dropped that says so. A watch that ends as 'failed' is begun again.
+    ``gaps`` are numbers that are missing without a Dropped that says so: what follows such a one counts for nothing,
+    and is not acknowledged. A watch that ends as 'failed' is begun again.
     """
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
         self.got: dict[str, int] = {}
         self.last: dict[str, int] = {}
-        self.gaps: list[tuple[str, int, int]] = []
+        self._gaps: dict[int, tuple[str, int, int]] = {}  # by watch
         self.dropped = 0
         self.received = 0  # bytes of output, what came twice included
         self.ends: list[tuple[int, str]] = []
@@ -32,6 +33,11 @@ class Consumer(Client):
         self.watches: dict[int, list[str]] = {}
         self._most: dict[str, int] = {}  # the newest number of each process
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def gaps(self) -> list[tuple[str, int, int]]:
+        """Process, the last number before and the first after, of watches that have not ended as 'failed'."""
+        return list(self._gaps.values())
 
     async def consume(self, *names: str, **options: Variant) -> int:
         """Begin a watch."""
@@ -59,33 +65,39 @@ class Consumer(Client):
             case "Output", [number, name, records]:
                 self.received += sum(len(record[3]) for record in records)
                 had = self._most.get(name, 0)
-                self._note(name, records[0][0], records[-1][0])
-                self.got[name] = self.got.get(name, 0) + sum(len(data) for seq, _, _, data in records if seq > had)
-                self._acknowledge(number, name, records[-1][0])
+                if self._follows(number, name, records[0][0], records[-1][0]):
+                    new = sum(len(data) for seq, _, _, data in records if seq > had)
+                    self.got[name] = self.got.get(name, 0) + new
             case "Dropped", [number, name, first, last, size]:
-                self._note(name, first, last)
-                self.dropped += size
-                self._acknowledge(number, name, last)
+                if self._follows(number, name, first, last):
+                    self.dropped += size
             case "Exited", [number, name, seq, _, code, _]:
-                self._note(name, seq, seq)
-                self.exits[name] = code
-                self._acknowledge(number, name, seq)
+                if self._follows(number, name, seq, seq):
+                    self.exits[name] = code
             case "WatchEnded", [number, reason]:
-                self.ends.append((number, reason))
-                if reason == "failed":
-                    for name in self.watches[number]:  # what was not acknowledged comes again
-                        self.last.pop(name, None)
-                    self._tasks.add(asyncio.ensure_future(self.consume(*self.watches[number])))
+                self._end(number, reason)
         self._something.set()
 
-    def _note(self, name: str, first: int, last: int) -> None:
+    def _end(self, number: int, reason: str) -> None:
+        self.ends.append((number, reason))
+        if reason == "failed":
+            self._gaps.pop(number, None)
+            for name in self.watches[number]:  # what was not acknowledged comes again
+                self.last.pop(name, None)
+            self._tasks.add(asyncio.ensure_future(self.consume(*self.watches[number])))
+
+    def _follows(self, number: int, name: str, first: int, last: int) -> bool:
+        """Note what came, and acknowledge it, if nothing is missing before it."""
         before = self.last.get(name)
-        if before is None and first > self._most.get(name, 0) + 1:
-            self.gaps.append((name, self._most.get(name, 0), first))
-        if before is not None and first != before + 1:
-            self.gaps.append((name, before, first))
+        most = self._most.get(name, 0)
+        if (first > most + 1) if before is None else (first != before + 1):
+            self._gaps.setdefault(number, (name, before or most, first))
+        if number in self._gaps:
+            return False
         self.last[name] = last
-        self._most[name] = max(last, self._most.get(name, 0))
+        self._most[name] = max(last, most)
+        self._acknowledge(number, name, last)
+        return True
 
     def _acknowledge(self, number: int, name: str, seq: int) -> None:
         if name in self.holds:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus import Bus, Message, MessageType, read_body
 from papa_dbus.errors import PapaError, dbus_name
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.support import PATIENCE
@@ -36,6 +36,7 @@ class FakePapad:
         assert (await self.bus.call(*_BUS, "RequestName", "su", [BUS_NAME, 4])).body[0] == 1
 
     def _take(self, call: Message) -> None:
+        read_body(call)
         self.calls.append(call)
         self._something.set()
         answer = self.answers[call.member](call)

@@ -1,6 +1,7 @@
 """However much a client asks of papad, another one is answered, and no call is refused that need not wait."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,15 +27,15 @@ async def test_one_call_does_not_wait_for_anothers_five_hundred(
     async with papad_inside(bus_address) as papad:
         served = []
 
-        def list_values(patterns: list[str]) -> dict[str, str]:
+        def each_value(patterns: list[str]) -> Iterator[tuple[str, str]]:
             served.append(patterns[0])
             loop = asyncio.get_running_loop()
             until = loop.time() + 0.001
             while loop.time() < until:
                 pass
-            return {}
+            return iter(())
 
-        monkeypatch.setattr(papad.kernel, "list_values", list_values)
+        monkeypatch.setattr(papad.kernel, "each_value", each_value)
         async for flooder in connected(bus_address):
             async for asker in connected(bus_address):
                 loop, connection = asyncio.get_running_loop(), papad.bus._connection

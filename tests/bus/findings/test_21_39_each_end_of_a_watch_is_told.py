@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.bus import Bus, Variant
-from papa_dbus.errors import AccessDenied, NotFound
-from papa_dbus.service.access import Right
+from papa_dbus.errors import NotFound
+from papa_dbus.service.access import Access, Right
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.dbus import DBusDoor
 from papa_dbus.service.kernel import Kernel
@@ -95,26 +95,21 @@ async def test_a_process_that_is_removed_after_its_end_was_acknowledged(client: 
     await gate.open()
 
 
-class _Revocable:
-    """Who may is said by the test."""
+class _Revocable(Access):
+    """The test says whether anybody may."""
 
-    def __init__(self) -> None:
-        self.may = True
+    may = True
 
     def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
         return self.may
 
-    async def check(self, caller: Caller, right: Right = Right.MANAGE, interactive: bool = False) -> None:
-        if not self.may:
-            raise AccessDenied("not any more")
-
-    def note_refusal(self, caller: Caller, error: Exception) -> None:
-        pass
+    async def belongs(self, caller: Caller) -> bool:
+        return self.may
 
 
 async def test_21_one_who_may_hear_no_more(bus_address: str, tmp_path: Path) -> None:
     kernel, bus, access = Kernel(), Bus(bus_address), _Revocable()
-    door = DBusDoor(kernel, bus, access)  # type: ignore[arg-type]
+    door = DBusDoor(kernel, bus, access)
     await bus.start()
     parrot = Parrot(tmp_path)
     async with consumer(bus_address) as client:

@@ -97,8 +97,14 @@ class _Writer:
         if future is not None and not future.done():
             future.set_result(None)
 
-    def put(self, message: Message, sent: Callable[[], None] | None = None, urgent: bool = True) -> None:
-        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more.
+    def put(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> None:
+        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more. Sets its ``size``.
 
         One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
         just before, after a rest: each writing wakes the bus.
@@ -108,6 +114,9 @@ class _Writer:
         size = len(header) + len(body)
         if size > MAX_MESSAGE:
             raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
+        if size > most:
+            raise Limit(f"{size} bytes of answer find no room at the bus: what clients have asked for is not read")
+        message.size = size
         fds = tuple(message.unix_fds)
         if size < _SMALL or not body:  # an empty piece would never be taken off the queue
             self._queue.append((memoryview(header + body), fds, sent))
@@ -494,8 +503,17 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> int:
+    def send(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        *,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> int:
         """Send a message and return its serial number, or let it go if the connection is lost, as its receiver is: 0.
+
+        Sets the message's ``size``, in bytes. Raises Limit if that is more than ``most``.
 
         One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
@@ -504,7 +522,7 @@ class Bus:
                 sent()
             return 0
         message.serial = message.serial or self._connection.next_serial()
-        self._connection.writer.put(message, sent, urgent)
+        self._connection.writer.put(message, sent, urgent, most)
         return int(message.serial)
 
     def flush(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, WatchSpec
@@ -38,14 +38,16 @@ def wait_until(
         time.sleep(_PAUSE)  # paces the looks
 
 
-async def until(condition: Callable[[], object], what: str | Callable[[], object]) -> None:
-    """Wait in the test's loop until a condition holds; it may be a coroutine function."""
+async def until(condition: Callable[[], Any], what: str | Callable[[], object]) -> Any:
+    """Wait in the test's loop as wait_until() does; the condition may be a coroutine function."""
     deadline = time.monotonic() + PATIENCE
     while True:
         last = time.monotonic() > deadline
         result = condition()
-        if await result if inspect.isawaitable(result) else result:
-            return
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return result
         assert not last, f"not within {PATIENCE:g} s: {what() if callable(what) else what}"
         await asyncio.sleep(_PAUSE)  # paces the looks
 
@@ -134,6 +136,14 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
     reader = Reader(kernel, [name])
     await reader.until_exited()
     return reader.data().decode()
+
+
+async def remove_sockets(kernel: Kernel, *names: str) -> list[str]:
+    """Remove sockets and wait for their files, as the doors do."""
+    files = kernel.files(names)
+    removed = kernel.remove_sockets(names)
+    await kernel.files_removed(files)
+    return removed
 
 
 def end(kernel: Kernel) -> None:

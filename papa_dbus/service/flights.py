@@ -18,7 +18,7 @@ KEPT_COST = 128
 class Flight:
     """What is on its way to one client, the oldest first."""
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int | None) -> None:
         self.uid = uid
         self.bytes = 0
         self.kept = 0  # papad's own bytes for what was not acknowledged, read or not
@@ -79,7 +79,7 @@ class Flights:
     """The flights of all clients of one bus, and what more may be sent."""
 
     def __init__(self) -> None:
-        self._by_user: Counter[int] = Counter()
+        self._by_user: Counter[int | None] = Counter()
         self._total = 0
         self._counted: dict[Flight, int] = {}
 

@@ -26,7 +26,7 @@ from papa_dbus.service.output import Absent, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
-from papa_dbus.service.registry import Registry, is_number
+from papa_dbus.service.registry import Patterns, Registry, is_number
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
@@ -82,8 +82,10 @@ class Kernel:
         self._lookups = Lookups()
         self._files = SocketFiles(lambda: self.fork)
         self._watches: dict[int, Watch] = {}
-        self._followers: dict[Watch, tuple[str, ...]] = {}
+        self._watches_of: dict[Watch, Share] = {}
+        self._followers: Patterns[Watch] = Patterns()
         self._last_watch = 0
+        self._watch_shares = Shares(limits.MAX_WATCHES_PER_CLIENT, limits.MAX_WATCHES_OF_USER, limits.MAX_WATCHES)
         self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
         self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
@@ -125,8 +127,8 @@ class Kernel:
             try:
                 await self._store.kept()
             except BaseException:
-                self._store.remove_socket(hosted.key)
                 self._close_socket(hosted)
+                self._store.withdraw_socket(hosted.key, spec)
                 raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)
@@ -189,13 +191,6 @@ class Kernel:
     async def files_removed(self, files: Sequence[str]) -> None:
         """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
         await self._files.removed(files)
-
-    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets as remove_sockets() does, and wait for their files."""
-        files = self.files(patterns)
-        removed = self.remove_sockets(patterns)
-        await self.files_removed(files)
-        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -347,12 +342,11 @@ class Kernel:
         return process.info()
 
     def _attach_followers(self, process: HostedProcess) -> None:
-        for watch, patterns in list(self._followers.items()):
-            if names.matches_any(patterns, process.spec.name):
-                if watch.share.has_room():
-                    watch.attach(process.spec.name, process.log)
-                else:
-                    watch.give_up()
+        for watch in self._followers.holders_of(process.spec.name):
+            if watch.share.has_room():
+                watch.attach(process.spec.name, process.log)
+            else:
+                watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_consumers, process)
@@ -430,6 +424,7 @@ class Kernel:
         if process in self._retired:
             if not process.read_to_its_end:
                 self._give_away(process)
+                self._bound_orphans(process.spec.name)
             elif (words := self._feeds.leave(process.key)) is None:
                 self._forget(process)
             else:
@@ -477,7 +472,6 @@ class Kernel:
             self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -538,27 +532,32 @@ class Kernel:
         ``who`` is the client, by a name that it keeps while papad is away.
         """
         found, missing = self._select_processes(patterns)
-        if not spec.follow:
+        if spec.follow:
+            _check_lengths(patterns)
+        else:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
-        if len(self._watches) >= limits.MAX_WATCHES:
-            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        share = self._cursors_of_caller()
-        if not share.has_room(len(found)):
+        if not self._share_of_caller(self._watch_shares).has_room():
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them")
+        share = self._share_of_caller(self._cursors)
+        more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
+        if not share.has_room(len(found) + more_patterns):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
         watch = self._new_watch(spec, on_ready, on_done, share, who)
         if spec.follow:
-            self._followers[watch] = tuple(patterns)
+            self._followers.add(watch, patterns)
+            share.take(more_patterns)
         for name in found:
             for old in self._orphans(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
 
-    def _cursors_of_caller(self) -> Share:
+    @staticmethod
+    def _share_of_caller(shares: Shares) -> Share:
         caller = audit.acting_caller()
-        return self._cursors.of(None, "") if caller is None else self._cursors.of(caller.uid, caller.at)
+        return shares.of(None, "") if caller is None else shares.of(caller.uid, caller.at)
 
     def _new_watch(
         self,
@@ -571,6 +570,8 @@ class Kernel:
         self._last_watch += 1
         watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share, who)
         self._watches[watch.number] = watch
+        self._watches_of[watch] = share_of_watches = self._share_of_caller(self._watch_shares)
+        share_of_watches.take()
         return watch
 
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
@@ -589,14 +590,15 @@ class Kernel:
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
-        watch = self._new_watch(spec, on_ready, on_done, self._cursors_of_caller())
+        watch = self._new_watch(spec, on_ready, on_done, self._share_of_caller(self._cursors))
         for key, position in positions:
             watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
+        for old in orphans[: -limits.MAX_ORPHANS]:
             log.warning(
                 "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
             )
@@ -613,7 +615,8 @@ class Kernel:
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
-        self._followers.pop(watch, None)
+        self._watches_of.pop(watch).give()
+        watch.share.give(max(0, self._followers.remove(watch) - 1))
 
     # ------------------------------------------------------------------ kernel
 
@@ -703,16 +706,22 @@ class Kernel:
 
         async def wait() -> None:
             with turn:
-                if await start.executed(self._store):
-                    process = self._adopt(*recovery.host(start))
-                    self._process_tokens.hosted(process)
-                    self._tell("process", "added", start.name)
-                    self._settle(process)
-                else:
-                    self._process_tokens.not_made(start.stored.key)
-                    recovery.forget(start)
+                try:
+                    self._end_start(recovery, start, await start.executed(self._store))
+                except Exception:  # nobody waits for this, and the name must be free again
+                    log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
 
         return asyncio.ensure_future(wait())
+
+    def _end_start(self, recovery: Recovery, start: Start, executed: bool) -> None:
+        if not executed:
+            self._process_tokens.not_made(start.stored.key)
+            recovery.forget(start)
+            return
+        process = self._adopt(*recovery.host(start))
+        self._process_tokens.hosted(process)
+        self._tell("process", "added", start.name)
+        self._settle(process)
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
@@ -810,6 +819,13 @@ def _check_free(process: HostedProcess) -> None:
             f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
             " acknowledge or remove them"
         )
+
+
+def _check_lengths(patterns: Sequence[str]) -> None:
+    """Raise InvalidArgs for a pattern that can stand for no name: it would be kept all the same."""
+    for pattern in patterns:
+        if len(pattern.encode()) > names.MAX_NAME_BYTES + 1:
+            raise InvalidArgs(f"{pattern[:40]!r}… is longer than a name may be ({names.MAX_NAME_BYTES} bytes)")
 
 
 def _being_started(name: str) -> Callable[[], ProcessInfo]:

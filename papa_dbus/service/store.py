@@ -320,6 +320,12 @@ class Store:
         reach("socket's row removed")
         self._drop(f"s{key}")
 
+    def withdraw_socket(self, key: int, spec: SocketSpec) -> None:
+        """Forget a socket that nobody was told of, and that it was asked for."""
+        self.remove_socket(key)
+        if spec.token is not None:
+            self.forget_request("socket", spec.token)
+
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
         found = []
@@ -365,7 +371,7 @@ class Store:
         try:
             self._keep(f"p{key}", [*pipes.values(), *files], more=True)
         except BaseException:
-            self.remove_process(key)
+            self.withdraw_process(key, spec)
             raise
         return key
 
@@ -425,7 +431,8 @@ class Store:
     # ---------------------------------------------------------------- requests
 
     def _insert_request(self, kind: Kind, token: str, name: str, key: int) -> None:
-        self._db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
+        # Whoever asks has looked for the token: a row that has it is one that could not be forgotten.
+        self._db.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
 
     def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
         """Store that an item that is there was asked for."""

@@ -17,6 +17,7 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits
 from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.queues import Queues
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import (
     EVENT_COST,
@@ -56,13 +57,14 @@ Reason = End | Literal["revoked", "failed"]
 class _Client:
     """A client that has watches, or has not shown yet that it has read all that was sent to it."""
 
-    def __init__(self, name: str, uid: int) -> None:
+    def __init__(self, name: str, uid: int | None) -> None:
         self.name = name
         self.flight = Flight(uid)
         self.watches: set[int] = set()
         self.ready: dict[_Subscription, None] = {}  # in the order in which they are served
         self.waiting: dict[_Subscription, None] = {}  # until this client has less on its way
         self.short: dict[_Subscription, None] = {}  # until others have
+        self.unread: dict[_Subscription, None] = {}  # until the bus has less for it
         self.ends: dict[int, Reason] = {}  # that were told, and that it has not shown to have read
         self.untold: dict[int, Reason] = {}  # that the bus did not deliver
         self.retry: asyncio.TimerHandle | None = None
@@ -85,8 +87,9 @@ class _Subscription:
 class Subscriptions:
     """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
-    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool]) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool], queues: Queues) -> None:
         self._may_hear = may_hear
+        self._queues = queues
         self._kernel = kernel
         self._bus = bus
         self._bus_id = ""
@@ -96,7 +99,7 @@ class Subscriptions:
         self._by_serial: dict[int, _Client] = {}  # of what is on its way
         self._ready: dict[_Client, None] = {}  # in the order in which they are served
         # Those that wait until others have less on their way; by user, and whether they have nothing on theirs.
-        self._short: dict[tuple[int, bool], dict[_Client, None]] = {}
+        self._short: dict[tuple[int | None, bool], dict[_Client, None]] = {}
         self._held_up: dict[_Subscription, None] = {}
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0  # the loop's time from which the next turn may be
@@ -115,8 +118,7 @@ class Subscriptions:
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
-        caller = audit.acting_caller()
-        subscription = _Subscription(known or _Client(client, caller.uid if caller is not None else -1))
+        subscription = _Subscription(known or _Client(client, audit.user()))
         watch = self._kernel.watch(
             patterns,
             spec,
@@ -177,6 +179,7 @@ class Subscriptions:
         client = subscription.client
         client.waiting.pop(subscription, None)
         client.short.pop(subscription, None)
+        client.unread.pop(subscription, None)
         client.ready[subscription] = None
         self._ready[client] = None
         if self._turn is None:
@@ -214,7 +217,11 @@ class Subscriptions:
             self._held_up[subscription] = None
             return 0
         share = watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE
-        room = self._flights.room(client.flight, _SIGNAL_BYTES, share)
+        most = min(_SIGNAL_BYTES, self._queues.room(client.name, client.flight.uid))
+        if not most:
+            client.unread[subscription] = None
+            return 0
+        room = self._flights.room(client.flight, most, share)
         if not room:
             self._wait_for_room(subscription, self._flights.waits_for_others(client.flight, share))
             return 0
@@ -259,6 +266,12 @@ class Subscriptions:
         for subscription in held_up:
             self._pump(subscription)
 
+    def read_more(self, name: str) -> None:
+        """A client has read what the bus had for it."""
+        client = self._clients.get(name)
+        for subscription in list(client.unread) if client is not None else ():
+            self._pump(subscription)
+
     # ------------------------------------------------------- what is on its way
 
     def _send_event(self, client: _Client, number: int, event: Event) -> None:
@@ -276,7 +289,10 @@ class Subscriptions:
             signature=signature,
             body=body,
         )
-        return self._bus.send(message, urgent=False)
+        serial = self._bus.send(message, urgent=False)
+        if serial:
+            self._queues.sent(client.name, client.flight.uid, message.size)
+        return serial
 
     def _note_sent(self, client: _Client, serial: int, size: int, subject: Subject, seq: int) -> None:
         if serial:  # else the bus has gone, and all its watches with it
@@ -368,7 +384,7 @@ class Subscriptions:
         client, number = subscription.client, subscription.watch.number
         self._by_number.pop(number, None)
         self._held_up.pop(subscription, None)
-        for queue in (client.ready, client.waiting, client.short):
+        for queue in (client.ready, client.waiting, client.short, client.unread):
             queue.pop(subscription, None)
         client.watches.discard(number)
         self._count(subscription)
@@ -391,6 +407,7 @@ class Subscriptions:
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
+            self._queues.forget(signal.body[0])
             client = self._clients.get(signal.body[0])
             if client is not None:
                 self._leave(client)

@@ -251,6 +251,10 @@ class Cursor:
         return self.late and not self.log.capacity
 
 
+def _do_nothing(*_: object) -> None:
+    """Take a callback's place."""
+
+
 class Watch:
     """One subscription, of the client ``who`` if that is known.
 
@@ -461,15 +465,18 @@ class Watch:
 
     def give_up(self) -> None:
         """End the watch, since it cannot read all that it should."""
-        self.close()
-        self._on_done("failed")
+        self._finish("failed")
 
     def _look_for_the_end(self, end: End) -> bool:
         if self._cursors or self.closed or self.spec.follow:
             return False
-        self.close()
-        self._on_done(end)
+        self._finish(end)
         return True
+
+    def _finish(self, end: End) -> None:
+        on_done = self._on_done
+        self.close()
+        on_done(end)
 
     def close(self, away: bool = False) -> None:
         """End the watch. What it had not acknowledged is there for the next one.
@@ -490,3 +497,5 @@ class Watch:
                 cursor.log.leave_behind(cursor)
             cursor.log.detach(cursor)
         self._on_closed(self)
+        # They know this watch: without them it goes at once, and is no work for the garbage collector.
+        self._on_ready, self._on_done = _do_nothing, _do_nothing

@@ -110,7 +110,7 @@ class Caller:
             return None
         finally:
             self.seconds.setdefault(window, []).append(time.monotonic() - begin)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE)  # paces the calls
 
     async def make_jobs(self) -> None:
         """Run a short job every second, for ever: each once, and its exit code is known."""
@@ -124,7 +124,7 @@ class Caller:
                 await self._see_end(name, n % 100)
             except PapaError as error:
                 self.errors[f"job: {type(error).__name__}: {error}"[:120]] += 1
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # paces the jobs
 
     async def _see_end(self, name: str, code: int) -> None:
         async for event in self._kernel.watch(name):

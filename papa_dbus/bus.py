@@ -397,8 +397,8 @@ class Bus:
     ``on_call`` gets every method call, its body unread (``read_body``), each of ``on_signal`` every signal, and
     ``on_read`` is called after each turn of reading. Each of ``on_connected`` is awaited after each connecting, in
     order; only then it is ``connected``. ``on_drained`` is called then, too, and ``on_lost``; ``on_room`` when more
-    output may be sent. ``warn`` writes what anybody on the bus may cause. ``on_undelivered`` is told of errors that answer no call: the serial number of what
-    was sent and not delivered, and the error's name.
+    output may be sent. ``warn`` writes what anybody on the bus may cause. ``on_undelivered`` is told of errors that
+    answer no call: the serial number of what was sent and not delivered, and the error's name.
     """
 
     def __init__(self, address: str) -> None:

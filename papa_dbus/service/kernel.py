@@ -22,7 +22,7 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent
+from papa_dbus.service.output import Absent, Reader
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
@@ -74,6 +74,7 @@ class Kernel:
         self._retired = _Retired()  # replaced by a namesake, and still being read
         self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
         self._absences: dict[Absent, asyncio.TimerHandle] = {}
+        self._left: dict[HostedProcess, None] = {}  # consumers have left these, which is to be stored
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
         self._recovering: list[asyncio.Task[None]] = []
@@ -349,6 +350,7 @@ class Kernel:
 
     def _feed(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_consumers, process)
+        process.log.on_left = partial(self._note_consumers_soon, process)
         if process.spec.journal:
             facts = process.facts
             self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
@@ -490,18 +492,46 @@ class Kernel:
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
-    def _note_consumers(self, process: HostedProcess) -> None:
-        """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        consumers = [reader for reader in process.log.readers if reader.consumes]
-        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
-        for reader in consumers:
+    def _note_consumers(self, process: HostedProcess, newcomer: Reader | None = None) -> None:
+        """Store how far each consumer has come: after a kill the others may not let go of what one has not had.
+
+        Of a client's several it is the one that has come least far: that one's place is all that it finds again.
+        """
+        if newcomer is not None and self._is_noted(process, newcomer):
+            return
+        self._left.pop(process, None)
+        places: dict[str, tuple[int, int]] = {}
+        for reader in process.log.consumers:
+            place = reader.acknowledged, reader.acknowledged_offset
+            places[reader.who] = min(place, places.get(reader.who, place))
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
+        noted = tuple((who, *place) for who, place in places.items())
         if len(noted) < 2 and process not in self._retired:
             noted = ()
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
+
+    def _is_noted(self, process: HostedProcess, newcomer: Reader) -> bool:
+        """Return whether another one of its client is noted already, or need not be, from no later a place."""
+        if isinstance(newcomer, Absent) or process in self._left or process in self._retired:
+            return False
+        noted = process.facts.consumers
+        if not noted:  # all that were there before are one client's
+            return next(iter(process.log.consumers)).who == newcomer.who
+        place = newcomer.acknowledged, newcomer.acknowledged_offset
+        return any(who == newcomer.who and (seq, offset) <= place for who, seq, offset in noted)
+
+    def _note_consumers_soon(self, process: HostedProcess) -> None:
+        """Do that once for all that leave now. Until then what is noted of them holds back more than it need."""
+        if not self._left:
+            asyncio.get_running_loop().call_soon(self._note_left)
+        self._left[process] = None
+
+    def _note_left(self) -> None:
+        for process in list(self._left):
+            self._note_consumers(process)
 
     def _give_up(self, process: HostedProcess, absent: Absent) -> None:
         """A client has not come back: keep nothing for it any more."""
@@ -646,6 +676,7 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
+        self._note_left()
         for absence in self._absences.values():
             absence.cancel()
         self._hooks.intake.close()

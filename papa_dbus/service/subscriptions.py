@@ -18,6 +18,7 @@ from papa_dbus.service import audit, limits
 from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.steps import take_all
 from papa_dbus.service.watches import (
     EVENT_COST,
     MUCH,
@@ -400,11 +401,13 @@ class Subscriptions:
             self._ended(self._by_number[number], "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """A client has left the bus."""
-        for number in list(client.watches):
-            self._close(self._by_number[number])
+        """A client has left the bus. It may have had many watches: they are closed in steps."""
+        watches = [self._by_number[number] for number in client.watches]
+        for subscription in watches:
+            subscription.begun = False
         client.untold.clear()
         self._drop(client)
+        self._spawn(take_all(map(self._close, watches), lambda closed: None))
 
     def _drop(self, client: _Client) -> None:
         if self._clients.pop(client.name, None) is None:

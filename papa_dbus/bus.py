@@ -41,7 +41,7 @@ LOW_WATER = 256 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 #: Seconds of reading before others have their turn. A call's body is not read meanwhile.
-READING_TURN = 0.004
+READING_TURN = 0.01
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
@@ -97,8 +97,14 @@ class _Writer:
         if future is not None and not future.done():
             future.set_result(None)
 
-    def put(self, message: Message, sent: Callable[[], None] | None = None, urgent: bool = True) -> None:
-        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more.
+    def put(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> None:
+        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more. Sets its ``size``.
 
         One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
         just before, after a rest: each writing wakes the bus.
@@ -108,6 +114,9 @@ class _Writer:
         size = len(header) + len(body)
         if size > MAX_MESSAGE:
             raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
+        if size > most:
+            raise Limit(f"{size} bytes of answer find no room at the bus: what clients have asked for is not read")
+        message.size = size
         fds = tuple(message.unix_fds)
         if size < _SMALL or not body:  # an empty piece would never be taken off the queue
             self._queue.append((memoryview(header + body), fds, sent))
@@ -302,7 +311,10 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             else:
                 reply.set_result(message)
 
-        self._call(call, take)
+        # Not dbus-next's own, which looks at the callback's signature each time: that took longer than all the rest.
+        call.serial = call.serial or self.next_serial()
+        self._method_return_handlers[call.serial] = take
+        self.send(call)
         try:
             return await reply
         except BaseException:
@@ -491,8 +503,17 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> int:
+    def send(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        *,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> int:
         """Send a message and return its serial number, or let it go if the connection is lost, as its receiver is: 0.
+
+        Sets the message's ``size``, in bytes. Raises Limit if that is more than ``most``.
 
         One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
@@ -501,7 +522,7 @@ class Bus:
                 sent()
             return 0
         message.serial = message.serial or self._connection.next_serial()
-        self._connection.writer.put(message, sent, urgent)
+        self._connection.writer.put(message, sent, urgent, most)
         return int(message.serial)
 
     def flush(self) -> None:

@@ -34,8 +34,9 @@ class Admission:
     """``serve`` gets the calls that may be run, ``refuse`` the others; ``rights`` says what a call takes.
 
     ``serve`` may return a future: the sender's next call waits for it, and nobody else's.
-    ``rights`` may read the call's body once the rights that came before are there. ``expel`` is told of who may hear no
-    more output, ``resume`` when output that was held back may continue.
+    ``rights`` may read the call's body once the rights that came before are there. ``has_room`` says whether a sender,
+    of that user, may be answered now; if not, its calls wait until read_more() is called. ``expel`` is told of who may
+    hear no more output, ``resume`` when output that was held back may continue.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Admission:
         self._rights = rights
         self._serve = serve
         self._refuse = refuse
+        self.has_room: Callable[[str, int], bool] = lambda sender, uid: True
         self.expel: Callable[[str], None] = lambda sender: None
         self.resume: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +118,8 @@ class Admission:
             self._refuse(sender.take(), sender.refusal)
         elif sender.caller is None:
             self._ask(sender)
+        elif not self.has_room(sender.name, sender.caller.uid):
+            sender.held_up = True
         elif sender.admitted or self._is_admitted(sender.caller, sender.calls[0]):
             self._run(sender, sender.caller)
         else:
@@ -144,6 +148,19 @@ class Admission:
         if self._senders.get(sender.name) is sender:  # else the bus has gone
             self._turns.add(sender)
             self.go_on_soon()
+
+    def read_more(self, name: str) -> None:
+        """A sender has read what it was answered."""
+        sender = self._senders.get(name)
+        if sender is not None and sender.held_up:
+            sender.held_up = False
+            self._turns.add(sender)
+            self.go_on_soon()
+
+    def uid_of(self, name: str) -> int | None:
+        """Return a sender's user, as far as it is known."""
+        sender = self._senders.get(name)
+        return None if sender is None or sender.caller is None else sender.caller.uid
 
     # --------------------------------------------------------------- questions
 

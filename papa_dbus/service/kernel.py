@@ -22,11 +22,11 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent, Reader
+from papa_dbus.service.output import OTHERS, Absent, Reader, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
-from papa_dbus.service.registry import Registry, is_number
+from papa_dbus.service.registry import Patterns, Registry, is_number
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
@@ -83,8 +83,10 @@ class Kernel:
         self._lookups = Lookups()
         self._files = SocketFiles(lambda: self.fork)
         self._watches: dict[int, Watch] = {}
-        self._followers: dict[Watch, tuple[str, ...]] = {}
+        self._watches_of: dict[Watch, Share] = {}
+        self._followers: Patterns[Watch] = Patterns()
         self._last_watch = 0
+        self._watch_shares = Shares(limits.MAX_WATCHES_PER_CLIENT, limits.MAX_WATCHES_OF_USER, limits.MAX_WATCHES)
         self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
         self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
@@ -341,12 +343,11 @@ class Kernel:
         return process.info()
 
     def _attach_followers(self, process: HostedProcess) -> None:
-        for watch, patterns in list(self._followers.items()):
-            if names.matches_any(patterns, process.spec.name):
-                if watch.share.has_room():
-                    watch.attach(process.spec.name, process.log)
-                else:
-                    watch.give_up()
+        for watch in self._followers.holders_of(process.spec.name):
+            if watch.share.has_room():
+                watch.attach(process.spec.name, process.log)
+            else:
+                watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_consumers, process)
@@ -425,6 +426,7 @@ class Kernel:
         if process in self._retired:
             if not process.read_to_its_end:
                 self._give_away(process)
+                self._bound_orphans(process.spec.name)
             elif (words := self._feeds.leave(process.key)) is None:
                 self._forget(process)
             else:
@@ -472,7 +474,6 @@ class Kernel:
             self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -493,35 +494,26 @@ class Kernel:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
     def _note_consumers(self, process: HostedProcess, newcomer: Reader | None = None) -> None:
-        """Store how far each consumer has come: after a kill the others may not let go of what one has not had.
-
-        Of a client's several it is the one that has come least far: that one's place is all that it finds again.
-        """
+        """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
         if newcomer is not None and self._is_noted(process, newcomer):
             return
         self._left.pop(process, None)
-        places: dict[str, tuple[int, int]] = {}
         for reader in process.log.consumers:
-            place = reader.acknowledged, reader.acknowledged_offset
-            places[reader.who] = min(place, places.get(reader.who, place))
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
-        noted = tuple((who, *place) for who, place in places.items())
-        if len(noted) < 2 and process not in self._retired:
-            noted = ()
+        noted = consumers_of(process.log, process in self._retired)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _is_noted(self, process: HostedProcess, newcomer: Reader) -> bool:
-        """Return whether another one of its client is noted already, or need not be, from no later a place."""
+        """Return whether one that has come no further than the log is noted with those who have not, either."""
         if isinstance(newcomer, Absent) or process in self._left or process in self._retired:
             return False
         noted = process.facts.consumers
-        if not noted:  # all that were there before are one client's
-            return next(iter(process.log.consumers)).who == newcomer.who
-        place = newcomer.acknowledged, newcomer.acknowledged_offset
-        return any(who == newcomer.who and (seq, offset) <= place for who, seq, offset in noted)
+        if noted[:1] != ((OTHERS, 0, 0),) or newcomer.acknowledged > process.log.acknowledged:
+            return False
+        return all(who != newcomer.who for who, _, _ in noted)
 
     def _note_consumers_soon(self, process: HostedProcess) -> None:
         """Do that once for all that leave now. Until then what is noted of them holds back more than it need."""
@@ -564,27 +556,32 @@ class Kernel:
         ``who`` is the client, by a name that it keeps while papad is away.
         """
         found, missing = self._select_processes(patterns)
-        if not spec.follow:
+        if spec.follow:
+            _check_lengths(patterns)
+        else:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
-        if len(self._watches) >= limits.MAX_WATCHES:
-            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        share = self._cursors_of_caller()
-        if not share.has_room(len(found)):
+        if not self._share_of_caller(self._watch_shares).has_room():
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them")
+        share = self._share_of_caller(self._cursors)
+        more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
+        if not share.has_room(len(found) + more_patterns):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
         watch = self._new_watch(spec, on_ready, on_done, share, who)
         if spec.follow:
-            self._followers[watch] = tuple(patterns)
+            self._followers.add(watch, patterns)
+            share.take(more_patterns)
         for name in found:
             for old in self._orphans(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
 
-    def _cursors_of_caller(self) -> Share:
+    @staticmethod
+    def _share_of_caller(shares: Shares) -> Share:
         caller = audit.acting_caller()
-        return self._cursors.of(None, "") if caller is None else self._cursors.of(caller.uid, caller.at)
+        return shares.of(None, "") if caller is None else shares.of(caller.uid, caller.at)
 
     def _new_watch(
         self,
@@ -597,6 +594,8 @@ class Kernel:
         self._last_watch += 1
         watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share, who)
         self._watches[watch.number] = watch
+        self._watches_of[watch] = share_of_watches = self._share_of_caller(self._watch_shares)
+        share_of_watches.take()
         return watch
 
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
@@ -615,14 +614,15 @@ class Kernel:
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
-        watch = self._new_watch(spec, on_ready, on_done, self._cursors_of_caller())
+        watch = self._new_watch(spec, on_ready, on_done, self._share_of_caller(self._cursors))
         for key, position in positions:
             watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
+        for old in orphans[: -limits.MAX_ORPHANS]:
             log.warning(
                 "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
             )
@@ -639,7 +639,8 @@ class Kernel:
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
-        self._followers.pop(watch, None)
+        self._watches_of.pop(watch).give()
+        watch.share.give(max(0, self._followers.remove(watch) - 1))
 
     # ------------------------------------------------------------------ kernel
 
@@ -843,6 +844,13 @@ def _check_free(process: HostedProcess) -> None:
             f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
             " acknowledge or remove them"
         )
+
+
+def _check_lengths(patterns: Sequence[str]) -> None:
+    """Raise InvalidArgs for a pattern that can stand for no name: it would be kept all the same."""
+    for pattern in patterns:
+        if len(pattern.encode()) > names.MAX_NAME_BYTES + 1:
+            raise InvalidArgs(f"{pattern[:40]!r}… is longer than a name may be ({names.MAX_NAME_BYTES} bytes)")
 
 
 def _being_started(name: str) -> Callable[[], ProcessInfo]:

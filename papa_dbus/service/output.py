@@ -95,6 +95,37 @@ class Absent:
         """Do nothing: there is nobody yet to be told."""
 
 
+#: Stands for the clients of all consumers that have acknowledged no more than has left the log. It is nobody's name.
+OTHERS = "*"
+
+
+def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int], ...]:
+    """Return what another papad has to know of a log's consumers: client, last number acknowledged, offset after it.
+
+    Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
+    and their acknowledgements change nothing. But of a ``retired`` process each client is told by its name: it alone is
+    to get the rest of it. A client's watches begin anew where the one is that has come least far.
+    """
+    consumers = log_.consumers
+    if len(consumers) < 2 and not retired:
+        return ()
+    ahead = [reader for reader in consumers if retired or reader.acknowledged > log_.acknowledged]
+    if len(ahead) == len(consumers):
+        others: set[str] = set()
+        noted = []
+    else:
+        others = {reader.who for reader in consumers if reader.acknowledged <= log_.acknowledged}
+        noted = [(OTHERS, 0, 0)]
+    least: dict[str, tuple[int, int]] = {}
+    for reader in ahead:
+        place = reader.acknowledged, reader.acknowledged_offset
+        if not reader.who:  # each is another's
+            noted.append(("", *place))
+        elif reader.who not in others:
+            least[reader.who] = min(least.get(reader.who, place), place)
+    return (*noted, *((who, *place) for who, place in least.items()))
+
+
 def now() -> int:
     """The time in µs of CLOCK_REALTIME, as systemd's interfaces give it."""
     return time.time_ns() // 1000

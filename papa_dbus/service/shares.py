@@ -58,6 +58,11 @@ class Shares:
         self._users: WeakValueDictionary[int | None, Share] = WeakValueDictionary()
         self._holders: WeakValueDictionary[tuple[int | None, str], Share] = WeakValueDictionary()
 
+    @property
+    def held(self) -> int:
+        """What all have together."""
+        return self._all.held
+
     def of(self, uid: int | None, name: str) -> Share:
         """Return the share of a user's holder of that name."""
         share = self._holders.get((uid, name))

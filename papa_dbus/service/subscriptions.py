@@ -17,8 +17,8 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits
 from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.queues import Queues
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.steps import take_all
 from papa_dbus.service.watches import (
     EVENT_COST,
     MUCH,
@@ -42,6 +42,8 @@ _DEPARTURES = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='N
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
 #: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
+#: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
+_EVENTS = 16
 #: Seconds after which others have their turn.
 _TURN = 0.005
 #: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
@@ -62,6 +64,7 @@ class _Client:
         self.ready: dict[_Subscription, None] = {}  # in the order in which they are served
         self.waiting: dict[_Subscription, None] = {}  # until this client has less on its way
         self.short: dict[_Subscription, None] = {}  # until others have
+        self.unread: dict[_Subscription, None] = {}  # until the bus has less for it
         self.ends: dict[int, Reason] = {}  # that were told, and that it has not shown to have read
         self.untold: dict[int, Reason] = {}  # that the bus did not deliver
         self.retry: asyncio.TimerHandle | None = None
@@ -84,8 +87,9 @@ class _Subscription:
 class Subscriptions:
     """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
-    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool]) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool], queues: Queues) -> None:
         self._may_hear = may_hear
+        self._queues = queues
         self._kernel = kernel
         self._bus = bus
         self._bus_id = ""
@@ -175,6 +179,7 @@ class Subscriptions:
         client = subscription.client
         client.waiting.pop(subscription, None)
         client.short.pop(subscription, None)
+        client.unread.pop(subscription, None)
         client.ready[subscription] = None
         self._ready[client] = None
         if self._turn is None:
@@ -212,12 +217,16 @@ class Subscriptions:
             self._held_up[subscription] = None
             return 0
         share = watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE
-        room = self._flights.room(client.flight, _SIGNAL_BYTES, share)
+        most = min(_SIGNAL_BYTES, self._queues.room(client.name, client.flight.uid))
+        if not most:
+            client.unread[subscription] = None
+            return 0
+        room = self._flights.room(client.flight, most, share)
         if not room:
             self._wait_for_room(subscription, self._flights.waits_for_others(client.flight, share))
             return 0
         subscription.sending = True
-        events = watch.take(room)
+        events = watch.take(room, _EVENTS)
         for event in events:
             self._send_event(client, watch.number, event)
         subscription.sending = False
@@ -257,6 +266,12 @@ class Subscriptions:
         for subscription in held_up:
             self._pump(subscription)
 
+    def read_more(self, name: str) -> None:
+        """A client has read what the bus had for it."""
+        client = self._clients.get(name)
+        for subscription in list(client.unread) if client is not None else ():
+            self._pump(subscription)
+
     # ------------------------------------------------------- what is on its way
 
     def _send_event(self, client: _Client, number: int, event: Event) -> None:
@@ -274,7 +289,10 @@ class Subscriptions:
             signature=signature,
             body=body,
         )
-        return self._bus.send(message, urgent=False)
+        serial = self._bus.send(message, urgent=False)
+        if serial:
+            self._queues.sent(client.name, client.flight.uid, message.size)
+        return serial
 
     def _note_sent(self, client: _Client, serial: int, size: int, subject: Subject, seq: int) -> None:
         if serial:  # else the bus has gone, and all its watches with it
@@ -366,7 +384,7 @@ class Subscriptions:
         client, number = subscription.client, subscription.watch.number
         self._by_number.pop(number, None)
         self._held_up.pop(subscription, None)
-        for queue in (client.ready, client.waiting, client.short):
+        for queue in (client.ready, client.waiting, client.short, client.unread):
             queue.pop(subscription, None)
         client.watches.discard(number)
         self._count(subscription)
@@ -389,6 +407,7 @@ class Subscriptions:
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
+            self._queues.forget(signal.body[0])
             client = self._clients.get(signal.body[0])
             if client is not None:
                 self._leave(client)
@@ -401,13 +420,17 @@ class Subscriptions:
             self._ended(self._by_number[number], "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """Forget a client that has left the bus. It may have had many watches: they are closed in steps."""
-        watches = [self._by_number[number] for number in client.watches]
-        for subscription in watches:
-            subscription.begun = False
+        """Forget a client that has left the bus: what it had, for a while, and the rest in later turns."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        while client.watches and self._clients.get(client.name) is client:
+            self._close(self._by_number[next(iter(client.watches))])
+            if client.watches and loop.time() >= until:
+                client.ready.clear()
+                loop.call_soon(self._leave, client)
+                return
         client.untold.clear()
         self._drop(client)
-        self._spawn(take_all(map(self._close, watches), lambda closed: None))
 
     def _drop(self, client: _Client) -> None:
         if self._clients.pop(client.name, None) is None:

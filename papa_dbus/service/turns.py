@@ -36,7 +36,10 @@ class User:
 class Sender:
     """A connection to the bus, what is known of it, and its calls that wait, in order."""
 
-    __slots__ = ("admitted", "answering", "asking", "caller", "calls", "in_turn", "name", "refusal", "share", "user")
+    __slots__ = (
+        *("admitted", "answering", "asking", "caller", "calls", "held_up", "in_turn", "name", "refusal", "share"),
+        "user",
+    )
 
     def __init__(self, name: str, most: int, user: User) -> None:
         self.name = name
@@ -46,6 +49,7 @@ class Sender:
         self.caller: Caller | None = None
         self.asking = False  # the first call waits for an answer
         self.answering = False  # a call is answered in steps: the next one waits, so that they stay in order
+        self.held_up = False  # until it has read what it was answered
         self.admitted = False  # the first call has had a good one
         self.refusal: PapaError | None = None  # why none of its calls is run
         self.in_turn = False
@@ -85,7 +89,7 @@ class Sender:
     @property
     def can_go_on(self) -> bool:
         """Return whether there is anything to be done for it now."""
-        if self.answering:
+        if self.answering or self.held_up:
             return False
         return self.has_too_much if self.asking else bool(self.calls)
 

@@ -270,3 +270,13 @@ async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monk
     assert await visitor.ask("get a") == b"\n> "  # between two lines there is no hurry
     visitor.sock.send(b"set a ")
     assert b"has no end" in await visitor.rest()
+
+
+async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telnet_session, "LINGER", 0.0)
+    await house.open()
+    visitor = house.connect(0)
+    assert await visitor.welcomed()
+    visitor.sock.send(b"quit\n")
+    await until(lambda: not house.door._sessions, "the end of its session")
+    assert await visitor.rest() == b"ok\n"

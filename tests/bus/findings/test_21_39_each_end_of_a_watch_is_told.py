@@ -82,6 +82,24 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
     await writer.wait_closed()
 
 
+async def test_39_a_removal_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
+    await client.until_ended("p")
+    first = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
+    reader, writer = await asyncio.open_unix_connection(papad.socket)
+    await reader.readuntil(b"> ")
+    writer.write(b"watch process p\n")
+    assert await reader.readuntil(b"\n") == b"Watching 1\n"
+    await client.call("RemoveProcesses", "as", ["p"])
+    assert await reader.readuntil(b"> ") == b"Nothing left to watch: removed\n> "
+    writer.close()
+    await writer.wait_closed()
+    await gate.open()
+
+
 async def test_a_process_that_is_removed_after_its_end_was_acknowledged(client: Client, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")

@@ -85,7 +85,7 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
 async def test_39_a_removal_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
-    await until_ended(client, "p")
+    await client.until_ended("p")
     first = await client.watch("p")
     [[_, _, seq, _, _, _]] = await client.until("Exited")
     await client.call("Acknowledge", "ta{st}", first, {"p": seq})

@@ -41,7 +41,7 @@ LOW_WATER = 256 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 #: Seconds of reading before others have their turn. A call's body is not read meanwhile.
-READING_TURN = 0.004
+READING_TURN = 0.01
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
@@ -311,7 +311,10 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             else:
                 reply.set_result(message)
 
-        self._call(call, take)
+        # Not dbus-next's own, which looks at the callback's signature each time: that took longer than all the rest.
+        call.serial = call.serial or self.next_serial()
+        self._method_return_handlers[call.serial] = take
+        self.send(call)
         try:
             return await reply
         except BaseException:

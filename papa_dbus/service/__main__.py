@@ -191,6 +191,10 @@ class Papad:
         self._status_due = False
         self._reload = False
 
+    def _end(self) -> None:
+        self._reload = False
+        self._stop.set()
+
     def _begin_reload(self) -> None:
         if self._descriptors is None:
             log.warning("papad cannot be reloaded: systemd did not start it, so what it holds would be lost")
@@ -202,7 +206,7 @@ class Papad:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         kernel = self._kernel
         kernel.on_exit = self._stop.set
@@ -229,6 +233,8 @@ class Papad:
                 await self._descriptors.learn_limit(bus)
             self._ready()
             await self._stop.wait()
+            if self._reload:
+                await systemd.reload_job_done(bus)
             await self._kernel.settle()
             if self._reload:
                 systemd.notify_reloading()

@@ -22,7 +22,7 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent
+from papa_dbus.service.output import Absent, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
@@ -493,14 +493,11 @@ class Kernel:
 
     def _note_consumers(self, process: HostedProcess) -> None:
         """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        consumers = [reader for reader in process.log.readers if reader.consumes]
-        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
-        for reader in consumers:
+        for reader in process.log.readers:
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
-        if len(noted) < 2 and process not in self._retired:
-            noted = ()
+        noted = consumers_of(process.log, process in self._retired)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 

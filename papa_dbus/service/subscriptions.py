@@ -42,6 +42,8 @@ _DEPARTURES = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='N
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
 #: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
+#: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
+_EVENTS = 16
 #: Seconds after which others have their turn.
 _TURN = 0.005
 #: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
@@ -224,7 +226,7 @@ class Subscriptions:
             self._wait_for_room(subscription, self._flights.waits_for_others(client.flight, share))
             return 0
         subscription.sending = True
-        events = watch.take(room)
+        events = watch.take(room, _EVENTS)
         for event in events:
             self._send_event(client, watch.number, event)
         subscription.sending = False
@@ -418,9 +420,15 @@ class Subscriptions:
             self._ended(self._by_number[number], "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """A client has left the bus."""
-        for number in list(client.watches):
-            self._close(self._by_number[number])
+        """A client has left the bus. What it had is let go of for a while, and the rest in later turns."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        while client.watches and self._clients.get(client.name) is client:
+            self._close(self._by_number[next(iter(client.watches))])
+            if client.watches and loop.time() >= until:
+                client.ready.clear()
+                loop.call_soon(self._leave, client)
+                return
         client.untold.clear()
         self._drop(client)
 

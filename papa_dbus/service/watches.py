@@ -23,6 +23,9 @@ RECORD_COST: Final = 64
 #: And an event, with its process's name and the client's.
 EVENT_COST: Final = 512
 
+#: Events that are taken at a time.
+MAX_EVENTS: Final = 256
+
 #: Why a watch has ended by itself, as the contract has it.
 End = Literal["finished", "removed", "failed"]
 
@@ -95,6 +98,7 @@ class Cursor:
         "_sent",
         "acknowledged",
         "acknowledged_offset",
+        "consumes",
         "finished",
         "late",
         "log",
@@ -105,6 +109,7 @@ class Cursor:
 
     def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
         self.watch = watch
+        self.consumes = watch.consumes  # whether records wait in the log for this watch
         self.name = name
         self.log = log
         self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
@@ -131,11 +136,6 @@ class Cursor:
     def present(self) -> bool:
         """Whether somebody reads by it."""
         return True
-
-    @property
-    def consumes(self) -> bool:
-        """Whether records wait in the log for this watch."""
-        return self.watch.consumes
 
     def wake(self) -> None:
         """The log has got something new."""
@@ -365,13 +365,13 @@ class Watch:
         """Whether take() may have something."""
         return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
 
-    def take(self, most: int) -> list[Event]:
+    def take(self, most: int, most_events: int = MAX_EVENTS) -> list[Event]:
         """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now.
 
         Records count as the bytes that they take on their way; the window counts their payload.
         """
         events: list[Event] = []
-        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready:
+        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready and len(events) < most_events:
             cursor = next(iter(self._ready))
             del self._ready[cursor]
             if cursor is not self._cursors[cursor.name][0]:

@@ -278,5 +278,5 @@ async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytes
     visitor = house.connect(0)
     assert await visitor.welcomed()
     visitor.sock.send(b"quit\n")
-    await until(lambda: not house.door._sessions)
+    await until(lambda: not house.door._sessions, "the end of its session")
     assert await visitor.rest() == b"ok\n"

@@ -285,7 +285,7 @@ async def test_what_waits_is_bounded(
         house.bus.congested = True
     else:
         house.take(*(call(sender, MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION) for sender in senders))
-        await until(lambda: len(polkit.asked) == len(senders), "questions to polkit")
+        await until(lambda: len(polkit.asked) == len(senders), "a question to polkit for each")
     for _ in range(100):
         house.take(*(call(sender, MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION) for sender in senders))
     assert {type(error) for _, error in house.refused} == {Limit}
@@ -304,7 +304,7 @@ async def test_the_questions_to_polkit_are_bounded(
     monkeypatch.setattr(limits, "MAX_QUESTIONS", 2)
     for uid in (1000, 1001):
         house.take(call(f":{uid}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
-    await until(lambda: len(polkit.asked) == 2, "questions to polkit")
+    await until(lambda: len(polkit.asked) == 2, "two questions to polkit")
     house.take(call(":1002.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
     await house.until(lambda: len(house.refused) == 1)
     assert "2 users wait for polkit already" in str(house.refused[0][1])

@@ -38,6 +38,12 @@ class Directory:
         return uid == DAEMON.pw_uid
 
 
+@pytest.fixture(autouse=True)
+def _nobody_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everybody come from the directory, although this machine's files know them."""
+    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
+
+
 @pytest.fixture
 def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
     """A directory in the place of the machine's own."""

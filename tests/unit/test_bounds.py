@@ -24,6 +24,8 @@ NO_ROW = {
     "intake.MAX_REST": "a rest, after which all is read",
     "output.MAX_BATCH": "records that are read in one piece",
     "linereply._MAX_ERROR": "the text of an error, which is papad's own, is cut",
+    "watches.MAX_EVENTS": "events that are taken at a time",
+    "systemd._JOB_TIMEOUT": "papad tells systemd of a reload then, whether the job that asked for it is done or not",
     "cgroups._MOST_PAGES": "bytes to which Linux may round a limit of memory",
     # It is Linux's, systemd's or the D-Bus Specification's own.
     "bus_reader._MAX_MESSAGE": "of the D-Bus Specification: the bus passes none that is larger",

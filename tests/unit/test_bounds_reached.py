@@ -83,23 +83,6 @@ def test_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # -------------------------------------------------------- processes and watches
 
 
-@pytest.fixture
-def few_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the kernel that is made next take four watches, of which one user alone has half."""
-    monkeypatch.setattr(limits, "MAX_WATCHES", 4)
-
-
-@pytest.mark.usefixtures("few_watches")
-async def test_watches_are_bounded(kernel: Kernel) -> None:
-    await run(kernel, "sleep", "60")
-    watches = [kernel.watch(["p"], WatchSpec(), lambda: None) for _ in range(2)]
-    with pytest.raises(Limit, match="there may be 4 watches at most"):
-        kernel.watch(["p"], WatchSpec(), lambda: None)
-    watches[0].close()
-    kernel.watch(["p"], WatchSpec(), lambda: None).close()
-    watches[1].close()
-
-
 async def test_earlier_processes_whose_reader_went_are_bounded(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

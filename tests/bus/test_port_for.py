@@ -101,8 +101,9 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A house; the test opens it."""
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A house; the test opens it. Its members are a directory's, and not the local files'."""
+    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
     house = House(tmp_path)
     yield house
     await house.close()

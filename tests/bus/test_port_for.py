@@ -73,10 +73,12 @@ class House:
         self.path = str(folder / "line")
         self.access = Access(GROUP)
         self._visitors: list[Visitor] = []
+        self._kernels: list[Kernel] = []
 
     async def open(self, port_for: PortFor = PortFor.MEMBERS) -> None:
         """Listen."""
-        self.door = TelnetDoor(Kernel(), self.access, port_for)
+        self._kernels.append(Kernel())
+        self.door = TelnetDoor(self._kernels[-1], self.access, port_for)
         sockets = [*self.door.bind(0), self.door.bind_unix(self.path)]
         self.port = sockets[0].getsockname()[1]
         await self.door.start(sockets)
@@ -98,6 +100,8 @@ class House:
         assert not self.door._arriving_users
         for visitor in self._visitors:
             visitor.sock.close()
+        for kernel in self._kernels:
+            kernel.close()
 
 
 @pytest.fixture

@@ -405,7 +405,7 @@ class OutputLog:
         self.readers.append(reader)
         if reader.consumes:
             self._consuming += 1
-            if self._is_shared():
+            if self._is_shared() and not (self._consuming > 2 and self._is_one_of_many(reader)):
                 self.on_shared()
 
     def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
@@ -413,6 +413,8 @@ class OutputLog:
 
         ``acknowledged``: the one that has come just so far.
         """
+        if all(reader.present for reader in self.readers):
+            return None
         found = [reader for reader in self.readers if isinstance(reader, Absent) and reader.who == who]
         if acknowledged is not None:
             found = [reader for reader in found if reader.acknowledged == acknowledged]
@@ -422,6 +424,18 @@ class OutputLog:
         """A consumer's client will come back: keep for it what others may acknowledge meanwhile."""
         if self._is_shared():
             self.attach(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
+
+    def _is_one_of_many(self, reader: Reader) -> bool:
+        """Return whether others have come no further than this consumer, so that it changes nothing for anybody."""
+        if self.superseded or reader.acknowledged > self.acknowledged:
+            return False
+        others = (other for other in self.readers if other.consumes and other is not reader)
+        found = False
+        for other in others:
+            if other.who and other.who == reader.who:
+                return False
+            found = found or other.acknowledged <= self.acknowledged
+        return found
 
     def _is_shared(self) -> bool:
         return self.superseded or self._consuming > 1
@@ -434,7 +448,8 @@ class OutputLog:
             self._consuming -= 1
             if was_shared and not self._is_shared():
                 self.on_shared()
-            self.consumed()
+            if not (self._consuming > 1 and self._is_one_of_many(reader)):
+                self.consumed()
         self._on_room()
 
     def consumed(self) -> None:

@@ -146,19 +146,19 @@ class Kernel:
         return list(self.each_socket(patterns))
 
     def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
-        """As list_sockets(), one by one: what goes meanwhile is left out."""
+        """Do as list_sockets() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
         return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+        """Close sockets. Raises NotFound if a name is not there, and then closes none.
 
         The files of Unix sockets are gone a moment later.
         """
         return list(self.removing_sockets(patterns))
 
     def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_sockets(), one by one; gives their names."""
+        """Do as remove_sockets() does, one by one; gives their names."""
         return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
 
     def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
@@ -273,7 +273,7 @@ class Kernel:
         return dict(self.each_value(patterns))
 
     def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """As list_values(), one by one: what goes meanwhile is left out."""
+        """Do as list_values() does, one by one: what goes meanwhile is left out."""
         found, _ = self._values.items.select(patterns)
         return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
@@ -282,7 +282,7 @@ class Kernel:
         return list(self.removing_values(patterns, missing_ok))
 
     def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
-        """As remove_values(), one by one; gives their names."""
+        """Do as remove_values() does, one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
         found, missing = self._values.items.select(patterns)
@@ -371,7 +371,7 @@ class Kernel:
         return list(self.each_process(patterns))
 
     def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
-        """As list_processes(), one by one: what goes meanwhile is left out."""
+        """Do as list_processes() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
         infos = (self._processes[name].info() for name in found if name in self._processes)
         return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
@@ -381,7 +381,7 @@ class Kernel:
         return list(self.removing_processes(patterns))
 
     def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_processes(), one by one; gives their names."""
+        """Do as remove_processes() does, one by one; gives their names."""
         return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
 
     def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
@@ -444,7 +444,7 @@ class Kernel:
             process.forget_output()
 
     def _journal_has_all(self, key: int) -> None:
-        """A process is gone, and its last words are in the journal now."""
+        """Forget a process that is gone: its last words are in the journal now."""
         process = next((process for process in self._retired if process.key == key), None)
         if process is not None and process.read_to_its_end:
             self._forget(process)
@@ -484,7 +484,7 @@ class Kernel:
         process.log.superseded = True
 
     def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
-        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        """Store facts. If a retired process cannot be stored the next papad takes the older of the two for it."""
         process.facts = facts
         try:
             self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
@@ -502,7 +502,7 @@ class Kernel:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _give_up(self, process: HostedProcess, absent: Absent) -> None:
-        """A client has not come back: keep nothing for it any more."""
+        """Keep nothing more for a client that has not come back."""
         del self._absences[absent]
         if absent in process.log.readers:
             process.log.detach(absent)
@@ -527,7 +527,7 @@ class Kernel:
         on_done: Callable[[End], None] = lambda end: None,
         who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+        """Subscribe to the output of the processes that match. Raises NotFound if there is none, and Limit.
 
         ``who`` is the client, by a name that it keeps while papad is away.
         """
@@ -622,12 +622,12 @@ class Kernel:
 
     @property
     def socket_names(self) -> list[str]:
-        """The names of all sockets."""
+        """Return the names of all sockets."""
         return list(self._sockets)
 
     @property
     def process_names(self) -> list[str]:
-        """The names of all processes that are listed."""
+        """Return the names of all processes that are listed."""
         return list(self._processes)
 
     @property
@@ -763,7 +763,7 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same wait."""
+    """Has others who want the same wait while it lasts."""
 
     def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending

@@ -63,7 +63,7 @@ class Reader(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether that client is there; else it is waited for."""
+        """Return whether that client is there; else it is waited for."""
 
     @property
     def consumes(self) -> bool:
@@ -83,7 +83,7 @@ class Absent:
 
     @property
     def present(self) -> bool:
-        """It is waited for."""
+        """Return that it is waited for."""
         return False
 
     @property
@@ -409,7 +409,7 @@ class OutputLog:
                 self.on_shared()
 
     def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
-        """The absent consumer of that client, if there is one; of several the one that has come least far.
+        """Return the absent consumer of that client, if there is one; of several the one that has come least far.
 
         ``acknowledged``: the one that has come just so far.
         """
@@ -421,7 +421,7 @@ class OutputLog:
         return min(found, key=lambda reader: reader.acknowledged, default=None)
 
     def leave_behind(self, reader: Reader) -> None:
-        """A consumer's client will come back: keep for it what others may acknowledge meanwhile."""
+        """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""
         if self._is_shared():
             self.attach(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
 

@@ -270,7 +270,7 @@ class HostedProcess:
 
     @property
     def holds_pipes(self) -> bool:
-        """Whether somebody may still write: then its pipes stay open, and are kept."""
+        """Return whether somebody may still write: then its pipes stay open, and are kept."""
         return bool(self._pipes)
 
     @property

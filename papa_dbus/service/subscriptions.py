@@ -107,6 +107,7 @@ class Subscriptions:
         bus.on_signal.append(self._hear)
         bus.on_connected.append(self._listen)
         bus.on_undelivered = self._undelivered
+        bus.on_room = self.pump_all
 
     async def _listen(self) -> None:
         """Hear when a client leaves the bus, and know which bus it is: another one gives the same names to others."""
@@ -213,7 +214,7 @@ class Subscriptions:
         watch, client = subscription.watch, subscription.client
         if not subscription.begun or not watch.ready:
             return 0
-        if self._bus.congested or not self._may_hear(client.name):
+        if not self._bus.has_room or not self._may_hear(client.name):
             self._held_up[subscription] = None
             return 0
         share = watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE

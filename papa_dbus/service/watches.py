@@ -105,10 +105,12 @@ class Cursor:
         "name",
         "next_seq",
         "watch",
+        "who",
     )
 
     def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
         self.watch = watch
+        self.who = watch.who  # the client, "" if that cannot be known again
         self.consumes = watch.consumes  # whether records wait in the log for this watch
         self.name = name
         self.log = log
@@ -126,11 +128,6 @@ class Cursor:
         """Go on where the same client's watch was before papad, or the bus, went away."""
         self.acknowledged, self.acknowledged_offset = absent.acknowledged, absent.acknowledged_offset
         self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
-
-    @property
-    def who(self) -> str:
-        """The client whose watch it is, "" if that cannot be known again."""
-        return self.watch.who
 
     @property
     def present(self) -> bool:

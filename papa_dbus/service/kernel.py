@@ -22,7 +22,7 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent
+from papa_dbus.service.output import Absent, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
@@ -127,8 +127,8 @@ class Kernel:
             try:
                 await self._store.kept()
             except BaseException:
-                self._store.remove_socket(hosted.key)
                 self._close_socket(hosted)
+                self._store.withdraw_socket(hosted.key, spec)
                 raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)
@@ -146,19 +146,19 @@ class Kernel:
         return list(self.each_socket(patterns))
 
     def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
-        """As list_sockets(), one by one: what goes meanwhile is left out."""
+        """Do as list_sockets() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
         return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+        """Close sockets. Raises NotFound if a name is not there, and then closes none.
 
         The files of Unix sockets are gone a moment later.
         """
         return list(self.removing_sockets(patterns))
 
     def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_sockets(), one by one; gives their names."""
+        """Do as remove_sockets() does, one by one; gives their names."""
         return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
 
     def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
@@ -191,13 +191,6 @@ class Kernel:
     async def files_removed(self, files: Sequence[str]) -> None:
         """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
         await self._files.removed(files)
-
-    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets as remove_sockets() does, and wait for their files."""
-        files = self.files(patterns)
-        removed = self.remove_sockets(patterns)
-        await self.files_removed(files)
-        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -280,7 +273,7 @@ class Kernel:
         return dict(self.each_value(patterns))
 
     def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """As list_values(), one by one: what goes meanwhile is left out."""
+        """Do as list_values() does, one by one: what goes meanwhile is left out."""
         found, _ = self._values.items.select(patterns)
         return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
@@ -289,7 +282,7 @@ class Kernel:
         return list(self.removing_values(patterns, missing_ok))
 
     def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
-        """As remove_values(), one by one; gives their names."""
+        """Do as remove_values() does, one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
         found, missing = self._values.items.select(patterns)
@@ -378,7 +371,7 @@ class Kernel:
         return list(self.each_process(patterns))
 
     def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
-        """As list_processes(), one by one: what goes meanwhile is left out."""
+        """Do as list_processes() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
         infos = (self._processes[name].info() for name in found if name in self._processes)
         return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
@@ -388,7 +381,7 @@ class Kernel:
         return list(self.removing_processes(patterns))
 
     def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_processes(), one by one; gives their names."""
+        """Do as remove_processes() does, one by one; gives their names."""
         return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
 
     def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
@@ -431,6 +424,7 @@ class Kernel:
         if process in self._retired:
             if not process.read_to_its_end:
                 self._give_away(process)
+                self._bound_orphans(process.spec.name)
             elif (words := self._feeds.leave(process.key)) is None:
                 self._forget(process)
             else:
@@ -450,7 +444,7 @@ class Kernel:
             process.forget_output()
 
     def _journal_has_all(self, key: int) -> None:
-        """A process is gone, and its last words are in the journal now."""
+        """Forget a process that is gone: its last words are in the journal now."""
         process = next((process for process in self._retired if process.key == key), None)
         if process is not None and process.read_to_its_end:
             self._forget(process)
@@ -478,7 +472,6 @@ class Kernel:
             self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -491,7 +484,7 @@ class Kernel:
         process.log.superseded = True
 
     def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
-        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        """Store facts. If a retired process cannot be stored the next papad takes the older of the two for it."""
         process.facts = facts
         try:
             self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
@@ -500,19 +493,16 @@ class Kernel:
 
     def _note_consumers(self, process: HostedProcess) -> None:
         """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        consumers = [reader for reader in process.log.readers if reader.consumes]
-        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
-        for reader in consumers:
+        for reader in process.log.readers:
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
-        if len(noted) < 2 and process not in self._retired:
-            noted = ()
+        noted = consumers_of(process.log, process in self._retired)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _give_up(self, process: HostedProcess, absent: Absent) -> None:
-        """A client has not come back: keep nothing for it any more."""
+        """Keep nothing more for a client that has not come back."""
         del self._absences[absent]
         if absent in process.log.readers:
             process.log.detach(absent)
@@ -537,7 +527,7 @@ class Kernel:
         on_done: Callable[[End], None] = lambda end: None,
         who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+        """Subscribe to the output of the processes that match. Raises NotFound if there is none, and Limit.
 
         ``who`` is the client, by a name that it keeps while papad is away.
         """
@@ -607,7 +597,8 @@ class Kernel:
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
+        for old in orphans[: -limits.MAX_ORPHANS]:
             log.warning(
                 "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
             )
@@ -631,12 +622,12 @@ class Kernel:
 
     @property
     def socket_names(self) -> list[str]:
-        """The names of all sockets."""
+        """Return the names of all sockets."""
         return list(self._sockets)
 
     @property
     def process_names(self) -> list[str]:
-        """The names of all processes that are listed."""
+        """Return the names of all processes that are listed."""
         return list(self._processes)
 
     @property
@@ -715,16 +706,22 @@ class Kernel:
 
         async def wait() -> None:
             with turn:
-                if await start.executed(self._store):
-                    process = self._adopt(*recovery.host(start))
-                    self._process_tokens.hosted(process)
-                    self._tell("process", "added", start.name)
-                    self._settle(process)
-                else:
-                    self._process_tokens.not_made(start.stored.key)
-                    recovery.forget(start)
+                try:
+                    self._end_start(recovery, start, await start.executed(self._store))
+                except Exception:  # nobody waits for this, and the name must be free again
+                    log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
 
         return asyncio.ensure_future(wait())
+
+    def _end_start(self, recovery: Recovery, start: Start, executed: bool) -> None:
+        if not executed:
+            self._process_tokens.not_made(start.stored.key)
+            recovery.forget(start)
+            return
+        process = self._adopt(*recovery.host(start))
+        self._process_tokens.hosted(process)
+        self._tell("process", "added", start.name)
+        self._settle(process)
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
@@ -766,7 +763,7 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same wait."""
+    """Has others who want the same wait while it lasts."""
 
     def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending

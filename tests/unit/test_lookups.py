@@ -60,11 +60,11 @@ async def test_where_no_thread_can_be_started_it_is_an_error_and_the_next_is_ser
 
 def test_papad_ends_while_one_hangs() -> None:
     script = """
-import asyncio, time
+import asyncio, threading
 from papa_dbus.service.lookups import Lookups
 async def main():
     try:
-        await Lookups().ask(1, lambda: time.sleep(600), 0.01)
+        await Lookups().ask(1, threading.Event().wait, 0.01)
     except TimeoutError:
         print("late")
 asyncio.run(main())

@@ -19,8 +19,8 @@ from dbus_next.signature import Variant
 
 from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
-#: Elements of all arrays of a call together, entries of dictionaries among them: they take some 15 ms to read.
-MAX_ELEMENTS: Final = 65_536
+#: Elements of all arrays of a call together, entries of dictionaries among them: on a slow machine they take some 10 ms
+MAX_ELEMENTS: Final = 16_384
 
 
 class Allowed:

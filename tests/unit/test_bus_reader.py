@@ -171,7 +171,7 @@ def test_a_call_of_too_many_elements_is_not_read(ends: tuple[socket.socket, sock
         if error is None:
             assert list(body_of(call)[0]) == list(body)
         else:
-            with pytest.raises(error, match="65536 elements"):
+            with pytest.raises(error, match="16384 elements"):
                 read_body(call)
 
 

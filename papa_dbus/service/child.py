@@ -10,6 +10,7 @@ import fcntl
 import os
 import resource
 import signal
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -124,6 +125,7 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
     for limit, value in launch.rlimits.items():
         steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
+    _give_pipes_to(launch.identity.uid)
     steps += _identity_steps(launch.identity)
     steps.append(Step("start", os.umask, (launch.umask,)))
     if launch.working_dir is None:
@@ -136,6 +138,21 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
     program = launch.argv[0]
     execute = os.execve if os.path.dirname(program) else os.execvpe  # only it looks into the child's PATH
     return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
+
+
+def _give_pipes_to(uid: int) -> None:
+    """Let the program open its output by name, /dev/stdout: Linux looks whose the pipe is, and papad made it.
+
+    Its user may read the pipe by name as well, as he may stop and trace the program. /dev/null stays as it is.
+    """
+    if uid == os.geteuid():
+        return
+    for number in (1, 2):
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            try:
+                os.fchown(number, uid, -1)
+            except PermissionError:
+                return  # without CAP_CHOWN the program has to do without
 
 
 def first_free(work: Launch | Errand) -> int:

@@ -95,7 +95,7 @@ def test_a_terminal_that_hangs_up_ends_it(papad: Papad, fifo: Path, log: Path) -
         assert pid is not None
         os.kill(pid, signal.SIGHUP)  # from logrotate: the terminal is there
         say(fifo, log, "still there")
-        terminal.process.ptyproc.fileobj.close()
+        terminal.process.ptyproc.fileobj.close()  # type: ignore[attr-defined]
         wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), "its end")
 
 

@@ -11,7 +11,7 @@ import pytest
 from papa_dbus.client.lines import MAX_KEPT
 from tests.bus.conftest import Papad
 from tests.papactl import PAPACTL, Papactl, environment
-from tests.support import PATIENCE
+from tests.support import PATIENCE, wait_until
 from tests.terminal import Terminal
 
 DOTS = "while :; do printf .; sleep 0.3; done"
@@ -44,7 +44,9 @@ def read_until(pipe: object, data: bytes) -> bytes:
 def ask(papactl: Papactl, tmp_path: Path) -> Path:
     """A process that asks on stdout and waits for a line on a FIFO, which ends the line and is printed again."""
     fifo = tmp_path / "answers"
-    papactl("run", "ask", "--", "sh", "-c", f"mkfifo {fifo}; printf 'Name? '; cat {fifo}; echo thanks; exec sleep 1000")
+    script = f"mkfifo {fifo}; printf 'Name? '; cat {fifo}; echo thanks; exec sleep 1000"
+    papactl("run", "ask", "--", "sh", "-c", script)
+    wait_until(lambda: papactl("logs", "-o", "cat", "ask").stdout == b"Name? ", "the question")
     return fifo
 
 

@@ -141,8 +141,9 @@ class LogFile:
     def _rotate(self) -> None:
         """FILE.1 to FILE.2 and so on, FILE to FILE.1; the new one belongs to whom the old one did."""
         old = os.fstat(self._fd)
-        if not self._keep:
-            os.unlink(self._path)
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            if not self._keep:
+                os.unlink(self._path)
         for number in range(self._keep, 0, -1):
             source = f"{self._path}.{number - 1}" if number > 1 else self._path
             with contextlib.suppress(FileNotFoundError):

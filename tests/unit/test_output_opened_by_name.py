@@ -40,6 +40,16 @@ async def test_one_pipe_for_both(kernel: Kernel) -> None:
     assert await output_of(kernel, "sh", "-c", BY_NAME, uid="www-data", stderr="stdout") == "one\ntwo\ntwo\nthree\n"
 
 
+async def test_a_program_that_becomes_another_user_by_itself(kernel: Kernel) -> None:
+    """As su(1), gosu and php-fpm's master do it."""
+    script = BY_NAME + "; cat <&- </proc/self/fd/1"
+    said = await output_of(kernel, "setpriv", "--reuid=33", "--regid=33", "--clear-groups", "sh", "-c", script)
+    assert "one\n" in said
+    assert said.count("two\n") == 2
+    assert "three\n" in said
+    assert "cannot open /proc/self/fd/1: Permission denied" in said, "it may not read what others print"
+
+
 @pytest.mark.parametrize("null", ["stdout", "stderr"])
 async def test_what_is_not_kept_stays_the_null_device_and_roots(kernel: Kernel, null: str) -> None:
     said = await output_of(kernel, "sh", "-c", BY_NAME, uid="www-data", **{null: "null"})

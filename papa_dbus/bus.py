@@ -38,10 +38,14 @@ log = logging.getLogger(__name__)
 #: Bytes that may wait for the bus before senders are asked to wait, and before they may go on.
 HIGH_WATER = 1024 * 1024
 LOW_WATER = 256 * 1024
+#: Bytes that may wait for the bus before no more output is added, and about as many that the socket holds: replies go
+#: out behind it, and a busy dbus-daemon takes 2 KiB of a connection before it looks at the others.
+BULK_WATER = 64 * 1024
+_SOCKET_BUFFER = 64 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 #: Seconds of reading before others have their turn. A call's body is not read meanwhile.
-READING_TURN = 0.004
+READING_TURN = 0.01
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
@@ -97,8 +101,14 @@ class _Writer:
         if future is not None and not future.done():
             future.set_result(None)
 
-    def put(self, message: Message, sent: Callable[[], None] | None = None, urgent: bool = True) -> None:
-        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more.
+    def put(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> None:
+        """Queue a message; ``sent`` is called once the socket has taken it, or cannot any more. Sets its ``size``.
 
         One that is not urgent goes with the next that is, or at the end of this turn of the loop, or where others went
         just before, after a rest: each writing wakes the bus.
@@ -108,6 +118,9 @@ class _Writer:
         size = len(header) + len(body)
         if size > MAX_MESSAGE:
             raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
+        if size > most:
+            raise Limit(f"{size} bytes of answer find no room at the bus: what clients have asked for is not read")
+        message.size = size
         fds = tuple(message.unix_fds)
         if size < _SMALL or not body:  # an empty piece would never be taken off the queue
             self._queue.append((memoryview(header + body), fds, sent))
@@ -159,6 +172,8 @@ class _Writer:
         self._take_off(size)
         if before >= LOW_WATER > self.queued:
             self._connection.drained()
+        if before >= BULK_WATER > self.queued:
+            self._connection.bus.on_room()
 
     def _take_off(self, size: int) -> None:
         """The socket has taken so many bytes of the queue's beginning."""
@@ -231,6 +246,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._stream.close()
             self._sock.close()
             raise
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
 
     async def _auth_readline(self) -> str:
         """A line of the bus's while it lets us in; dbus-next's own never comes back where the bus has gone."""
@@ -245,6 +261,11 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
     def fileno(self) -> int:
         """The socket's descriptor."""
         return int(self._sock.fileno())
+
+    @property
+    def bus(self) -> "Bus":
+        """Whose connection it is."""
+        return self._bus
 
     @property
     def writer(self) -> _Writer:
@@ -273,7 +294,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         return self._reading
 
     def _read_one(self) -> bool:
-        """Whether there was a message, be it one that makes no sense."""
+        """Return whether there was a message, be it one that makes no sense."""
         try:
             message = self._reader.read_message()
         except Senseless as error:
@@ -302,7 +323,10 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             else:
                 reply.set_result(message)
 
-        self._call(call, take)
+        # Not dbus-next's own, which looks at the callback's signature each time: that took longer than all the rest.
+        call.serial = call.serial or self.next_serial()
+        self._method_return_handlers[call.serial] = take
+        self.send(call)
         try:
             return await reply
         except BaseException:
@@ -372,9 +396,9 @@ class Bus:
 
     ``on_call`` gets every method call, its body unread (``read_body``), each of ``on_signal`` every signal, and
     ``on_read`` is called after each turn of reading. Each of ``on_connected`` is awaited after each connecting, in
-    order; only then it is ``connected``. ``on_drained`` is called then, too, and ``on_lost``. ``warn`` writes what
-    anybody on the bus may cause. ``on_undelivered`` is told of errors that answer no call: the serial number of what
-    was sent and not delivered, and the error's name.
+    order; only then it is ``connected``. ``on_drained`` is called then, too, and ``on_lost``; ``on_room`` when more
+    output may be sent. ``warn`` writes what anybody on the bus may cause. ``on_undelivered`` is told of errors that
+    answer no call: the serial number of what was sent and not delivered, and the error's name.
     """
 
     def __init__(self, address: str) -> None:
@@ -385,6 +409,7 @@ class Bus:
         self.on_lost: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = lambda: None
         self.on_drained: Callable[[], None] = lambda: None
+        self.on_room: Callable[[], None] = lambda: None
         self.warn: Callable[..., None] = log.warning
         self.connected = False
         self.on_undelivered: Callable[[int, str], None] = lambda serial, error: None
@@ -413,6 +438,11 @@ class Bus:
     def unique_name(self) -> str | None:
         """The name that the bus has given this connection."""
         return self._connection.unique_name if self._connection is not None else None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether output may be sent now; else on_room or on_drained should be awaited."""
+        return self.connected and self._connection is not None and self._connection.writer.queued < BULK_WATER
 
     @property
     def congested(self) -> bool:
@@ -452,7 +482,7 @@ class Bus:
             raise
 
     def hear(self, message: Message) -> None:
-        """Called by the connection with what is no reply."""
+        """Take what is not a reply, from the connection."""
         if message.message_type is MessageType.METHOD_CALL:
             self.on_call(message)
             return
@@ -491,8 +521,17 @@ class Bus:
                 if tries == len(_RECONNECT_SECONDS):
                     log.warning("%s; trying again", error)
 
-    def send(self, message: Message, sent: Callable[[], None] | None = None, *, urgent: bool = True) -> int:
+    def send(
+        self,
+        message: Message,
+        sent: Callable[[], None] | None = None,
+        *,
+        urgent: bool = True,
+        most: int = MAX_MESSAGE,
+    ) -> int:
         """Send a message and return its serial number, or let it go if the connection is lost, as its receiver is: 0.
+
+        Sets the message's ``size``, in bytes. Raises Limit if that is more than ``most``.
 
         One that is not ``urgent`` keeps its place, and goes with the next, or soon.
         """
@@ -501,7 +540,7 @@ class Bus:
                 sent()
             return 0
         message.serial = message.serial or self._connection.next_serial()
-        self._connection.writer.put(message, sent, urgent)
+        self._connection.writer.put(message, sent, urgent, most)
         return int(message.serial)
 
     def flush(self) -> None:

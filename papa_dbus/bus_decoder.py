@@ -54,7 +54,7 @@ class TooManyElements(ValueError):
 def decode(
     signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN, allowed: Allowed = ANYTHING
 ) -> list[Any]:
-    """The values at a place of a message, in struct's byte order. Raises Exception if they are none.
+    """Return the values at a place of a message, in struct's byte order. Raises Exception if they make no sense.
 
     UnreadVariant and TooManyElements are raised for what is not allowed: nothing of it is kept.
     """
@@ -159,7 +159,7 @@ def _variant_reader(order: str) -> Read:
 
 @functools.cache
 def _fixed_variant_reader(order: str, allowed: Allowed, within: bool = False) -> Read:
-    """The reader of a variant of one of these types; one within it is not again a variant."""
+    """Return the reader of a variant of one of these types; one within it is not again a variant."""
     known: dict[str, tuple[Any, Read]] = {}
     for signature in allowed.variants or ():
         [type_] = tree(signature).types

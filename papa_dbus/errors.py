@@ -64,6 +64,12 @@ class Unreachable(PapaError):
     code = "unreachable"
 
 
+class BusFull(Unreachable):
+    """The message bus takes no more of such calls at the moment: this one was not delivered to the kernel."""
+
+    code = "bus-full"
+
+
 class NotPapas(PapaError):
     """Another user listens at papad's port or socket: nothing was said to it, and nothing it said was believed."""
 
@@ -98,7 +104,7 @@ _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.NoReply": NoReply,
     "org.freedesktop.DBus.Error.Disconnected": NoReply,
     "org.freedesktop.DBus.Error.Timeout": NoReply,
-    "org.freedesktop.DBus.Error.LimitsExceeded": Limit,
+    "org.freedesktop.DBus.Error.LimitsExceeded": BusFull,
     "org.freedesktop.DBus.Error.TimedOut": Unreachable,  # of its start
     "org.freedesktop.DBus.Error.ServiceUnknown": Unreachable,
     "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,

@@ -3,7 +3,7 @@
 Owns no state and imports nothing of the project's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 BUS_NAME = "org.papa.Kernel"
 OBJECT_PATH = "/org/papa/Kernel"
@@ -48,10 +48,3 @@ def match(pattern: str, names: Iterable[str]) -> list[str]:
     if is_prefix(pattern):
         return [name for name in names if name.startswith(pattern[:-1])]
     return [name for name in names if name == pattern]
-
-
-def matches_any(patterns: Sequence[str], name: str) -> bool:
-    """Whether a name is meant by the patterns; no pattern at all means all."""
-    if not patterns:
-        return True
-    return any(name.startswith(p[:-1]) if is_prefix(p) else name == p for p in patterns)

@@ -1,17 +1,15 @@
 """What answers late or never: a user database and name server that wait for the test, a file system that hangs."""
 
-import asyncio
 import contextlib
 import ctypes
 import os
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MNT_FORCE, _MNT_DETACH = 1, 2
@@ -36,10 +34,7 @@ class SlowDirectory:
     @contextlib.asynccontextmanager
     async def asked(self) -> AsyncIterator[None]:
         """Wait until libc is asked; it answers at the end of the block."""
-        deadline = time.monotonic() + PATIENCE
-        while (fd := _writer(self._fifo)) is None:
-            assert time.monotonic() < deadline, "libc was not asked"
-            await asyncio.sleep(0.01)
+        fd: int = await until(lambda: _writer(self._fifo), "question to libc")
         try:
             yield
         finally:

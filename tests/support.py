@@ -7,9 +7,9 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, WatchSpec
@@ -38,14 +38,16 @@ def wait_until(
         time.sleep(_PAUSE)  # paces the looks
 
 
-async def until(condition: Callable[[], object], what: str | Callable[[], object]) -> None:
-    """Wait in the test's loop until a condition holds; it may be a coroutine function."""
+async def until(condition: Callable[[], Any], what: str | Callable[[], object]) -> Any:
+    """Wait in the test's loop as wait_until() does; the condition may be a coroutine function."""
     deadline = time.monotonic() + PATIENCE
     while True:
         last = time.monotonic() > deadline
         result = condition()
-        if await result if inspect.isawaitable(result) else result:
-            return
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return result
         assert not last, f"not within {PATIENCE:g} s: {what() if callable(what) else what}"
         await asyncio.sleep(_PAUSE)  # paces the looks
 
@@ -136,6 +138,14 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
     return reader.data().decode()
 
 
+async def remove_sockets(kernel: Kernel, *names: str) -> list[str]:
+    """Remove sockets and wait for their files, as the doors do."""
+    files = kernel.files(names)
+    removed = kernel.remove_sockets(names)
+    await kernel.files_removed(files)
+    return removed
+
+
 def end(kernel: Kernel) -> None:
     """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
     for info in kernel.list_processes():
@@ -184,7 +194,8 @@ def children() -> set[int]:
     """This process's children that the test has made, zombies included."""
     pids = set()
     for task in Path("/proc/self/task").iterdir():
-        pids |= {int(pid) for pid in (task / "children").read_text().split()}
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            pids |= {int(pid) for pid in (task / "children").read_text().split()}
     return pids - _others
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from papa_dbus.bridge import ssh_address
 from papa_dbus.bus import Bus, Message, MessageType, address_of
-from papa_dbus.errors import Late, Limit, NoReply, PapaError, Unreachable
+from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
@@ -175,10 +175,11 @@ class Link:
     ) -> Message:
         """Call the kernel; while it is away the call is made again, for ``timeout`` seconds in all.
 
-        A call that was under way when the kernel went away is made again, too, if ``again``. One that is only late is
-        not: it may still be done. Raises the kernel's error, Unreachable if the kernel did not come back, Late if it
-        took too long, NoReply if it went away during a call that must not be made twice, and Limit if too many calls
-        are under way for this one to begin.
+        So it is while the bus takes no more: dbus-daemon starts the kernel for 512 calls at a time. A call that was
+        under way when the kernel went away is made again, too, if ``again``. One that is only late is not: it may
+        still be done. Raises the kernel's error, Unreachable if the kernel did not come back, Late if it took too
+        long, NoReply if it went away during a call that must not be made twice, and Limit if too many calls are under
+        way for this one to begin.
         """
         end = asyncio.get_running_loop().time() + self.timeout
         try:
@@ -211,7 +212,7 @@ class Link:
         """Return whether the kernel, or the bus, has gone since: the bus's answer comes after the news of it."""
         try:
             await self._bus.call(*_BUS, "GetNameOwner", "s", [BUS_NAME])
-        except Late:
+        except (BusFull, Late):
             return False
         except (NoReply, Unreachable):
             return True
@@ -264,7 +265,7 @@ class Link:
                     arguments = (key[1], *body)
                     await self._bus.call(key[0], OBJECT_PATH, BUS_NAME, member, signature, arguments, self.timeout)
                 return
-            except (Limit, Late):
+            except (BusFull, Late, Limit):
                 if self._owner != key[0]:
                     raise NoReply(f"papad went away during {member}") from None
             await asyncio.sleep(pause)

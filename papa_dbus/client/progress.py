@@ -9,6 +9,7 @@ from papa_dbus.client.records import Dropped, Event, Exited, Record
 
 #: Records of one process that papad keeps, at most (its MAX_RECORDS): only these can come again.
 _KEPT = 131_072
+_STAMP = 0xFFFFFFFF
 #: Processes of one name whose output can come again: the present one, and earlier ones (papad's MAX_ORPHANS).
 _PROCESSES_OF_A_NAME = 5
 
@@ -27,17 +28,17 @@ def mark_of(event: Event) -> Mark:
 
 
 class _Trail:
-    """The timestamps of what an observer has had of one process, by sequence number, as far as it can come again.
+    """The timestamps of what the reader has had of one process, by sequence number, as far as it can come again.
 
     A number and its timestamp tell a record from one of another process of that name. They are compared for being the
-    same, never for which is later: a clock may be set back.
+    same, never for which is later: a clock may be set back. Of a timestamp its last 32 bits are kept.
     """
 
     __slots__ = ("_first", "_stamps")
 
     def __init__(self, first: int) -> None:
         self._first = first
-        self._stamps = array("Q")
+        self._stamps = array("I")
 
     @property
     def next(self) -> int:
@@ -46,14 +47,14 @@ class _Trail:
 
     def add(self, timestamp: int) -> None:
         """Note the next one."""
-        self._stamps.append(timestamp)
-        if len(self._stamps) > 2 * _KEPT:
-            del self._stamps[:_KEPT]
-            self._first += _KEPT
+        self._stamps.append(timestamp & _STAMP)
+        if len(self._stamps) > _KEPT + _KEPT // 4:
+            del self._stamps[: _KEPT // 4]
+            self._first += _KEPT // 4
 
     def has(self, mark: Mark) -> bool:
         """Return whether it was noted."""
-        return self._first <= mark[0] < self.next and self._stamps[mark[0] - self._first] == mark[1]
+        return self._first <= mark[0] < self.next and self._stamps[mark[0] - self._first] == mark[1] & _STAMP
 
     def covers(self, seq: int) -> bool:
         """Return whether a number lies in it."""
@@ -74,9 +75,10 @@ class Progress:
 
     - an event that is in *again* is given or done as before, and the reader does not get it a second time. Those
       before it in *again* do not come any more: papad has had their acknowledgement;
+    - another that the reader has had, which *trails* tells, is done. An observer acknowledges only to get more, so that
+      papad may send anything again; a consumer gets again what another one has not acknowledged, unless papad knows
+      where it was;
     - any other is new.
-
-    An observer acknowledges only to get more, so that papad may send anything again: *trails* has what it has had.
 
     ``next`` is the number that must come next. It is None if any may: at the beginning of a watch, and after an end,
     which another process of that name may follow. ``begin`` is the number with which the watch must begin then, as
@@ -98,11 +100,11 @@ class Progress:
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended, and the kernel knows that the reader knows."""
+        """Return whether it has ended, and the kernel knows that the reader knows."""
         return self.ended and not (self.given or self.done or self.again)
 
     def lose(self, observer: bool) -> None:
-        """The watch is lost."""
+        """Note that the watch is lost."""
         if not observer:
             again = dict.fromkeys(self.done, True) | dict.fromkeys(self.given, False)
             self.again = again | self.again
@@ -119,33 +121,37 @@ class Progress:
         else:
             # A watch that begins elsewhere may read an earlier process of the name first, or another consumer has
             # acknowledged something. If the bus has lost it, the next watch does not begin in the same place.
-            whole = self._begins_with(first, observer) or self.gap == first
+            whole = self._begins_with(first, event, observer) or self.gap == first
             self.gap = first
         if whole:
             self.next = None if isinstance(event, Exited) else last + 1
         return whole
 
-    def _begins_with(self, first: int, observer: bool) -> bool:
+    def _begins_with(self, first: int, event: Event, observer: bool) -> bool:
         if self.begin is None:
             return observer or self.last is None or self.ended or first <= self.last[0] + 1
-        if first == self.begin or (observer and first < self.begin):
+        # papad lists where the consumer is that has come least far. This one goes on where it was itself.
+        goes_on = self.last is not None and (first == self.last[0] + 1 or self._has_had(event))
+        if first == self.begin or (first < self.begin if observer else first > self.begin and goes_on):
             self.begin = None
             return True
         return False
 
-    def take(self, event: Event, observer: bool) -> bool:
+    def _has_had(self, event: Event) -> bool:
+        mark = mark_of(event)
+        return any(trail.has(mark) for trail in self.trails)
+
+    def take(self, event: Event) -> bool:
         """Note an event that has come; returns whether it is new to the reader."""
         mark = mark_of(event)
         self.ended = isinstance(event, Exited)
         if isinstance(event, Dropped):
             pass  # not_had_of() has looked already
-        elif not observer:
-            if self._has_had(mark):
-                return False
-        elif any(trail.has(mark) for trail in self.trails):
-            self.done.append(mark)
+        elif self._has_had(event):
+            (self.done if self._was_done(mark) else self.given).append(mark)
             return False
         else:
+            self.again.clear()
             self._trail_for(mark[0]).add(mark[1])
         self.given.append(mark)
         self.last = mark
@@ -156,17 +162,16 @@ class Progress:
             self.trails.append(_Trail(seq))
         return self.trails[-1]
 
-    def _has_had(self, mark: Mark) -> bool:
-        while self.again:
-            first = next(iter(self.again))
-            was_done = self.again.pop(first)
-            if first == mark:
-                (self.done if was_done else self.given).append(mark)
-                return True
-        return False
+    def _was_done(self, mark: Mark) -> bool:
+        """Return whether the reader has dealt with what comes again; what it has in hand it has not."""
+        if mark not in self.again:
+            return True
+        while (first := next(iter(self.again))) != mark:
+            del self.again[first]
+        return self.again.pop(mark)
 
     def not_had_of(self, dropped: Dropped) -> Dropped | None:
-        """What of the dropped records the reader has not had."""
+        """Return what of the dropped records the reader has not had."""
         first, size = dropped.first_seq, dropped.bytes
         while self.again and (mark := next(iter(self.again)))[0] <= dropped.last_seq:
             del self.again[mark]
@@ -176,7 +181,7 @@ class Progress:
         return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
 
     def finish(self, mark: Mark) -> bool:
-        """The reader has dealt with this, and with what was given before; returns whether to tell the kernel now."""
+        """Note that the reader has dealt with this, and what was given before; returns whether to tell papad now."""
         if mark in self.again:  # the kernel will be told once it has sent it again
             for earlier in self.again:
                 self.again[earlier] = True
@@ -191,6 +196,6 @@ class Progress:
         return True
 
     def confirm(self, seq: int) -> None:
-        """The kernel has taken the acknowledgement."""
+        """Note that papad has taken the acknowledgement."""
         while self.done and self.done.popleft()[0] != seq:
             pass

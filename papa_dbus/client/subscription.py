@@ -16,7 +16,7 @@ from papa_dbus.bus import Variant
 from papa_dbus.client.link import Link, WatchKey
 from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, Exited, Record
-from papa_dbus.errors import AccessDenied, Late, Limit, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Subscription:
             await self._look_for_the_end()
 
     def _end(self, reason: str) -> None:
-        """papad has ended the watch."""
+        """Do what follows when papad has ended the watch."""
         if reason not in ("finished", "removed", "revoked"):
             self.lose()
             return
@@ -182,7 +182,7 @@ class Subscription:
                     continue
                 event = left
             self._more = False
-            if progress.take(event, self.observes):
+            if progress.take(event):
                 self._pause = 0.0
                 events.append(event)
             elif progress.done:
@@ -250,7 +250,7 @@ class Subscription:
             listed: dict[str, Any] = (
                 await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)
             ).body[0]
-        except (Limit, Late):
+        except (BusFull, Late, Limit):
             await asyncio.sleep(_PAUSE[1])
             return None
         return listed
@@ -312,7 +312,7 @@ class Subscription:
     # --------------------------------------------------------------- restarts
 
     def lose(self) -> None:
-        """The watch has gone: the kernel has, or something of it was lost."""
+        """Note that the watch has gone: papad has, or something of it was lost."""
         self._key = self._there = self._reason = None
         self._queue.clear()
         self._up_to.clear()

@@ -34,8 +34,9 @@ class Admission:
     """``serve`` gets the calls that may be run, ``refuse`` the others; ``rights`` says what a call takes.
 
     ``serve`` may return a future: the sender's next call waits for it, and nobody else's.
-    ``rights`` may read the call's body once the rights that came before are there. ``expel`` is told of who may hear no
-    more output, ``resume`` when output that was held back may continue.
+    ``rights`` may read the call's body once the rights that came before are there. ``has_room`` says whether a sender,
+    of that user, may be answered now; if not, its calls wait until read_more() is called. ``expel`` is told of who may
+    hear no more output, ``resume`` when output that was held back may continue.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Admission:
         self._rights = rights
         self._serve = serve
         self._refuse = refuse
+        self.has_room: Callable[[str, int], bool] = lambda sender, uid: True
         self.expel: Callable[[str], None] = lambda sender: None
         self.resume: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,13 +118,15 @@ class Admission:
             self._refuse(sender.take(), sender.refusal)
         elif sender.caller is None:
             self._ask(sender)
+        elif not self.has_room(sender.name, sender.caller.uid):
+            sender.held_up = True
         elif sender.admitted or self._is_admitted(sender.caller, sender.calls[0]):
             self._run(sender, sender.caller)
         else:
             self._ask(sender)
 
     def _is_admitted(self, caller: Caller, call: Message) -> bool:
-        """Whether it is known that the caller may make this call; if not, it is found out why."""
+        """Return whether it is known that the caller may make this call; if not, it is found out why."""
         try:
             return all(self._access.admits(caller, right) for right in self._rights(call))
         except Exception:  # noqa: BLE001 (it comes again then, and is the call's answer)
@@ -144,6 +148,19 @@ class Admission:
         if self._senders.get(sender.name) is sender:  # else the bus has gone
             self._turns.add(sender)
             self.go_on_soon()
+
+    def read_more(self, name: str) -> None:
+        """A sender has read what it was answered."""
+        sender = self._senders.get(name)
+        if sender is not None and sender.held_up:
+            sender.held_up = False
+            self._turns.add(sender)
+            self.go_on_soon()
+
+    def uid_of(self, name: str) -> int | None:
+        """Return a sender's user, as far as it is known."""
+        sender = self._senders.get(name)
+        return None if sender is None or sender.caller is None else sender.caller.uid
 
     # --------------------------------------------------------------- questions
 
@@ -200,7 +217,7 @@ class Admission:
         return caller
 
     async def _is_ours(self, user: User, caller: Caller) -> bool:
-        """Whether polkit need not be asked. Raises AccessDenied if that cannot be found out."""
+        """Return whether polkit need not be asked. Raises AccessDenied if that cannot be found out."""
         ours = await self._access.belongs(caller)
         if ours != user.is_ours:
             user.is_ours = ours
@@ -240,7 +257,7 @@ class Admission:
     # --------------------------------------------------------------- listeners
 
     def may_hear(self, name: str) -> bool:
-        """Whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
+        """Return whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
         sender = self._senders.get(name)
         if sender is not None and sender.caller is not None and self._access.admits(sender.caller, Right.INSPECT):
             return True

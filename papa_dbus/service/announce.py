@@ -1,8 +1,9 @@
 """Tell everyone who may talk to papad which objects come and go and which properties change. Never output.
 
-While the bus takes no messages, only the names of what changes are kept, and compared with what there is once it does:
-an object that came and went meanwhile is not mentioned, one that was exchanged is removed and added. So there are never
-more names than objects that were there before and that are there now.
+While the bus takes no messages, or has many that those who listen do not read, only the names of what changes are
+kept, and compared with what there is once that is over: an object that came and went meanwhile is not mentioned, one
+that was exchanged is removed and added. So there are never more names than objects that were there before and that are
+there now.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType, Variant
 from papa_dbus.service import objects
 from papa_dbus.service.kernel import Change, Kernel, Kind
+from papa_dbus.service.queues import EVERYBODY, Queues
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}
@@ -34,7 +36,8 @@ class _Since:
 class Announcer:
     """Turns the kernel's changes into ObjectManager's and Properties' signals."""
 
-    def __init__(self, kernel: Kernel, bus: Bus, tree: objects.Tree) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, tree: objects.Tree, queues: Queues) -> None:
+        self._queues = queues
         self._kernel = kernel
         self._bus = bus
         self._tree = tree
@@ -57,7 +60,7 @@ class Announcer:
             self._gather_counts()
         if change.kind not in _INTERFACES:
             return
-        if self._untold or self._bus.congested:
+        if self._untold or self._held_up:
             self._note(change)
         else:
             self._tell_object(change)
@@ -65,6 +68,11 @@ class Announcer:
     def _gather_counts(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._tell_counts)
+
+    @property
+    def _held_up(self) -> bool:
+        """Whether the bus takes no messages, or those who listen read none; go_on() follows."""
+        return self._bus.congested or not self._queues.room(EVERYBODY, None)
 
     # ------------------------------------------------- while the bus is congested
 
@@ -79,7 +87,7 @@ class Announcer:
                 del self._untold[key]
 
     def go_on(self) -> None:
-        """The bus takes messages again: tell what has changed meanwhile, in turns."""
+        """Tell what has changed, in turns, now that the bus takes messages again."""
         if self._turn is None and self._untold:
             self._turn = asyncio.get_running_loop().call_soon(self._tell_some)
 
@@ -87,10 +95,10 @@ class Announcer:
         self._turn = None
         loop = asyncio.get_running_loop()
         end = loop.time() + _TURN
-        while self._untold and not self._bus.congested and loop.time() < end:
+        while self._untold and not self._held_up and loop.time() < end:
             key = next(iter(self._untold))
             self._tell_since(*key, self._untold.pop(key))
-        if not self._bus.congested:
+        if not self._held_up:
             self.go_on()
 
     def _tell_since(self, kind: Kind, name: str, since: _Since) -> None:
@@ -119,7 +127,7 @@ class Announcer:
 
     def _tell_counts(self) -> None:
         self._timer = None
-        if self._bus.congested:
+        if self._held_up:
             self._gather_counts()
             return
         counts, self._counts = self._counts, set()
@@ -141,14 +149,13 @@ class Announcer:
         self._send(path, "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", [interface, values, []])
 
     def _send(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
-        self._bus.send(
-            Message(
-                message_type=MessageType.SIGNAL,
-                path=path,
-                interface=interface,
-                member=member,
-                signature=signature,
-                body=body,
-            ),
-            urgent=False,
+        signal = Message(
+            message_type=MessageType.SIGNAL,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
         )
+        if self._bus.send(signal, urgent=False):
+            self._queues.sent(EVERYBODY, None, signal.size)

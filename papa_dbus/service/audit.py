@@ -43,8 +43,14 @@ def acting(caller: Caller) -> Iterator[None]:
 
 
 def acting_caller() -> Caller | None:
-    """For whom something is done now."""
+    """Return the caller for whom something is done now, None if papad does it for itself."""
     return _caller.get()
+
+
+def user() -> int | None:
+    """Return that caller's user."""
+    caller = _caller.get()
+    return None if caller is None else caller.uid
 
 
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
@@ -66,9 +72,3 @@ def _fields(caller: Caller | None) -> dict[str, str]:
         return {}
     fields = {"PAPA_CALLER": caller.at, "PAPA_CALLER_UID": str(caller.uid)}
     return fields if caller.pid is None else {**fields, "PAPA_CALLER_PID": str(caller.pid)}
-
-
-def user() -> int | None:
-    """Return the user for whom the kernel is called, None if that is papad itself."""
-    caller = _caller.get()
-    return None if caller is None else caller.uid

@@ -22,6 +22,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
+from papa_dbus.service.queues import Queues
 from papa_dbus.service.shares import Shares
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.steps import Steps
@@ -76,10 +77,14 @@ class DBusDoor:
         )
         self._access = access
         self._admission = Admission(bus, access, _rights, self._dispatch, self._reply_error)
-        self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear)
+        self._queues = Queues(bus)
+        self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear, self._queues)
+        self._queues.on_room += [self._admission.read_more, self._subscriptions.read_more]
+        self._queues.on_room.append(lambda client: self._announcer.go_on())
+        self._admission.has_room = lambda sender, uid: self._queues.room(sender, uid) > 0
         self._admission.expel = self._subscriptions.revoke
         self._admission.resume = self._subscriptions.pump_all
-        self._announcer = Announcer(kernel, bus, self._tree)
+        self._announcer = Announcer(kernel, bus, self._tree, self._queues)
         self._steps = Steps()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
@@ -128,6 +133,7 @@ class DBusDoor:
 
     def _forget_clients(self) -> None:
         self._subscriptions.close_all()
+        self._queues.reset()
         self._admission.forget()
         self._access.forget_authorized()
         self._announcer.reset()
@@ -312,7 +318,7 @@ class DBusDoor:
         else:
             reply = Message.new_method_return(call, method.gives, [0] if fds else list(body), fds)
             try:
-                self._bus.send(reply, lambda: _close(fds))
+                self._answer(reply, lambda: _close(fds))
             except errors.Limit as error:
                 self._reply_error(call, error)
         if method.name == "Watch":
@@ -330,7 +336,18 @@ class DBusDoor:
                 PapaError("internal error; the journal of papad has the details"),
             )
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._bus.send(Message.new_error(call, name, wire.text(str(error))))
+            self._answer(Message.new_error(call, name, wire.text(str(error))))
+
+    def _answer(self, answer: Message, sent: Callable[[], None] | None = None) -> None:
+        """Send an answer, and count it. Raises Limit if it is large, and the bus has too much that is not read."""
+        client = answer.destination
+        uid = self._admission.uid_of(client)
+        if uid is None:  # a refusal
+            self._bus.send(answer, sent)
+            return
+        most = max(limits.FLIGHT_SHARE, self._queues.room(client, uid))
+        if self._bus.send(answer, sent, most=most):
+            self._queues.sent(client, uid, answer.size)
 
     async def close(self) -> None:
         """Answer what is under way as far as it is done, and leave the bus."""
@@ -341,7 +358,7 @@ class DBusDoor:
 
 
 def _rights(call: Message) -> Iterable[Right]:
-    """What a call takes, one after the other; all but reading takes everything."""
+    """Give the rights that a call takes, one after the other; all but reading takes everything."""
     if call.member == "Watch" and call.signature == "asa{sv}":
         return _rights_of_watch(call)
     return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE

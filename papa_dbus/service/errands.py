@@ -4,6 +4,7 @@ A thread would not do: one that waits for a dead file system cannot be ended, an
 side runs in a forked child, which keeps little in memory for it. Its answer goes through the child's status pipe.
 """
 
+import contextlib
 import errno
 import marshal
 import os
@@ -39,32 +40,45 @@ def identity(path: str) -> FileIdentity | None:
 
 def _bind(number: int, path: str, umask: int) -> FileIdentity | None:
     sock = socket.socket(fileno=number)
-    _clear_leftover(path, sock.type)
+    _clear_leftover(_enter(path), path, sock.type)
     os.umask(umask)
     sock.bind(path)
     return identity(path)
 
 
-def _clear_leftover(path: str, kind: int) -> None:
+def _enter(path: str) -> str:
+    """Go to a file's folder, and return the file's name there.
+
+    The folder may be another user's, who can have its path lead elsewhere at any instant: a file that was looked at by
+    its path is not for sure the one that is removed by it.
+    """
+    folder, name = os.path.split(path)
+    os.chdir(folder)
+    return name
+
+
+def _clear_leftover(name: str, path: str, kind: int) -> None:
     """Remove a socket file that nobody listens on. Refuse if somebody does, or if it is something else."""
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(name).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
         raise _RefusedError(f"option 'path': {path} is there and is no socket")
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
-        result = probe.connect_ex(path)
+        result = probe.connect_ex(name)
     if result == errno.ECONNREFUSED:
-        os.unlink(path)
+        os.unlink(name)
     elif result != errno.ENOENT:
         raise _RefusedError(f"option 'path': {path} is in use: somebody listens on it")
 
 
 def _remove(path: str, whose: FileIdentity) -> None:
-    if identity(path) == whose:
-        os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        name = _enter(path)
+        if identity(name) == whose:
+            os.unlink(name)
 
 
 _ERRANDS: Mapping[str, Callable[..., FileIdentity | None]] = {"bind": _bind, "remove": _remove}

@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import struct
+from contextlib import suppress
 
 # _IOWR(0xFF, 11, struct pidfd_info), whose size at its first version is 64 bytes; newer ones are longer.
 _PIDFD_GET_INFO = 0xC040FF0B
@@ -68,23 +69,26 @@ def _code_of_zombie(pidfd: int) -> int | None:
     the same readers. No other process gets its PID before it is reaped, and the pidfd says afterwards whether it was.
     """
     try:
-        pid = _pid(pidfd)
+        pid = pid_of(pidfd)
         if pid <= 0:
             return None
         with open(f"/proc/{pid}/io", "rb") as may, open(f"/proc/{pid}/stat", "rb") as file:
             may.read()
             state, *fields = file.read().rpartition(b")")[2].split()
-        if state != b"Z" or _pid(pidfd) != pid:
+        if state != b"Z" or pid_of(pidfd) != pid:
             return None
     except OSError:
         return None
     return os.waitstatus_to_exitcode(int(fields[-1]))
 
 
-def _pid(pidfd: int) -> int:
-    """Return the PID of a process that has not been reaped, -1 afterwards (pidfd_open(2))."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+def pid_of(fd: int) -> int:
+    """Return the PID of a pidfd's process (pidfd_open(2)); -1 if it has been reaped, 0 if it is another descriptor."""
+    with suppress(OSError), open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return 0
 
 
 def reaped(pidfd: int) -> "asyncio.Future[None]":

@@ -32,7 +32,7 @@ Fork = Callable[[Launch | Errand, int, int], Awaitable[int]]
 
 #: Seconds for the launcher to answer; a fork takes less than a thousandth of that. So papad waits a moment at once,
 #: which takes less than coming back to it.
-_PATIENCE, _AT_ONCE = 5.0, 0.005
+_PATIENCE, _AT_ONCE = 5.0, 0.001
 #: Launchers in turn that end without an answer, until there is no further one.
 _MOST_UNPROVEN = 3
 #: Seconds for a launcher that was killed to end, when papad itself ends.

@@ -83,8 +83,10 @@ In args a space is written \\x20 and = is written \\x3d.
 A piece comes as out:NAME:SECONDS:LENGTH or err:NAME:SECONDS:LENGTH and LENGTH
 bytes, an end as closed:NAME:SECONDS:CODE. After "] " Papa waits: an empty line
 acknowledges what came and asks for more, q acknowledges it and ends the watch.
-What is not acknowledged is kept, and comes again.
-CODE is below 0 where a signal ended it, and 256 where nobody saw how it ended.
+What is not acknowledged is kept, and comes again. Once all has ended and was
+acknowledged the answer is "Nothing left to watch"; with ": removed" behind it
+if the last process was removed.
+CODE is below 0 if a signal ended it, and 256 if nobody saw how it ended.
 {_PID}""",
     ),
     ("remove", "processes"): Topic(

@@ -102,7 +102,7 @@ class Feeds:
             self._on_all_told(oldest.key)
 
     def remove(self, key: int) -> None:
-        """The process is forgotten."""
+        """Forget the process."""
         feed = self._by_key.pop(key, None)
         if feed is not None:
             feed.detach()

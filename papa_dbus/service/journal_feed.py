@@ -107,7 +107,7 @@ class Feed:
         return self.gone and self._next > self._log.last_seq and not self._begun and not self._left_out
 
     def leave(self) -> LastWords:
-        """Nothing more will come; returns what it has in hand that the log no longer has."""
+        """Expect nothing more; returns what it has in hand that the log no longer has."""
         self.gone = True
         return tuple(
             (stream, begun.seq, begun.timestamp, begun.data.decode("latin-1")) for stream, begun in self._begun.items()

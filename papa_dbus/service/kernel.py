@@ -22,11 +22,11 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent
+from papa_dbus.service.output import Absent, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
-from papa_dbus.service.registry import Registry, is_number
+from papa_dbus.service.registry import Patterns, Registry, is_number
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
@@ -82,8 +82,10 @@ class Kernel:
         self._lookups = Lookups()
         self._files = SocketFiles(lambda: self.fork)
         self._watches: dict[int, Watch] = {}
-        self._followers: dict[Watch, tuple[str, ...]] = {}
+        self._watches_of: dict[Watch, Share] = {}
+        self._followers: Patterns[Watch] = Patterns()
         self._last_watch = 0
+        self._watch_shares = Shares(limits.MAX_WATCHES_PER_CLIENT, limits.MAX_WATCHES_OF_USER, limits.MAX_WATCHES)
         self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
         self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
         self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
@@ -125,8 +127,8 @@ class Kernel:
             try:
                 await self._store.kept()
             except BaseException:
-                self._store.remove_socket(hosted.key)
                 self._close_socket(hosted)
+                self._store.withdraw_socket(hosted.key, spec)
                 raise
             self._sockets[spec.name] = hosted
             self._socket_tokens.made(spec, hosted)
@@ -144,19 +146,19 @@ class Kernel:
         return list(self.each_socket(patterns))
 
     def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
-        """As list_sockets(), one by one: what goes meanwhile is left out."""
+        """Do as list_sockets() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
         return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+        """Close sockets. Raises NotFound if a name is not there, and then closes none.
 
         The files of Unix sockets are gone a moment later.
         """
         return list(self.removing_sockets(patterns))
 
     def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_sockets(), one by one; gives their names."""
+        """Do as remove_sockets() does, one by one; gives their names."""
         return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
 
     def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
@@ -189,13 +191,6 @@ class Kernel:
     async def files_removed(self, files: Sequence[str]) -> None:
         """Wait until the files of sockets that were removed are gone, or their folder does not answer."""
         await self._files.removed(files)
-
-    async def remove_sockets_and_files(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets as remove_sockets() does, and wait for their files."""
-        files = self.files(patterns)
-        removed = self.remove_sockets(patterns)
-        await self.files_removed(files)
-        return removed
 
     def host_passed(self, passed: Mapping[str, Sequence[int]]) -> list[str]:
         """Host the sockets that papad was passed; several of one name are NAME, NAME-2 and so on. Takes descriptors.
@@ -278,7 +273,7 @@ class Kernel:
         return dict(self.each_value(patterns))
 
     def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """As list_values(), one by one: what goes meanwhile is left out."""
+        """Do as list_values() does, one by one: what goes meanwhile is left out."""
         found, _ = self._values.items.select(patterns)
         return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
@@ -287,7 +282,7 @@ class Kernel:
         return list(self.removing_values(patterns, missing_ok))
 
     def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
-        """As remove_values(), one by one; gives their names."""
+        """Do as remove_values() does, one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
         found, missing = self._values.items.select(patterns)
@@ -347,12 +342,11 @@ class Kernel:
         return process.info()
 
     def _attach_followers(self, process: HostedProcess) -> None:
-        for watch, patterns in list(self._followers.items()):
-            if names.matches_any(patterns, process.spec.name):
-                if watch.share.has_room():
-                    watch.attach(process.spec.name, process.log)
-                else:
-                    watch.give_up()
+        for watch in self._followers.holders_of(process.spec.name):
+            if watch.share.has_room():
+                watch.attach(process.spec.name, process.log)
+            else:
+                watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_consumers, process)
@@ -377,7 +371,7 @@ class Kernel:
         return list(self.each_process(patterns))
 
     def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
-        """As list_processes(), one by one: what goes meanwhile is left out."""
+        """Do as list_processes() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
         infos = (self._processes[name].info() for name in found if name in self._processes)
         return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
@@ -387,7 +381,7 @@ class Kernel:
         return list(self.removing_processes(patterns))
 
     def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_processes(), one by one; gives their names."""
+        """Do as remove_processes() does, one by one; gives their names."""
         return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
 
     def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
@@ -430,6 +424,7 @@ class Kernel:
         if process in self._retired:
             if not process.read_to_its_end:
                 self._give_away(process)
+                self._bound_orphans(process.spec.name)
             elif (words := self._feeds.leave(process.key)) is None:
                 self._forget(process)
             else:
@@ -449,7 +444,7 @@ class Kernel:
             process.forget_output()
 
     def _journal_has_all(self, key: int) -> None:
-        """A process is gone, and its last words are in the journal now."""
+        """Forget a process that is gone: its last words are in the journal now."""
         process = next((process for process in self._retired if process.key == key), None)
         if process is not None and process.read_to_its_end:
             self._forget(process)
@@ -477,7 +472,6 @@ class Kernel:
             self._store_facts(process, process.facts)
         elif not process.log.held:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._bound_orphans(name)
         self._process_loose(process)
         self._tell("process", "removed", name)
 
@@ -490,7 +484,7 @@ class Kernel:
         process.log.superseded = True
 
     def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
-        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        """Store facts. If a retired process cannot be stored the next papad takes the older of the two for it."""
         process.facts = facts
         try:
             self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
@@ -499,19 +493,16 @@ class Kernel:
 
     def _note_consumers(self, process: HostedProcess) -> None:
         """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        consumers = [reader for reader in process.log.readers if reader.consumes]
-        noted = tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
-        for reader in consumers:
+        for reader in process.log.readers:
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
-        if len(noted) < 2 and process not in self._retired:
-            noted = ()
+        noted = consumers_of(process.log, process in self._retired)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _give_up(self, process: HostedProcess, absent: Absent) -> None:
-        """A client has not come back: keep nothing for it any more."""
+        """Keep nothing more for a client that has not come back."""
         del self._absences[absent]
         if absent in process.log.readers:
             process.log.detach(absent)
@@ -536,32 +527,37 @@ class Kernel:
         on_done: Callable[[End], None] = lambda end: None,
         who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+        """Subscribe to the output of the processes that match. Raises NotFound if there is none, and Limit.
 
         ``who`` is the client, by a name that it keeps while papad is away.
         """
         found, missing = self._select_processes(patterns)
-        if not spec.follow:
+        if spec.follow:
+            _check_lengths(patterns)
+        else:
             self._found(found, missing, "process")
             if not found:
                 raise NotFound("there is no process to watch")
-        if len(self._watches) >= limits.MAX_WATCHES:
-            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most")
-        share = self._cursors_of_caller()
-        if not share.has_room(len(found)):
+        if not self._share_of_caller(self._watch_shares).has_room():
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them")
+        share = self._share_of_caller(self._cursors)
+        more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
+        if not share.has_room(len(found) + more_patterns):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
         watch = self._new_watch(spec, on_ready, on_done, share, who)
         if spec.follow:
-            self._followers[watch] = tuple(patterns)
+            self._followers.add(watch, patterns)
+            share.take(more_patterns)
         for name in found:
             for old in self._orphans(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
 
-    def _cursors_of_caller(self) -> Share:
+    @staticmethod
+    def _share_of_caller(shares: Shares) -> Share:
         caller = audit.acting_caller()
-        return self._cursors.of(None, "") if caller is None else self._cursors.of(caller.uid, caller.at)
+        return shares.of(None, "") if caller is None else shares.of(caller.uid, caller.at)
 
     def _new_watch(
         self,
@@ -574,6 +570,8 @@ class Kernel:
         self._last_watch += 1
         watch = Watch(self._last_watch, spec, on_ready, on_done, self._watch_closed, share, who)
         self._watches[watch.number] = watch
+        self._watches_of[watch] = share_of_watches = self._share_of_caller(self._watch_shares)
+        share_of_watches.take()
         return watch
 
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
@@ -592,14 +590,15 @@ class Kernel:
         by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
-        watch = self._new_watch(spec, on_ready, on_done, self._cursors_of_caller())
+        watch = self._new_watch(spec, on_ready, on_done, self._share_of_caller(self._cursors))
         for key, position in positions:
             watch.attach(by_key[key].spec.name, by_key[key].log, position)
         return watch
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        for old in self._orphans(name)[: -limits.MAX_ORPHANS]:
+        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
+        for old in orphans[: -limits.MAX_ORPHANS]:
             log.warning(
                 "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
             )
@@ -616,18 +615,19 @@ class Kernel:
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
-        self._followers.pop(watch, None)
+        self._watches_of.pop(watch).give()
+        watch.share.give(max(0, self._followers.remove(watch) - 1))
 
     # ------------------------------------------------------------------ kernel
 
     @property
     def socket_names(self) -> list[str]:
-        """The names of all sockets."""
+        """Return the names of all sockets."""
         return list(self._sockets)
 
     @property
     def process_names(self) -> list[str]:
-        """The names of all processes that are listed."""
+        """Return the names of all processes that are listed."""
         return list(self._processes)
 
     @property
@@ -706,16 +706,22 @@ class Kernel:
 
         async def wait() -> None:
             with turn:
-                if await start.executed(self._store):
-                    process = self._adopt(*recovery.host(start))
-                    self._process_tokens.hosted(process)
-                    self._tell("process", "added", start.name)
-                    self._settle(process)
-                else:
-                    self._process_tokens.not_made(start.stored.key)
-                    recovery.forget(start)
+                try:
+                    self._end_start(recovery, start, await start.executed(self._store))
+                except Exception:  # nobody waits for this, and the name must be free again
+                    log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
 
         return asyncio.ensure_future(wait())
+
+    def _end_start(self, recovery: Recovery, start: Start, executed: bool) -> None:
+        if not executed:
+            self._process_tokens.not_made(start.stored.key)
+            recovery.forget(start)
+            return
+        process = self._adopt(*recovery.host(start))
+        self._process_tokens.hosted(process)
+        self._tell("process", "added", start.name)
+        self._settle(process)
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
         self._feed(process)
@@ -757,7 +763,7 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same wait."""
+    """Has others who want the same wait while it lasts."""
 
     def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending
@@ -813,6 +819,13 @@ def _check_free(process: HostedProcess) -> None:
             f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
             " acknowledge or remove them"
         )
+
+
+def _check_lengths(patterns: Sequence[str]) -> None:
+    """Raise InvalidArgs for a pattern that can stand for no name: it would be kept all the same."""
+    for pattern in patterns:
+        if len(pattern.encode()) > names.MAX_NAME_BYTES + 1:
+            raise InvalidArgs(f"{pattern[:40]!r}… is longer than a name may be ({names.MAX_NAME_BYTES} bytes)")
 
 
 def _being_started(name: str) -> Callable[[], ProcessInfo]:

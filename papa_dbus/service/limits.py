@@ -36,6 +36,14 @@ MAX_FLIGHT: Final = 48 * 1024 * 1024
 FLIGHT_SHARE: Final = 64 * 1024
 MAX_SHARES_OF_USER: Final = 24 * 1024 * 1024
 MAX_SHARES: Final = 48 * 1024 * 1024
+#: Bytes of output and answers that lie at the bus for a client, for all of a user and for all, where the bus tells it
+#: (queues.py).
+MAX_QUEUED_OF_CLIENT: Final = 16 * 1024 * 1024
+MAX_QUEUED_OF_USER: Final = 32 * 1024 * 1024
+MAX_QUEUED: Final = 64 * 1024 * 1024
+#: The same of a user and of all, with what is sent beyond it to those that have read all.
+MAX_QUEUED_WITH_READERS_OF_USER: Final = 64 * 1024 * 1024
+MAX_QUEUED_WITH_READERS: Final = 96 * 1024 * 1024
 #: Seconds for which what a client has not acknowledged is kept from others' acknowledgements while papad or the bus
 #: is away, and the client with it.
 ABSENCE: Final = 15.0
@@ -56,10 +64,12 @@ MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
 #: Earlier processes of one name whose output is kept because a reader went away in the middle of it.
 MAX_ORPHANS: Final = 4
-#: Watches that one client may have at a time, and all clients together.
+#: Watches that one client may have at a time, a user, and all clients together.
 MAX_WATCHES_PER_CLIENT: Final = 1024
+MAX_WATCHES_OF_USER: Final = 8192
 MAX_WATCHES: Final = 16_384
-#: Processes that watches read, one for each watch and process: of one client, of a user and in all.
+#: Processes that watches read, one for each watch and process, and the patterns of each that follows, beyond its first:
+#: of one client, of a user and in all.
 MAX_CURSORS_OF_CLIENT: Final = 32_768
 MAX_CURSORS_OF_USER: Final = 65_536
 MAX_CURSORS: Final = 131_072

@@ -63,7 +63,7 @@ class Reader(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether that client is there; else it is waited for."""
+        """Return whether that client is there; else it is waited for."""
 
     @property
     def consumes(self) -> bool:
@@ -83,7 +83,7 @@ class Absent:
 
     @property
     def present(self) -> bool:
-        """It is waited for."""
+        """Return that it is waited for."""
         return False
 
     @property
@@ -93,6 +93,37 @@ class Absent:
 
     def wake(self) -> None:
         """Do nothing: there is nobody yet to be told."""
+
+
+#: Stands for the clients of all consumers that have acknowledged no more than has left the log. It is nobody's name.
+OTHERS = "*"
+
+
+def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int], ...]:
+    """What another papad has to know of a log's consumers: client, last number acknowledged, and the offset after it.
+
+    Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
+    and their acknowledgements change nothing. But of a ``retired`` process each client is told by its name: it alone is
+    to get the rest of it. A client's watches begin anew where the one is that has come least far.
+    """
+    consumers = [reader for reader in log_.readers if reader.consumes]
+    if len(consumers) < 2 and not retired:
+        return ()
+    ahead = [reader for reader in consumers if retired or reader.acknowledged > log_.acknowledged]
+    if len(ahead) == len(consumers):
+        others: set[str] = set()
+        noted = []
+    else:
+        others = {reader.who for reader in consumers if reader.acknowledged <= log_.acknowledged}
+        noted = [(OTHERS, 0, 0)]
+    least: dict[str, tuple[int, int]] = {}
+    for reader in ahead:
+        place = reader.acknowledged, reader.acknowledged_offset
+        if not reader.who:  # each is another's
+            noted.append(("", *place))
+        elif reader.who not in others:
+            least[reader.who] = min(least.get(reader.who, place), place)
+    return (*noted, *((who, *place) for who, place in least.items()))
 
 
 def now() -> int:
@@ -109,6 +140,7 @@ class OutputLog:
 
     __slots__ = (
         "_base",
+        "_consuming",
         "_end",
         "_ends",
         "_head",
@@ -138,6 +170,7 @@ class OutputLog:
         self.exit_acknowledged = False
         self.completed = False
         self.readers: list[Reader] = []
+        self._consuming = 0  # how many of them consume
         self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
@@ -237,7 +270,7 @@ class OutputLog:
     @property
     def consumers(self) -> bool:
         """Whether a consuming watch reads this log."""
-        return any(reader.consumes for reader in self.readers)
+        return self._consuming > 0
 
     @property
     def has_present_consumers(self) -> bool:
@@ -370,43 +403,62 @@ class OutputLog:
     def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
         self.readers.append(reader)
-        if reader.consumes and self._is_shared():
-            self.on_shared()
+        if reader.consumes:
+            self._consuming += 1
+            if self._is_shared() and not (self._consuming > 2 and self._is_one_of_many(reader)):
+                self.on_shared()
 
     def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
-        """The absent consumer of that client, if there is one; of several the one that has come least far.
+        """Return the absent consumer of that client, if there is one; of several the one that has come least far.
 
         ``acknowledged``: the one that has come just so far.
         """
+        if all(reader.present for reader in self.readers):
+            return None
         found = [reader for reader in self.readers if isinstance(reader, Absent) and reader.who == who]
         if acknowledged is not None:
             found = [reader for reader in found if reader.acknowledged == acknowledged]
         return min(found, key=lambda reader: reader.acknowledged, default=None)
 
     def leave_behind(self, reader: Reader) -> None:
-        """A consumer's client will come back: keep for it what others may acknowledge meanwhile."""
+        """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""
         if self._is_shared():
             self.attach(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
 
+    def _is_one_of_many(self, reader: Reader) -> bool:
+        """Return whether others have come no further than this consumer, so that it changes nothing for anybody."""
+        if self.superseded or reader.acknowledged > self.acknowledged:
+            return False
+        others = (other for other in self.readers if other.consumes and other is not reader)
+        found = False
+        for other in others:
+            if other.who and other.who == reader.who:
+                return False
+            found = found or other.acknowledged <= self.acknowledged
+        return found
+
     def _is_shared(self) -> bool:
-        return self.superseded or sum(reader.consumes for reader in self.readers) > 1
+        return self.superseded or self._consuming > 1
 
     def detach(self, reader: Reader) -> None:
         """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
-        was_shared = self._is_shared()
         self.readers.remove(reader)
-        if was_shared and reader.consumes and not self._is_shared():
-            self.on_shared()
-        self.consumed()
+        if reader.consumes:
+            was_shared = self._is_shared()
+            self._consuming -= 1
+            if was_shared and not self._is_shared():
+                self.on_shared()
+            if not (self._consuming > 1 and self._is_one_of_many(reader)):
+                self.consumed()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
-        consumers = [reader for reader in self.readers if reader.consumes]
-        if len(consumers) > 1 or self.superseded:
+        if self._is_shared():
             self.on_shared()
-        if not consumers:
+        if not self._consuming:
             return
+        consumers = [reader for reader in self.readers if reader.consumes]
         last = min(consumers, key=lambda reader: reader.acknowledged)
         if last.acknowledged <= self.acknowledged:
             return

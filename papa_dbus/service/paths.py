@@ -8,8 +8,9 @@ import logging
 import marshal
 import os
 import signal
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service import audit, limits
@@ -21,12 +22,29 @@ from papa_dbus.service.lookups import Slots
 log = logging.getLogger(__name__)
 
 
+#: Errands under way at a time in one folder: if it hangs, there are places left for others.
+MAX_OF_FOLDER: Final = 4
+
+
+class _Folder:
+    """A folder with files of sockets, which may hang."""
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(MAX_OF_FOLDER)
+        self.hangs = False
+
+    def answers(self) -> None:
+        """What hung has ended."""
+        self.hangs = False
+
+
 class SocketFiles:
     """The files of Unix sockets. ``fork`` gives what forks at the time."""
 
     def __init__(self, fork: Callable[[], Fork]) -> None:
         self._fork = fork
         self._slots = Slots()
+        self._folders: WeakValueDictionary[str, _Folder] = WeakValueDictionary()  # those that are waited for
         self._removing: dict[str, asyncio.Task[None]] = {}
 
     async def bind(self, fd: int, path: str, umask: int) -> FileIdentity | None:
@@ -36,9 +54,9 @@ class SocketFiles:
         """
         await self.removed([path])
         try:
-            async with asyncio.timeout(limits.PATH_TIMEOUT):
+            async with self._turn(path) as folder, asyncio.timeout(limits.PATH_TIMEOUT):
                 free = await self._slots.take(audit.user())
-                done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), free)
+                done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), folder, free)
         except TimeoutError:
             raise Bind(f"option 'path': {path}: its folder did not answer in {limits.PATH_TIMEOUT:.0f} s") from None
         if done == "refused":
@@ -62,10 +80,11 @@ class SocketFiles:
     async def _remove(self, name: str, path: str, whose: FileIdentity, before: "asyncio.Task[None] | None") -> None:
         if before is not None:
             await asyncio.wait([before])
-        free = await self._slots.take(audit.user())
         try:
-            async with asyncio.timeout(limits.PATH_TIMEOUT):
-                done, what = await self._run(Errand("remove", (path, whose), {}), free)
+            async with self._turn(path) as folder:
+                free = await self._slots.take(audit.user())
+                async with asyncio.timeout(limits.PATH_TIMEOUT):
+                    done, what = await self._run(Errand("remove", (path, whose), {}), folder, free)
             reason = os.strerror(what) if done == "failed" else ""
         except TimeoutError:
             reason = f"its folder did not answer in {limits.PATH_TIMEOUT:.0f} s"
@@ -74,7 +93,19 @@ class SocketFiles:
         if reason:
             log.warning("socket '%s': its file %s stays: %s", name, path, reason)
 
-    async def _run(self, errand: Errand, free: Callable[[], None]) -> tuple[str, Any]:
+    @contextlib.asynccontextmanager
+    async def _turn(self, path: str) -> AsyncIterator[_Folder]:
+        """Wait for the turn of a file in its folder. Raises TimeoutError if that is known to hang."""
+        name = os.path.dirname(path)
+        folder = self._folders.get(name)
+        if folder is None:
+            folder = self._folders[name] = _Folder()
+        async with folder.places:
+            if folder.hangs:
+                raise TimeoutError
+            yield folder
+
+    async def _run(self, errand: Errand, folder: _Folder, free: Callable[[], None]) -> tuple[str, Any]:
         """Have it done, and call ``free`` when its process has ended. Raises OSError, and Limit."""
         try:
             pid, status = await self._begin(errand)
@@ -97,6 +128,8 @@ class SocketFiles:
         finally:
             os.close(status)
             if not ended.done():  # it may hang for ever, and then has its place for ever
+                folder.hangs = True
+                ended.add_done_callback(lambda _: folder.answers())
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def _begin(self, errand: Errand) -> tuple[int, int]:

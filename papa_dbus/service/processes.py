@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import select
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
@@ -270,7 +270,7 @@ class HostedProcess:
 
     @property
     def holds_pipes(self) -> bool:
-        """Whether somebody may still write: then its pipes stay open, and are kept."""
+        """Return whether somebody may still write: then its pipes stay open, and are kept."""
         return bool(self._pipes)
 
     @property
@@ -388,13 +388,12 @@ async def start(
         undo.callback(store.withdraw_process, key, spec)
         await store.kept()
         reach("process stored")
-        try:
+        with _named(spec):
             child = await Child.forked(launch, fork, status)
-        except (Spawn, Limit) as error:
-            raise type(error)(f"process '{spec.name}': {error}") from None
         reach("process forked")
         try:
-            unit = await _placed(child.pid, spec, place)
+            with _named(spec):
+                unit = await _placed(child.pid, spec, place)
             where = identity.home if spec.working_dir is None else spec.working_dir
             facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
@@ -405,34 +404,50 @@ async def start(
         reach("process placed")
         child.open_gate()
         reach("gate opened")
-
-        def without_home() -> None:
-            nonlocal facts
-            facts = replace(facts, working_dir="/")
-            try:
-                store.update_process(key, facts, "running")
-            except PapaError as error:
-                log.error("process '%s': the next papad takes its working_dir for %s: %s", spec.name, where, error)
-
-        try:
-            await child.execute(without_home, lambda: store.withdraw_process(key, spec))
-        except Spawn as error:
-            raise Spawn(f"process '{spec.name}': {error}") from None
+        facts = await _executed(child, spec, key, facts, store)
         undo.pop_all()
     reach("process runs")
     stored = StoredProcess(key, spec, facts, dict.fromkeys(pipes, 0), "running")
     return HostedProcess(stored, Held(child.pidfd, pipes, files), hooks)
 
 
-async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
+@contextmanager
+def _named(spec: ProcessSpec) -> Iterator[None]:
+    """Put the process's name before what cannot be done."""
     try:
-        unit = await place(pid, spec.name, spec.resources)
-    except Spawn as error:
-        raise Spawn(f"process '{spec.name}': {error}") from None
+        yield
+    except (Spawn, Limit) as error:
+        raise type(error)(f"process '{spec.name}': {error}") from None
+
+
+async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
+    unit = await place(pid, spec.name, spec.resources)
     if unit is None and spec.resources:
         option = next(iter(spec.resources))
-        raise Spawn(f"process '{spec.name}': option '{option}': there is no systemd that could limit it")
+        raise Spawn(f"option '{option}': there is no systemd that could limit it")
     return unit
+
+
+async def _executed(child: Child, spec: ProcessSpec, key: int, facts: Facts, store: Store) -> Facts:
+    """Wait until it has executed its program; returns what is known of it then."""
+
+    def without_home() -> None:
+        nonlocal facts
+        facts = note_no_home(store, key, spec.name, facts)
+
+    with _named(spec):
+        await child.execute(without_home, lambda: store.withdraw_process(key, spec))
+    return facts
+
+
+def note_no_home(store: Store, key: int, name: str, facts: Facts) -> Facts:
+    """Store that a process runs in /, since its user's home is not there; returns its facts."""
+    elsewhere = replace(facts, working_dir="/")
+    try:
+        store.update_process(key, elsewhere, "running")
+    except PapaError as error:
+        log.error("process '%s': the next papad takes its working_dir for %s: %s", name, facts.working_dir, error)
+    return elsewhere
 
 
 def _prepare(

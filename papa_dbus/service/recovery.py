@@ -8,16 +8,14 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
-from papa_dbus.errors import PapaError, Spawn
+from papa_dbus.errors import Spawn
 from papa_dbus.service import sockets
-from papa_dbus.service.exits import look_at
+from papa_dbus.service.exits import look_at, pid_of
 from papa_dbus.service.logfiles import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output import Stream, discard
-from papa_dbus.service.processes import Held, Hooks, HostedProcess
+from papa_dbus.service.processes import Held, Hooks, HostedProcess, note_no_home
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.spawn import Word, executed, said
 from papa_dbus.service.store import Store, StoredProcess
@@ -132,7 +130,7 @@ class Recovery:
         for item in self._given_up:
             log.info("no longer held: %s", item)
         for name, fds in self._left.items():
-            pids = [pid for pid in map(_pid_of, fds) if pid > 0]
+            pids = [pid for pid in map(pid_of, fds) if pid > 0]
             if pids:
                 self.faults.append(
                     f"descriptors kept as '{name}', of PID {pids[0]}, belong to nothing that is stored: the process"
@@ -201,10 +199,8 @@ class Start:
 
     def without_home(self, store: Store) -> None:
         """Note that its user's home was not there."""
-        facts = replace(self.stored.facts, working_dir="/")
+        facts = note_no_home(store, self.stored.key, self.name, self.stored.facts)
         self.stored = replace(self.stored, facts=facts)
-        with suppress(PapaError):  # the next papad finds it out as well
-            store.update_process(self.stored.key, facts, self.stored.state)
 
     def close_status(self) -> None:
         """Let go of the pipe, of which the keeper has a duplicate."""
@@ -263,12 +259,3 @@ def _link(fd: int) -> str:
 
 def _is_socket(fd: int) -> bool:
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
-
-
-def _pid_of(fd: int) -> int:
-    """The process of a pidfd (pidfd_open(2)); -1 where it has ended, 0 where the descriptor is none."""
-    with suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return 0

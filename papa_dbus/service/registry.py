@@ -2,14 +2,15 @@
 
 from bisect import bisect_left, insort
 from collections import UserDict
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 from papa_dbus import names
 from papa_dbus.errors import Limit
 from papa_dbus.service import limits
 
 _Item = TypeVar("_Item")
+_Holder = TypeVar("_Holder", bound=Hashable)
 #: It comes after all characters that a name may have.
 _LAST = "\U0010ffff"
 
@@ -60,6 +61,37 @@ class Registry(UserDict[str, _Item]):
             else:
                 missing.append(pattern)
         return list(found), missing
+
+
+class Patterns(Generic[_Holder]):
+    """Holders of patterns. Finding those of a name costs what the name is long, not how many patterns there are."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, dict[_Holder, None]] = {}  # by pattern
+        self._patterns: dict[_Holder, tuple[str, ...]] = {}
+
+    def add(self, holder: _Holder, patterns: Sequence[str]) -> None:
+        """Note what a holder holds; no pattern means all names."""
+        self._patterns[holder] = tuple(dict.fromkeys(patterns)) or ("*",)
+        for pattern in self._patterns[holder]:
+            self._holders.setdefault(pattern, {})[holder] = None
+
+    def remove(self, holder: _Holder) -> int:
+        """Forget a holder; returns how many patterns it held."""
+        patterns = self._patterns.pop(holder, ())
+        for pattern in patterns:
+            holders = self._holders[pattern]
+            del holders[holder]
+            if not holders:
+                del self._holders[pattern]
+        return len(patterns)
+
+    def holders_of(self, name: str) -> list[_Holder]:
+        """Return those of which a pattern stands for this name."""
+        found = dict(self._holders.get(name, {}))
+        for end in range(len(name) + 1):
+            found |= self._holders.get(f"{name[:end]}*", {})
+        return list(found)
 
 
 def is_number(pattern: str) -> bool:

@@ -86,7 +86,7 @@ class _Database(sqlite3.Connection):
     in_use = False
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """As sqlite3's. Raises Limit if the folder's file system is full, or another program has locked the file."""
+        """Do as sqlite3 does. Raises Limit if the file system is full, or another program has locked the file."""
         with self._explained():
             return super().execute(*arguments)
 
@@ -289,7 +289,7 @@ class Store:
 
     @contextmanager
     def _with_token(self, kind: Kind, spec: SocketSpec | ProcessSpec, key: int) -> Iterator[None]:
-        """What is stored meanwhile is stored together with the request's token, if it has one."""
+        """Store the request's token, if it has one, together with what is stored meanwhile."""
         if spec.token is None:
             yield
             return
@@ -319,6 +319,12 @@ class Store:
                 self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         reach("socket's row removed")
         self._drop(f"s{key}")
+
+    def withdraw_socket(self, key: int, spec: SocketSpec) -> None:
+        """Forget a socket that nobody was told of, and that it was asked for."""
+        self.remove_socket(key)
+        if spec.token is not None:
+            self.forget_request("socket", spec.token)
 
     def sockets(self) -> list[StoredSocket]:
         """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
@@ -365,7 +371,7 @@ class Store:
         try:
             self._keep(f"p{key}", [*pipes.values(), *files], more=True)
         except BaseException:
-            self.remove_process(key)
+            self.withdraw_process(key, spec)
             raise
         return key
 
@@ -425,7 +431,8 @@ class Store:
     # ---------------------------------------------------------------- requests
 
     def _insert_request(self, kind: Kind, token: str, name: str, key: int) -> None:
-        self._db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
+        # Whoever asks has looked for the token: a row that has it is one that could not be forgotten.
+        self._db.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
 
     def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
         """Store that an item that is there was asked for."""
@@ -434,7 +441,7 @@ class Store:
 
     @contextmanager
     def _telling(self, kind: Kind, gone: Gone | None) -> Iterator[None]:
-        """What is forgotten meanwhile is forgotten as soon as it is stored what is still told of it."""
+        """Store what is still told of an item that is forgotten meanwhile, together with that."""
         if gone is None:
             yield
             return

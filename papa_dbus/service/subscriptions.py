@@ -17,6 +17,7 @@ from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits
 from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.queues import Queues
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.watches import (
     EVENT_COST,
@@ -41,6 +42,8 @@ _DEPARTURES = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='N
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
 #: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
 _SIGNAL_BYTES = 256 * 1024
+#: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
+_EVENTS = 16
 #: Seconds after which others have their turn.
 _TURN = 0.005
 #: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
@@ -54,13 +57,14 @@ Reason = End | Literal["revoked", "failed"]
 class _Client:
     """A client that has watches, or has not shown yet that it has read all that was sent to it."""
 
-    def __init__(self, name: str, uid: int) -> None:
+    def __init__(self, name: str, uid: int | None) -> None:
         self.name = name
         self.flight = Flight(uid)
         self.watches: set[int] = set()
         self.ready: dict[_Subscription, None] = {}  # in the order in which they are served
         self.waiting: dict[_Subscription, None] = {}  # until this client has less on its way
         self.short: dict[_Subscription, None] = {}  # until others have
+        self.unread: dict[_Subscription, None] = {}  # until the bus has less for it
         self.ends: dict[int, Reason] = {}  # that were told, and that it has not shown to have read
         self.untold: dict[int, Reason] = {}  # that the bus did not deliver
         self.retry: asyncio.TimerHandle | None = None
@@ -83,8 +87,9 @@ class _Subscription:
 class Subscriptions:
     """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
-    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool]) -> None:
+    def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool], queues: Queues) -> None:
         self._may_hear = may_hear
+        self._queues = queues
         self._kernel = kernel
         self._bus = bus
         self._bus_id = ""
@@ -94,7 +99,7 @@ class Subscriptions:
         self._by_serial: dict[int, _Client] = {}  # of what is on its way
         self._ready: dict[_Client, None] = {}  # in the order in which they are served
         # Those that wait until others have less on their way; by user, and whether they have nothing on theirs.
-        self._short: dict[tuple[int, bool], dict[_Client, None]] = {}
+        self._short: dict[tuple[int | None, bool], dict[_Client, None]] = {}
         self._held_up: dict[_Subscription, None] = {}
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0  # the loop's time from which the next turn may be
@@ -102,6 +107,7 @@ class Subscriptions:
         bus.on_signal.append(self._hear)
         bus.on_connected.append(self._listen)
         bus.on_undelivered = self._undelivered
+        bus.on_room = self.pump_all
 
     async def _listen(self) -> None:
         """Hear when a client leaves the bus, and know which bus it is: another one gives the same names to others."""
@@ -113,8 +119,7 @@ class Subscriptions:
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
-        caller = audit.acting_caller()
-        subscription = _Subscription(known or _Client(client, caller.uid if caller is not None else -1))
+        subscription = _Subscription(known or _Client(client, audit.user()))
         watch = self._kernel.watch(
             patterns,
             spec,
@@ -150,7 +155,7 @@ class Subscriptions:
         return subscription.watch
 
     def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> None:
-        """A client has dealt with what a watch of its own has sent. Raises NotFound and InvalidArgs."""
+        """Note what a client has dealt with of what a watch of its own has sent. Raises NotFound and InvalidArgs."""
         known = self._clients.get(client)
         try:
             self.find(client, number).acknowledge(up_to)
@@ -175,6 +180,7 @@ class Subscriptions:
         client = subscription.client
         client.waiting.pop(subscription, None)
         client.short.pop(subscription, None)
+        client.unread.pop(subscription, None)
         client.ready[subscription] = None
         self._ready[client] = None
         if self._turn is None:
@@ -204,20 +210,24 @@ class Subscriptions:
         self._turn = loop.call_soon(self._send_some) if self._ready else None
 
     def _send_to(self, subscription: _Subscription) -> int:
-        """Returns how many bytes of payload it were."""
+        """Send the next of a watch; returns how many bytes of payload that was."""
         watch, client = subscription.watch, subscription.client
         if not subscription.begun or not watch.ready:
             return 0
-        if self._bus.congested or not self._may_hear(client.name):
+        if not self._bus.has_room or not self._may_hear(client.name):
             self._held_up[subscription] = None
             return 0
         share = watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE
-        room = self._flights.room(client.flight, _SIGNAL_BYTES, share)
+        most = min(_SIGNAL_BYTES, self._queues.room(client.name, client.flight.uid))
+        if not most:
+            client.unread[subscription] = None
+            return 0
+        room = self._flights.room(client.flight, most, share)
         if not room:
             self._wait_for_room(subscription, self._flights.waits_for_others(client.flight, share))
             return 0
         subscription.sending = True
-        events = watch.take(room)
+        events = watch.take(room, _EVENTS)
         for event in events:
             self._send_event(client, watch.number, event)
         subscription.sending = False
@@ -238,7 +248,7 @@ class Subscriptions:
             client.waiting[subscription] = None
 
     def _wake(self, client: _Client) -> None:
-        """There is room: let the first of those that wait for it go on, which will wake the next."""
+        """Let the first of those that wait for room continue, which will wake the next."""
         if client.waiting:
             self._pump(next(iter(client.waiting)))
         for key, queue in list(self._short.items()):
@@ -255,6 +265,12 @@ class Subscriptions:
         """The bus takes messages again."""
         held_up, self._held_up = self._held_up, {}
         for subscription in held_up:
+            self._pump(subscription)
+
+    def read_more(self, name: str) -> None:
+        """A client has read what the bus had for it."""
+        client = self._clients.get(name)
+        for subscription in list(client.unread) if client is not None else ():
             self._pump(subscription)
 
     # ------------------------------------------------------- what is on its way
@@ -274,7 +290,10 @@ class Subscriptions:
             signature=signature,
             body=body,
         )
-        return self._bus.send(message, urgent=False)
+        serial = self._bus.send(message, urgent=False)
+        if serial:
+            self._queues.sent(client.name, client.flight.uid, message.size)
+        return serial
 
     def _note_sent(self, client: _Client, serial: int, size: int, subject: Subject, seq: int) -> None:
         if serial:  # else the bus has gone, and all its watches with it
@@ -286,7 +305,7 @@ class Subscriptions:
         self._has_read(client, max((client.flight.shown_by(number, *one) for one in up_to.items()), default=0))
 
     def _has_read(self, client: _Client, serial: int) -> None:
-        """A client has shown that it has read everything up to a signal."""
+        """Note that a client has shown that it has read everything up to a signal."""
         for each, (number, process) in client.flight.read(serial):
             del self._by_serial[each]
             if process == _END:
@@ -307,7 +326,7 @@ class Subscriptions:
             self._drop(client)
 
     def _undelivered(self, serial: int, error: str) -> None:
-        """The bus did not deliver a message: where that is a signal of a watch, nothing after it can be believed."""
+        """End the watch whose signal the bus did not deliver: the client must not acknowledge what comes after it."""
         client = self._by_serial.pop(serial, None)
         if client is None:
             return
@@ -330,13 +349,13 @@ class Subscriptions:
     # -------------------------------------------------------------------- ends
 
     def _ended(self, subscription: _Subscription, reason: Reason) -> None:
-        """A watch has ended, but not by its client: tell it, after what is being sent."""
+        """Tell a client, after what is being sent, that a watch has ended without its doing."""
         subscription.end = reason
         if subscription.begun and not subscription.sending:
             self._tell_end(subscription)
 
     async def _tell_once_delivered(self, subscription: _Subscription) -> None:
-        """An observing watch has sent all. The bus answers in order: if it has not delivered that, it says so first."""
+        """Tell the end of an observing watch, after what the bus may say of signals that it has not delivered."""
         with contextlib.suppress(PapaError):  # if the bus has gone, so have all its watches
             await self._bus.call(*_BUS, "GetId")
         self._tell_end(subscription)
@@ -366,7 +385,7 @@ class Subscriptions:
         client, number = subscription.client, subscription.watch.number
         self._by_number.pop(number, None)
         self._held_up.pop(subscription, None)
-        for queue in (client.ready, client.waiting, client.short):
+        for queue in (client.ready, client.waiting, client.short, client.unread):
             queue.pop(subscription, None)
         client.watches.discard(number)
         self._count(subscription)
@@ -379,7 +398,7 @@ class Subscriptions:
         task.add_done_callback(self._tasks.discard)
 
     async def _check_presence(self, client: str) -> None:
-        """It may have left before its call was served."""
+        """Look whether a client is there: it may have left before its call was served."""
         try:
             reply = await self._bus.call(*_BUS, "NameHasOwner", "s", [client])
         except PapaError:
@@ -389,21 +408,28 @@ class Subscriptions:
 
     def _hear(self, signal: Message) -> None:
         if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
+            self._queues.forget(signal.body[0])
             client = self._clients.get(signal.body[0])
             if client is not None:
                 self._leave(client)
 
     def revoke(self, name: str) -> None:
-        """A client may hear no more."""
+        """End the watches of a client that may hear no more."""
         client = self._clients.get(name)
         for number in list(client.watches) if client is not None else ():
             self._by_number[number].watch.close()
             self._ended(self._by_number[number], "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """A client has left the bus."""
-        for number in list(client.watches):
-            self._close(self._by_number[number])
+        """A client has left the bus. What it had is let go of for a while, and the rest in later turns."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        while client.watches and self._clients.get(client.name) is client:
+            self._close(self._by_number[next(iter(client.watches))])
+            if client.watches and loop.time() >= until:
+                client.ready.clear()
+                loop.call_soon(self._leave, client)
+                return
         client.untold.clear()
         self._drop(client)
 
@@ -421,7 +447,7 @@ class Subscriptions:
         self._wake(client)
 
     def close_all(self) -> None:
-        """The bus has gone, and with it every client's name: they will come back."""
+        """Close all watches when the bus has gone, and with it every client's name; the clients will come back."""
         for subscription in self._by_number.values():
             subscription.watch.close(away=True)
         for client in self._clients.values():
@@ -435,7 +461,7 @@ class Subscriptions:
 
 
 def _body(event: Event) -> tuple[str, str, int, list[Any]]:
-    """A signal's member, its signature and body after watch and process, and the first number that acknowledges it."""
+    """Return a signal's member, signature, body after watch and process, and the first number that acknowledges it."""
     if isinstance(event, Exited):
         return "Exited", "ttib", event.seq, [event.seq, event.timestamp, event.exit_code, event.known]
     if isinstance(event, Dropped):

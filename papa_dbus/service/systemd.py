@@ -35,6 +35,8 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNIT_EXISTS = "already loaded or has a fragment file"
 _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
+#: Seconds for systemd's job to end whose command has asked papad to reload, and between two looks at it.
+_JOB_TIMEOUT, _JOB_PAUSE = 5.0, 0.01
 #: The options that limit a process as properties of its scope (org.freedesktop.systemd1(5)). A quota is in microseconds
 #: of processor time for each second: 10,000 of them are 1 %.
 _LIMITS = {"memory_max": ("MemoryMax", 1), "cpu_quota": ("CPUQuotaPerSecUSec", 10_000), "tasks_max": ("TasksMax", 1)}
@@ -446,6 +448,22 @@ async def keeps_descriptors(bus: Bus) -> bool | None:
         return bool(await _property(bus, unit, "Service", "FileDescriptorStorePreserve") == "yes")
     except PapaError:
         return False  # before 254
+
+
+async def reload_job_done(bus: Bus) -> None:
+    """Wait until systemd is done with the unit's ExecReload=, as it soon is: it waits for its commands alone.
+
+    RELOADING=1 before that would make the job last until papad is ready again. The bus asks for a start of the unit
+    at each call of papad that comes meanwhile, and each of them would have systemd run such a job once more.
+    """
+    with contextlib.suppress(PapaError, TimeoutError):
+        async with asyncio.timeout(_JOB_TIMEOUT):
+            unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+            while True:
+                number, _ = await _property(bus, unit, "Unit", "Job")
+                if not number:
+                    return
+                await asyncio.sleep(_JOB_PAUSE)
 
 
 async def _property(bus: Bus, path: str, interface: str, name: str) -> Any:

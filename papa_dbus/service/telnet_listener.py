@@ -12,8 +12,8 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-#: Connections that are taken before others have their turn.
-A_TURN: Final = 32
+#: Connections that are taken before others have their turn; to find out whose each is takes most of a millisecond.
+A_TURN: Final = 4
 #: Seconds until a door that could take none, since no descriptor or memory was left, tries again.
 RETRY: Final = 0.5
 

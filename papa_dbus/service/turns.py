@@ -36,7 +36,10 @@ class User:
 class Sender:
     """A connection to the bus, what is known of it, and its calls that wait, in order."""
 
-    __slots__ = ("admitted", "answering", "asking", "caller", "calls", "in_turn", "name", "refusal", "share", "user")
+    __slots__ = (
+        *("admitted", "answering", "asking", "caller", "calls", "held_up", "in_turn", "name", "refusal", "share"),
+        "user",
+    )
 
     def __init__(self, name: str, most: int, user: User) -> None:
         self.name = name
@@ -46,12 +49,13 @@ class Sender:
         self.caller: Caller | None = None
         self.asking = False  # the first call waits for an answer
         self.answering = False  # a call is answered in steps: the next one waits, so that they stay in order
+        self.held_up = False  # until it has read what it was answered
         self.admitted = False  # the first call has had a good one
         self.refusal: PapaError | None = None  # why none of its calls is run
         self.in_turn = False
 
     def put(self, call: Message) -> bool:
-        """Have a call wait. False: there is no room."""
+        """Have a call wait; returns whether there is room."""
         cost = call.size + _COST_OF_CALL
         if not self.share.has_room(cost):
             return False
@@ -79,13 +83,13 @@ class Sender:
 
     @property
     def has_too_much(self) -> bool:
-        """Whether more waits than may wait for the answer that the first call needs."""
+        """Return whether more waits than may wait for the answer that the first call needs."""
         return len(self.calls) > 1 and self.user.share.held > self.user.share.most
 
     @property
     def can_go_on(self) -> bool:
-        """Whether there is anything to be done for it now."""
-        if self.answering:
+        """Return whether there is anything to be done for it now."""
+        if self.answering or self.held_up:
             return False
         return self.has_too_much if self.asking else bool(self.calls)
 
@@ -109,7 +113,7 @@ class Turns:
         sender.user.ring.append(sender)
 
     def next(self) -> Sender:
-        """The sender whose turn it is."""
+        """Return the sender whose turn it is."""
         user = self._ring.popleft()
         sender = user.ring.popleft()
         sender.in_turn = False

@@ -4,7 +4,8 @@ The database may be a directory on another machine, and libc can only ask it by 
 for host names: one for each user at a time, a few in all, and each answer is awaited for a bounded time.
 
 An answer is used until one of the database's local files changes, and for a second at most: who leaves a local group
-is out at once, who leaves a directory's group once the machine's own cache of that directory says so. A late answer is
+is out at once, who leaves a directory's group once the machine's own cache of that directory says so. Whom the local
+files alone make a member need not be asked for, and has no part in what the directory does. A late answer is
 not replaced by an older one. But a user who was a member a few minutes ago is asked for in threads that strangers
 cannot take, however many of those come while the directory is slow.
 """
@@ -17,7 +18,9 @@ import pwd
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from papa_dbus.errors import AccessDenied
@@ -36,6 +39,8 @@ REMEMBERED: Final = 600.0
 MAX_KNOWN_MEMBERS: Final = 1024
 MAX_KNOWN_STRANGERS: Final = 1024
 _FILES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
+#: What of nsswitch.conf(5) has to have the local files first, if it is there.
+_DATABASES: Final = frozenset({"passwd", "group", "initgroups"})
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -45,9 +50,8 @@ class _Answer:
     at: float
     stamp: _Stamp
 
-    @property
-    def fresh(self) -> bool:
-        return time.monotonic() < self.at + FRESH and self.stamp == _stamp()
+    def is_fresh(self, stamp: _Stamp) -> bool:
+        return time.monotonic() < self.at + FRESH and self.stamp == stamp
 
 
 class Members:
@@ -55,6 +59,7 @@ class Members:
 
     def __init__(self, group: str) -> None:
         self.group = group
+        self._local: tuple[_Stamp, frozenset[int]] = ((), frozenset())
         self._members: OrderedDict[int, _Answer] = OrderedDict()
         self._strangers: OrderedDict[int, _Answer] = OrderedDict()
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -62,9 +67,14 @@ class Members:
 
     def known(self, uid: int) -> bool | None:
         """Return whether the user is a member, None if that has to be asked."""
+        stamp = _stamp()
+        if self._local[0] != stamp:
+            self._local = stamp, local_members(self.group)
+        if uid in self._local[1]:
+            return True
         for member, answers in ((True, self._members), (False, self._strangers)):
             answer = answers.get(uid)
-            if answer is not None and answer.fresh:
+            if answer is not None and answer.is_fresh(stamp):
                 return member
         return None
 
@@ -138,6 +148,42 @@ def is_member(group: str, uid: int) -> bool:
         return user.pw_gid == gid or gid in groups_of(user.pw_name, user.pw_gid)
     except Exception:  # noqa: BLE001 (no such group or user, or whatever the database says: its slot must be free again)
         return False
+
+
+def local_members(group: str) -> frozenset[int]:
+    """Return the users who are members by the local files, if libc asks those first: others can only add to that.
+
+    Never raises: whoever cannot be found out here is asked for.
+    """
+    passwd, groups, switch = _FILES
+    if not all(sources[:1] == ["files"] for sources in _sources(switch)):
+        return frozenset()
+    of_group = next((entry for entry in _entries(groups, 4) if entry[0] == group), None)
+    if of_group is None:
+        return frozenset()
+    gid, names = of_group[2], frozenset(of_group[3].split(","))
+    users: dict[str, bool] = {}
+    for name, _, uid, own_gid, *_ in _entries(passwd, 7):
+        users.setdefault(uid, own_gid == gid or name in names)  # libc takes the first of a user, too
+    return frozenset(int(uid) for uid, is_one in users.items() if is_one)
+
+
+def _sources(switch: str) -> list[list[str]]:
+    """Return what each database that counts is asked of, in order. The files are first where nothing is said."""
+    said = [line.partition("#")[0].partition(":") for line in _lines(switch)]
+    return [sources.split() for name, _, sources in said if name.strip() in _DATABASES]
+
+
+def _entries(file: str, fields: int) -> Iterator[list[str]]:
+    entries = (line.split(":") for line in _lines(file))
+    return (entry for entry in entries if len(entry) == fields and entry[2].isdecimal())
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
 
 
 def _stamp() -> _Stamp:

@@ -23,6 +23,9 @@ RECORD_COST: Final = 64
 #: And an event, with its process's name and the client's.
 EVENT_COST: Final = 512
 
+#: Events that are taken at a time.
+MAX_EVENTS: Final = 256
+
 #: Why a watch has ended by itself, as the contract has it.
 End = Literal["finished", "removed", "failed"]
 
@@ -65,7 +68,7 @@ def size_of(event: Event) -> int:
 
 
 def cost_of(event: Event) -> int:
-    """The bytes that an event takes on its way, about: not less than it does on the bus."""
+    """Return about the bytes that an event takes on its way: not less than it does on the bus."""
     records = event.records if isinstance(event, Output) else []
     return EVENT_COST + sum(len(record.data) + RECORD_COST for record in records)
 
@@ -95,16 +98,20 @@ class Cursor:
         "_sent",
         "acknowledged",
         "acknowledged_offset",
+        "consumes",
         "finished",
         "late",
         "log",
         "name",
         "next_seq",
         "watch",
+        "who",
     )
 
     def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
         self.watch = watch
+        self.who = watch.who  # the client, "" if that cannot be known again
+        self.consumes = watch.consumes  # whether records wait in the log for this watch
         self.name = name
         self.log = log
         self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
@@ -123,19 +130,9 @@ class Cursor:
         self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
 
     @property
-    def who(self) -> str:
-        """The client whose watch it is, "" if that cannot be known again."""
-        return self.watch.who
-
-    @property
     def present(self) -> bool:
-        """Whether somebody reads by it."""
+        """Return whether somebody reads by it."""
         return True
-
-    @property
-    def consumes(self) -> bool:
-        """Whether records wait in the log for this watch."""
-        return self.watch.consumes
 
     def wake(self) -> None:
         """The log has got something new."""
@@ -247,8 +244,12 @@ class Cursor:
 
     @property
     def removed(self) -> bool:
-        """Whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
+        """Return whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
         return self.late and not self.log.capacity
+
+
+def _do_nothing(*_: object) -> None:
+    """Take a callback's place."""
 
 
 class Watch:
@@ -295,7 +296,7 @@ class Watch:
         return self.spec.mode == "consume"
 
     def reads(self, name: str) -> bool:
-        """Whether a process of that name is being read."""
+        """Return whether a process of that name is being read."""
         return name in self._cursors
 
     @property
@@ -361,13 +362,13 @@ class Watch:
         """Whether take() may have something."""
         return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
 
-    def take(self, most: int) -> list[Event]:
+    def take(self, most: int, most_events: int = MAX_EVENTS) -> list[Event]:
         """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now.
 
         Records count as the bytes that they take on their way; the window counts their payload.
         """
         events: list[Event] = []
-        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready:
+        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready and len(events) < most_events:
             cursor = next(iter(self._ready))
             del self._ready[cursor]
             if cursor is not self._cursors[cursor.name][0]:
@@ -461,15 +462,18 @@ class Watch:
 
     def give_up(self) -> None:
         """End the watch, since it cannot read all that it should."""
-        self.close()
-        self._on_done("failed")
+        self._finish("failed")
 
     def _look_for_the_end(self, end: End) -> bool:
         if self._cursors or self.closed or self.spec.follow:
             return False
-        self.close()
-        self._on_done(end)
+        self._finish(end)
         return True
+
+    def _finish(self, end: End) -> None:
+        on_done = self._on_done
+        self.close()
+        on_done(end)
 
     def close(self, away: bool = False) -> None:
         """End the watch. What it had not acknowledged is there for the next one.
@@ -490,3 +494,5 @@ class Watch:
                 cursor.log.leave_behind(cursor)
             cursor.log.detach(cursor)
         self._on_closed(self)
+        # They know this watch: without them it goes at once, and is no work for the garbage collector.
+        self._on_ready, self._on_done = _do_nothing, _do_nothing

@@ -75,14 +75,20 @@ def papad(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
     """A papad on a bus of its own; it must end cleanly and log no error."""
     papad = start_papad(bus_address, tmp_path / "line")
     yield papad
-    pids = hosted_pids(papad.process.pid)
-    log = papad.stop()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # who was writing ends with the pipe's reader
-            os.kill(pid, signal.SIGKILL)
+    log = stop_with_children(papad)
     assert papad.process.returncode == 0, log
     for word in ("Traceback", "Warning:", "failed", "internal"):
         assert word not in log, log
+
+
+def stop_with_children(papad: Papad) -> str:
+    """End it, and what it has started; returns what it logged."""
+    pids = hosted_pids(papad.process.pid)
+    log = papad.stop()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # one that was writing ends with the pipe's reader
+            os.kill(pid, signal.SIGKILL)
+    return log
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +163,14 @@ class Client:
             return bool((await self.listed(name))["written"] >= size)
 
         await until(written, f"{size} bytes of {name}")
+
+    async def until_buffered(self, name: str, size: int) -> None:
+        """Wait until so much of a process's output waits for an acknowledgement."""
+
+        async def buffered() -> bool:
+            return bool((await self.listed(name))["buffered"] == size)
+
+        await until(buffered, f"{size} bytes of {name} that wait")
 
     async def until_ended(self, name: str) -> None:
         """Wait until a process is listed as ended, without taking anything from it."""

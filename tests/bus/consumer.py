@@ -163,20 +163,3 @@ class Gate:
     def _open(fifo: Path) -> None:
         with fifo.open("w"):
             pass
-
-
-async def until_written(client: Client, size: int, *names: str) -> None:
-    """Wait until processes have written so many bytes, each."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            listed = await client.call("ListProcesses", "as", list(names))
-            if all(result["written"] >= size for result in listed.values()):
-                return
-            await asyncio.sleep(0.01)
-
-
-async def until_ended(client: Client, name: str) -> None:
-    """Wait until papad has noticed a process's end."""
-    async with asyncio.timeout(PATIENCE):
-        while (await client.call("ListProcesses", "as", [name]))[name]["running"]:
-            await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.support import PATIENCE
+from tests.support import PATIENCE, wait_until
 
 _DOCTYPE = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -223,10 +223,7 @@ class SupervisedPapad:
         """Read nothing that papad says, and then all of it, as systemd does before it starts a service again."""
         with self._lock:
             yield
-        deadline = time.monotonic() + PATIENCE
-        while select.select([self._notify], [], [], 0)[0]:
-            assert time.monotonic() < deadline, "what papad has said is not read"
-            time.sleep(0.001)
+        wait_until(lambda: not select.select([self._notify], [], [], 0)[0], "end of what papad has said")
 
     def wait_until_dead(self) -> None:
         """Wait for a papad that is about to end, at a fault for example."""

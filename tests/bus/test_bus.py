@@ -1,6 +1,9 @@
 """A connection to a bus by itself: what rests, and in which order things go."""
 
 import asyncio
+import itertools
+
+import pytest
 
 from papa_dbus.bus import Bus, Message, MessageType
 from tests.support import PATIENCE, turns
@@ -54,4 +57,22 @@ async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str)
     bus.send(signal("B"), urgent=False)
     await bus.close()
     assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B"]
+    await listener.close()
+
+
+async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is read after everybody else on the loop has had a turn."""
+    monkeypatch.setattr("papa_dbus.bus.READING_TURN", 0.0)
+    listener, all_of_them = await heard(bus_address, 5)
+    came: list[str] = []
+    after: list[int] = [0]
+    listener.on_signal.append(lambda message: came.append(message.member) if message.interface == "a.b" else None)
+    listener.on_read = lambda: after.append(len(came))
+    bus = Bus(bus_address)
+    await bus.start()
+    for member in "ABCDE":
+        bus.send(signal(member), urgent=False)
+    assert await asyncio.wait_for(all_of_them, PATIENCE) == ["A", "B", "C", "D", "E"]
+    assert {now - before for before, now in itertools.pairwise(after)} <= {0, 1}
+    await bus.close()
     await listener.close()

@@ -14,7 +14,7 @@ from tests.support import PATIENCE
 # Ready, as papad is, then one callback that waits, one that computes, and one that does neither.
 HELD = """
 import asyncio, gc, time
-def waits(): time.sleep(0.3)
+def waits(): time.sleep(0.3)  # paces the loop, which it holds
 def computes():
     end = time.thread_time() + 0.3
     while time.thread_time() < end: pass
@@ -23,7 +23,7 @@ async def main():
     for callback in (waits, computes, neither):
         asyncio.get_running_loop().call_soon(callback)
     await asyncio.sleep(0)
-time.sleep(0.3)
+time.sleep(0.3)  # paces the start, which may take long
 gc.freeze()
 asyncio.run(main())
 """

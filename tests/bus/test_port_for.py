@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from papa_dbus.service.__main__ import arguments
 from papa_dbus.service.access import Access
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.telnet import PortFor, TelnetDoor
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 #: A system user of every Debian, whose own group has its name.
 DAEMON, BIN, STRANGER = 1, 2, 65534
@@ -74,10 +73,12 @@ class House:
         self.path = str(folder / "line")
         self.access = Access(GROUP)
         self._visitors: list[Visitor] = []
+        self._kernels: list[Kernel] = []
 
     async def open(self, port_for: PortFor = PortFor.MEMBERS) -> None:
         """Listen."""
-        self.door = TelnetDoor(Kernel(), self.access, port_for)
+        self._kernels.append(Kernel())
+        self.door = TelnetDoor(self._kernels[-1], self.access, port_for)
         sockets = [*self.door.bind(0), self.door.bind_unix(self.path)]
         self.port = sockets[0].getsockname()[1]
         await self.door.start(sockets)
@@ -99,11 +100,14 @@ class House:
         assert not self.door._arriving_users
         for visitor in self._visitors:
             visitor.sock.close()
+        for kernel in self._kernels:
+            kernel.close()
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A house; the test opens it."""
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A house; the test opens it. Its members are a directory's, and not the local files'."""
+    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
     house = House(tmp_path)
     yield house
     await house.close()
@@ -178,13 +182,6 @@ class Question:
         self._answer.set()
 
 
-async def until(condition: Any) -> None:
-    """Wait until the loop has brought a condition about."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,13 +192,13 @@ async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     monkeypatch.setattr(users, "FRESH", 0.0)
     question = Question(monkeypatch, house.access)
     strangers = [house.connect(uid) for uid in (STRANGER, STRANGER, 100_000, 100_001)]
-    await until(lambda: len(house.door._arriving) == len(strangers))
+    await until(lambda: len(house.door._arriving) == len(strangers), "strangers")
     for uid in (STRANGER, 100_002):
         assert b"too many connections wait" in await house.connect(uid).rest()
     assert house.door.connections == 0
     assert await house.connect(0).welcomed()
     member = house.connect(DAEMON)  # who was one a moment ago does not wait among strangers
-    await until(lambda: house.door.connections == 2)
+    await until(lambda: house.door.connections == 2, "member")
     question.answer()
     assert await member.welcomed()
     for stranger in strangers:
@@ -212,7 +209,7 @@ async def test_22_what_strangers_send_stays_with_linux(house: House, monkeypatch
     await house.open()
     question = Question(monkeypatch, house.access)
     visitor = house.connect(DAEMON)
-    await until(lambda: house.door._arriving)
+    await until(lambda: house.door._arriving, "visitor")
     (session,) = house.door._arriving
     sent = 0
     with contextlib.suppress(BlockingIOError):
@@ -229,7 +226,7 @@ async def test_22_a_reload_takes_along_who_is_not_admitted_yet(house: House, mon
     await house.open()
     Question(monkeypatch, house.access)  # it will not be answered
     visitors = [house.connect(DAEMON), house.connect(STRANGER)]
-    await until(lambda: len(house.door._arriving) == 2)
+    await until(lambda: len(house.door._arriving) == 2, "visitors")
     before = house.door
     listening, connections = await before.hand_over()
     for fd in listening:
@@ -278,3 +275,13 @@ async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monk
     assert await visitor.ask("get a") == b"\n> "  # between two lines there is no hurry
     visitor.sock.send(b"set a ")
     assert b"has no end" in await visitor.rest()
+
+
+async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telnet_session, "LINGER", 0.0)
+    await house.open()
+    visitor = house.connect(0)
+    assert await visitor.welcomed()
+    visitor.sock.send(b"quit\n")
+    await until(lambda: not house.door._sessions, "the end of its session")
+    assert await visitor.rest() == b"ok\n"

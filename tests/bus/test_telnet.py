@@ -397,6 +397,17 @@ def test_a_lot_of_output(client: LineClient) -> None:
     assert (len(out), err, codes) == (size, b"", [0])
 
 
+def test_one_batch_is_bounded(client: LineClient) -> None:
+    client.ask("make process p bufsize=3m shell=1 head -c 3000000 /dev/zero")
+    wait_until(lambda: b"running=False" in client.ask("list process p").encode(), "its end")
+    client.say("watch p p\n")
+    sizes: list[int] = []
+    while sum(sizes) < 3_000_000:
+        sizes.append(client.until(b"\n] ").count(b"\0"))
+        client.say("\n")
+    assert telnet_session.MAX_BATCH - 65536 < max(sizes) <= telnet_session.MAX_BATCH
+
+
 def test_defect_15_q_ends_a_watch_on_which_nothing_arrives(client: LineClient) -> None:
     client.ask("make process p /bin/sleep 600")
     client.say("watch p p\n")

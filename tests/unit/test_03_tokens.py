@@ -1,16 +1,17 @@
 """Tokens of requests: how many are kept, and for how long, whatever becomes of their items."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from papa_dbus.errors import InvalidArgs
+from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.service import limits, tokens
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketInfo, SocketSpec
 from papa_dbus.service.store import Store
 from papa_dbus.service.tokens import Tokens
-from tests.support import Reader, run
+from tests.support import Reader, end, run
 
 OTHER = "other_one-2"
 
@@ -147,6 +148,50 @@ def test_what_is_not_a_token(token: str) -> None:
         ProcessSpec("p", ("true",), token=token)
     with pytest.raises(InvalidArgs, match="option 'token'"):
         SocketSpec("s", token=token)
+
+
+class Full:
+    """A keeper that has no room at first, and says so at the one step or at the other."""
+
+    def __init__(self, step: str) -> None:
+        self.refuses = step
+
+    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        self._refuse("keep")
+
+    def drop(self, name: str) -> None:
+        pass
+
+    async def kept(self) -> None:
+        self._refuse("kept")
+
+    def _refuse(self, step: str) -> None:
+        if self.refuses == step:
+            self.refuses = ""
+            raise Limit("there is no room")
+
+
+@pytest.mark.parametrize("step", ["keep", "kept"])
+async def test_a_request_that_was_refused_may_be_made_again(tmp_path: Path, step: str) -> None:
+    keeper = Full(step)
+    kernel = Kernel(store=Store(tmp_path / "state.sqlite", keeper))
+    with pytest.raises(Limit, match="there is no room"):
+        await kernel.make_socket(SocketSpec("s", token=OTHER))
+    made = await kernel.make_socket(SocketSpec("s", token=OTHER))
+    assert await kernel.make_socket(SocketSpec("s", token=OTHER)) == made
+    keeper.refuses = step
+    with pytest.raises(Limit, match="there is no room"):
+        await run(kernel, "sleep", "60", token=OTHER)
+    process = await run(kernel, "sleep", "60", token=OTHER)
+    assert (await run(kernel, "sleep", "60", token=OTHER)).pid == process.pid
+    end(kernel)
+
+
+async def test_a_token_that_could_not_be_forgotten_may_be_used_again(store: Store) -> None:
+    store.add_request("socket", OTHER, "s1", 1)
+    store.add_request("socket", OTHER, "s2", 2)
+    assert [(each.token, each.key) for each in store.requests("socket")] == [(OTHER, 2)]
+    store.close()
 
 
 async def test_a_token_is_not_compared(kernel: Kernel) -> None:

@@ -12,7 +12,7 @@ from papa_dbus.service import limits
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.admission import Admission
 from papa_dbus.service.audit import Caller
-from tests.support import PATIENCE
+from tests.support import PATIENCE, until
 
 STRANGER = 65534
 
@@ -141,7 +141,7 @@ async def test_one_users_calls_that_wait_for_polkit_leave_room_for_anothers(hous
 
 async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: House, polkit: Polkit) -> None:
     house.take(call(f":{STRANGER}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
-    await _until(lambda: bool(polkit.asked))
+    await until(lambda: polkit.asked, "question to polkit")
     house.take(call(f":{STRANGER}.2"))
     await house.until(lambda: len(house.refused) == 1)
     expelled = asyncio.Event()
@@ -152,12 +152,6 @@ async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: Hou
     assert not house.served
     polkit.answers.set()
     await house.until(lambda: len(house.refused) == 2)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_body_is_not_read_before_its_sender_may_call(polkit: Polkit) -> None:
@@ -192,7 +186,7 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     expelled: list[str] = []
     house.admission.expel = expelled.append
     assert not house.admission.may_hear(f":{STRANGER}.1")
-    await _until(lambda: bool(expelled))
+    await until(lambda: expelled, "listener who is expelled")
     house.serve = fail
     house.take(call(":0.1"), call(":0.1"))
     await house.until(lambda: len(house.refused) == 6)
@@ -250,3 +244,71 @@ async def test_an_answer_in_steps_holds_up_its_own_sender_only(house: House) -> 
     assert {one.sender for one in house.served} == {":0.1", ":0.2"}
     answer.set_result(None)
     await house.until(lambda: len(house.served) == 3)
+
+
+class DeafBus(FakeBus):
+    """Never says whose a sender is."""
+
+    async def call(self, *arguments: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("bound", "senders", "other"),
+    [
+        ("OF_SENDER", [":0.1"], ":0.2"),
+        ("OF_USER", [":0.1", ":0.2"], ":7.1"),
+        ("", [":0.1", ":1.1", ":2.1"], ""),
+        ("OF_STRANGER", [":1000.1"], ":1001.1"),
+        ("OF_STRANGERS", [":1000.1", ":1001.1", ":1002.1"], ""),
+        ("OF_UNKNOWN", [":1000.1", ":1001.1", ":1002.1"], ""),
+    ],
+)
+async def test_what_waits_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, polkit: Polkit, bound: str, senders: list[str], other: str
+) -> None:
+    """Of each sender, each user and all users, whichever kind of users they are; another's one call has room."""
+    most = 20_000
+    monkeypatch.setattr(limits, f"MAX_WAITING_{bound}".removesuffix("_"), most)
+    access = Access("no-group-of-that-name", polkit)
+    house = House(access)
+    if bound == "OF_UNKNOWN":
+        house.admission._bus = house.bus = DeafBus()  # type: ignore[assignment]
+    elif "STRANGER" not in bound:
+
+        async def belongs(caller: Caller) -> bool:
+            return True
+
+        monkeypatch.setattr(access, "belongs", belongs)
+        house.take(*(call(sender) for sender in [*senders, other] if sender))
+        await house.until(lambda: len(house.served) == len(senders) + bool(other))
+        house.bus.congested = True
+    else:
+        house.take(*(call(sender, MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION) for sender in senders))
+        await until(lambda: len(polkit.asked) == len(senders), "a question to polkit for each")
+    for _ in range(100):
+        house.take(*(call(sender, MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION) for sender in senders))
+    assert {type(error) for _, error in house.refused} == {Limit}
+    waiting = 100 * len(senders) - len(house.refused)
+    assert most / 2 - 2 * 1124 < waiting * 1124 <= most  # one alone has half of what several share
+    if other:
+        refused = len(house.refused)
+        house.take(call(other))
+        assert len(house.refused) == refused
+    house.admission.forget()
+
+
+async def test_the_questions_to_polkit_are_bounded(
+    house: House, polkit: Polkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUESTIONS", 2)
+    for uid in (1000, 1001):
+        house.take(call(f":{uid}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
+    await until(lambda: len(polkit.asked) == 2, "two questions to polkit")
+    house.take(call(":1002.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
+    await house.until(lambda: len(house.refused) == 1)
+    assert "2 users wait for polkit already" in str(house.refused[0][1])
+    house.take(call(":1003.1"))  # it does not wait for a person
+    await house.until(lambda: len(house.refused) == 2)
+    assert isinstance(house.refused[1][1], AccessDenied)
+    house.admission.forget()

@@ -16,7 +16,7 @@ from papa_dbus.service.registry import Registry
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import SocketSpec
 from papa_dbus.service.store import Gone
-from tests.support import PATIENCE, Reader, run
+from tests.support import PATIENCE, Reader, remove_sockets, run
 
 
 class Names(Registry[int]):
@@ -87,7 +87,7 @@ async def test_16_one_socket_that_cannot_be_removed_leaves_the_others_as_they_ar
         await kernel.make_socket(SocketSpec(name, path=str(tmp_path / name)))
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", _read_only)
-        assert await kernel.remove_sockets_and_files(["a"]) == ["a"]
+        assert await remove_sockets(kernel, "a") == ["a"]
     assert f"socket 'a': its file {tmp_path}/a stays: Read-only file system" in caplog.text
     heard: list[Change] = []
     kernel.listeners.append(heard.append)

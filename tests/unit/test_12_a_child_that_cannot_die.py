@@ -10,7 +10,7 @@ from papa_dbus.errors import Spawn
 from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from tests.hung import HungFolder
-from tests.support import PATIENCE, children, output_of, run
+from tests.support import PATIENCE, children, output_of, run, until
 
 
 @pytest.fixture(params=["papad", "launcher"])
@@ -33,9 +33,7 @@ def hung(tmp_path: Path) -> Iterator[HungFolder]:
 
 
 async def until_gone(children_before: set[int]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while children() - children_before:
-            await asyncio.sleep(0.01)
+    await until(lambda: not children() - children_before, lambda: f"end of {children() - children_before}")
 
 
 async def test_one_that_cannot_be_placed(kernel: Kernel, forking: set[int], hung: HungFolder) -> None:

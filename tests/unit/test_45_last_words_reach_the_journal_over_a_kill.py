@@ -8,7 +8,7 @@ from pathlib import Path
 from papa_dbus.service.journal_feed import Fields
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.store import Store
-from tests.support import PATIENCE, Reader, run
+from tests.support import PATIENCE, Reader, run, until
 
 
 class Sink:
@@ -66,9 +66,7 @@ async def test_the_last_line_the_end_and_what_was_left_out(tmp_path: Path) -> No
     kernel = Kernel(store=Store(tmp_path / "state.db", keeper), journal=journal)
     assert not kernel.recover(given)
     assert not kernel.list_processes()
-    async with asyncio.timeout(PATIENCE):
-        while kernel._retired:
-            await asyncio.sleep(0.01)
+    await until(lambda: not kernel._retired, "end of the last words")
     assert journal.said == [b"half", "ended with exit status 3"]
     assert (keeper.held, kernel._store.processes()) == ({}, [])
     kernel.close()

@@ -38,7 +38,7 @@ DOMAIN = {
     "journal_feed",
 }
 ACCESS = {"access", "peers", "users"}  # asked by both doors
-BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "turns", "polkit"}
+BUS_DOOR = {"dbus", "objects", "wire", "subscriptions", "announce", "admission", "turns", "queues", "polkit"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

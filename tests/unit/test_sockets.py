@@ -13,7 +13,7 @@ import pytest
 from papa_dbus.errors import Bind, Exists, InvalidArgs, Limit, NotFound
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import SocketSpec
-from tests.support import PATIENCE, Reader, run
+from tests.support import PATIENCE, Reader, remove_sockets, run
 
 
 async def make(kernel: Kernel, name: str = "s", **options: Any) -> Any:
@@ -159,12 +159,12 @@ async def test_two_hosted_sockets_with_one_path(kernel: Kernel, tmp_path: Path) 
 async def test_removing_removes_the_file_unless_it_is_another_s(kernel: Kernel, tmp_path: Path) -> None:
     path = tmp_path / "s"
     await make(kernel, path=str(path))
-    assert await kernel.remove_sockets_and_files(["s"]) == ["s"]
+    assert await remove_sockets(kernel, "s") == ["s"]
     assert not path.exists()
     await make(kernel, path=str(path))
     path.unlink()
     path.write_text("somebody else's")
-    await kernel.remove_sockets_and_files(["s"])
+    await remove_sockets(kernel, "s")
     assert path.exists()
 
 

@@ -13,7 +13,7 @@ import click
 
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
-from papa_dbus.errors import AccessDenied, InvalidArgs, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, BusFull, InvalidArgs, NoReply, NotFound, PapaError, Unreachable
 
 
 class Status(IntEnum):
@@ -128,7 +128,7 @@ def _end_with(error: BaseException) -> int:
 def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
         return f"the kernel may not be talked to ({error}): {_DENIED}"
-    if isinstance(error, Unreachable):
+    if isinstance(error, Unreachable) and not isinstance(error, BusFull):
         return f"there is no kernel: {error}; see 'papactl doctor'"
     return str(error)
 

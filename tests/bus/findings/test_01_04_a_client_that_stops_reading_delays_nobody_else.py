@@ -1,8 +1,6 @@
 """What is on its way to a client that does not read is bounded, at the buses' own limits: nobody else notices it."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import pytest
 from papa_dbus.bus import Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import limits
-from tests.bus.conftest import Papad, hosted_pids, start_papad
-from tests.bus.consumer import Gate, consumer, until_written
+from tests.bus.conftest import Papad, start_papad, stop_with_children
+from tests.bus.consumer import Gate, consumer
 from tests.bus.isolated import PrivateBus
 
 #: More than dbus-daemon takes of one sender (127 MiB).
@@ -25,11 +23,7 @@ def papad(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, request.param)
     papad = start_papad(bus.address, tmp_path / "line")
     yield papad
-    pids = hosted_pids(papad.process.pid)
-    log = papad.stop()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    log = stop_with_children(papad)
     bus.stop()
     assert "Traceback" not in log, log
 
@@ -44,7 +38,8 @@ async def test_nobody_else_waits_and_nothing_is_lost(papad: Papad, tmp_path: Pat
             await stalled.consume(name, window=WINDOW)
         stalled.stall()
         await gate.open()
-        await until_written(good, SIZE, *names)
+        for name in names:
+            await good.until_written(name, SIZE)
         # All that may be on its way to the one that stopped is; another one, of the same user, gets the same output.
         for name in names:
             await good.consume(name, window=WINDOW)
@@ -67,7 +62,7 @@ async def test_all_that_are_stalled_leave_every_other_client_its_share(papad: Pa
             await each.consume("p", window=WINDOW)
             each.stall()
         await gate.open()
-        await until_written(good, size, "p")
+        await good.until_written("p", size)
         await good.consume("p", window=WINDOW)
         await good.until_all(size)
         await good.wait(lambda: good.ends, "end")
@@ -83,7 +78,8 @@ async def test_what_is_sent_to_one_that_stops_is_bounded_over_all_its_watches(pa
         size, names = 4_000_000, [f"p{number}" for number in range(8)]
         for name in names:
             await good.make_process(name, "sh", "-c", f"head -c {size} /dev/zero", bufsize=Variant("t", size))
-        await until_written(good, size, *names)
+        for name in names:
+            await good.until_written(name, size)
         stalled.holds.update(names)
         stalled.stall()
         for _ in range(200):

@@ -1,17 +1,14 @@
 """A signal that the bus does not deliver ends its watch as 'failed', and its output is there for the next watch."""
 
-import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Papad, hosted_pids, start_papad
-from tests.bus.consumer import Gate, consumer, until_written
+from tests.bus.conftest import Papad, start_papad, stop_with_children
+from tests.bus.consumer import Gate, consumer
 from tests.bus.isolated import PrivateBus
+from tests.support import until
 
 PROCESSES, SIZE = 12, 600_000
 
@@ -21,11 +18,7 @@ def papad(tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, limits={"max_outgoing_bytes": 1_000_000})
     papad = start_papad(bus.address, tmp_path / "line")
     yield papad
-    pids = hosted_pids(papad.process.pid)
-    log = papad.stop()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    log = stop_with_children(papad)
     bus.stop()
     assert "Traceback" not in log, log
 
@@ -39,10 +32,9 @@ async def test_its_watch_ends_and_what_was_not_acknowledged_comes_again(papad: P
             await stalled.consume(name)
         stalled.stall()
         await gate.open()
-        await until_written(other, SIZE, *names)
-        async with asyncio.timeout(20):
-            while "does not deliver" not in papad.log.read_text():
-                await other.call("ListValues", "as", [])
+        for name in names:
+            await other.until_written(name, SIZE)
+        await until(lambda: "does not deliver" in papad.log.read_text(), "warning")
         stalled.go_on()
         await stalled.until_all(PROCESSES * SIZE)
         await stalled.wait(lambda: len(stalled.exits) == PROCESSES, "ends")

@@ -1,21 +1,24 @@
 """A descendant that prints is not ended by SIGPIPE when papad is restarted, whatever has become of its process."""
 
-import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.bus.consumer import consumer, until_ended
+from tests.bus.consumer import consumer
 from tests.bus.isolated import SupervisedPapad, ended
-from tests.support import PATIENCE, alive
+from tests.support import alive, until
 
 
 async def until_file(path: Path) -> int:
     """Wait for a number in a file."""
-    async with asyncio.timeout(PATIENCE):
-        while not path.exists() or not path.read_text().strip():
-            await asyncio.sleep(0.01)
-    return int(path.read_text())
+    return int(await until(lambda: path.exists() and path.read_text().strip(), f"number in {path}"))
+
+
+def has_printed(descendant: int, count: Path, size: int) -> bool:
+    """Return whether it has counted so far; it must be there."""
+    assert alive(descendant)
+    return count.stat().st_size >= size
 
 
 @pytest.mark.parametrize("how", ["reload", "kill"])
@@ -26,7 +29,7 @@ async def test_a_descendant_prints_on(bus_address: str, tmp_path: Path, how: str
     pid_file, count = tmp_path / "pid", tmp_path / "count"
     script = tmp_path / "script"
     prints = f"echo $$ > {pid_file}; while echo tick; do echo >> {count}; sleep 0.01; done"
-    script.write_text(f"(exec sh -c '{prints}') & sleep 0.1; exit 0")
+    script.write_text(f"(exec sh -c '{prints}') & exit 0")
     try:
         async with consumer(bus_address) as client:
             await client.make_process("web", "sh", str(script))
@@ -47,10 +50,7 @@ async def test_a_descendant_prints_on(bus_address: str, tmp_path: Path, how: str
                     else:
                         papad.reload()
                     written = count.stat().st_size
-                    async with asyncio.timeout(PATIENCE):
-                        while count.stat().st_size < written + 5:
-                            assert alive(descendant), papad.log.read_text()
-                            await asyncio.sleep(0.01)
+                    await until(partial(has_printed, descendant, count, written + 5), papad.log.read_text)
     finally:
         papad.stop()
 
@@ -67,14 +67,12 @@ async def test_what_is_kept_for_it_goes_with_it(bus_address: str, tmp_path: Path
             )
             descendant = await until_file(pid_file)
             with ended(descendant):
-                await until_ended(client, "web")
+                await client.until_ended("web")
                 await client.call("RemoveProcesses", "as", ["web"])
-                assert papad.kept
+                await until(lambda: papad.kept, "descriptors that are kept")
                 papad.kill()
                 papad.start()
                 assert papad.kept
-            async with asyncio.timeout(PATIENCE):
-                while papad.kept:
-                    await asyncio.sleep(0.01)
+            await until(lambda: not papad.kept, "end of what is kept")
     finally:
         papad.stop()

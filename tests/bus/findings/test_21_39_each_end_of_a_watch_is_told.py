@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.bus import Bus, Variant
+from papa_dbus.bus import Variant
 from papa_dbus.errors import NotFound
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.dbus import DBusDoor
-from papa_dbus.service.kernel import Kernel
 from tests.bus.conftest import Client, Papad
-from tests.bus.consumer import Gate, consumer, until_ended
+from tests.bus.consumer import Gate, consumer
+from tests.bus.findings.inside import papad_inside
 from tests.bus.parrot import Parrot
-from tests.support import PATIENCE
+from tests.support import until
 
 OBSERVE = Variant("s", "observe")
 #: Ends, and leaves a descendant that holds its output open until a gate is opened.
@@ -69,7 +68,7 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
     """With nothing to be acknowledged, nobody has to say a word."""
     gate = Gate(tmp_path)
     await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
-    await until_ended(client, "p")
+    await client.until_ended("p")
     first = await client.watch("p")
     [[_, _, seq, _, _, _]] = await client.until("Exited")
     await client.call("Acknowledge", "ta{st}", first, {"p": seq})
@@ -81,6 +80,24 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
     assert await reader.readuntil(b"> ") == b"Nothing left to watch\n> "
     writer.close()
     await writer.wait_closed()
+
+
+async def test_39_a_removal_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
+    await client.until_ended("p")
+    first = await client.watch("p")
+    [[_, _, seq, _, _, _]] = await client.until("Exited")
+    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
+    reader, writer = await asyncio.open_unix_connection(papad.socket)
+    await reader.readuntil(b"> ")
+    writer.write(b"watch process p\n")
+    assert await reader.readuntil(b"\n") == b"Watching 1\n"
+    await client.call("RemoveProcesses", "as", ["p"])
+    assert await reader.readuntil(b"> ") == b"Nothing left to watch: removed\n> "
+    writer.close()
+    await writer.wait_closed()
+    await gate.open()
 
 
 async def test_a_process_that_is_removed_after_its_end_was_acknowledged(client: Client, tmp_path: Path) -> None:
@@ -96,7 +113,7 @@ async def test_a_process_that_is_removed_after_its_end_was_acknowledged(client: 
 
 
 class _Revocable(Access):
-    """The test says whether anybody may."""
+    """The test says whether callers are served."""
 
     may = True
 
@@ -108,25 +125,17 @@ class _Revocable(Access):
 
 
 async def test_21_one_who_may_hear_no_more(bus_address: str, tmp_path: Path) -> None:
-    kernel, bus, access = Kernel(), Bus(bus_address), _Revocable()
-    door = DBusDoor(kernel, bus, access)
-    await bus.start()
-    parrot = Parrot(tmp_path)
-    async with consumer(bus_address) as client:
+    access, parrot = _Revocable(), Parrot(tmp_path)
+    async with papad_inside(bus_address, access) as papad, consumer(bus_address) as client:
         await client.make_process("parrot", *parrot.command)
         number = await client.consume("parrot")
         parrot.say("heard")
         await client.wait(lambda: client.got, "output")
-        async with asyncio.timeout(PATIENCE):
-            while kernel.list_processes()[0].buffered:
-                await asyncio.sleep(0.01)
+        await until(lambda: not papad.kernel.list_processes()[0].buffered, "acknowledgement")
         access.may = False
         parrot.say("not heard")
         await client.wait(lambda: client.ends, "end")
         assert client.ends == [(number, "revoked")]
         assert client.got == {"parrot": 6}
-    assert kernel.list_processes()[0].buffered == 10
-    parrot.end()
-    kernel.remove_processes(["*"])
-    await door.close()
-    kernel.close()
+        assert papad.kernel.list_processes()[0].buffered == 10
+        parrot.end()

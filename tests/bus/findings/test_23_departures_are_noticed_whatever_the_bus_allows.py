@@ -1,6 +1,5 @@
 """A client that leaves is noticed with any number of watching clients: one match rule hears of all of them."""
 
-import asyncio
 import contextlib
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from tests.bus.conftest import start_papad
 from tests.bus.consumer import consumer
 from tests.bus.isolated import PrivateBus
 from tests.bus.parrot import Parrot
-from tests.support import PATIENCE
 
 
 async def test_a_consumer_that_leaves_holds_nothing_back(tmp_path: Path) -> None:
@@ -30,9 +28,7 @@ async def test_a_consumer_that_leaves_holds_nothing_back(tmp_path: Path) -> None
             await leaves.wait(lambda: leaves.got, "output")
         parrot.say("more words")
         await good.wait(lambda: good.total == 17, "output")
-        async with asyncio.timeout(PATIENCE):
-            while (await good.call("ListProcesses", "as", []))["parrot"]["buffered"]:
-                await asyncio.sleep(0.01)
+        await good.until_buffered("parrot", 0)
         parrot.end()
         await good.wait(lambda: good.ends, "end")
     papad.stop()

@@ -35,13 +35,6 @@ async def again(papad: SupervisedPapad, how: str) -> None:
         await asyncio.to_thread(papad.start)
 
 
-async def until_buffered(client: Consumer, size: int) -> None:
-    """Wait until so much waits for an acknowledgement."""
-    async with asyncio.timeout(PATIENCE):
-        while (await client.call("ListProcesses", "as", ["parrot"]))["parrot"]["buffered"] != size:
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("how", ["reload", "restart", "kill"])
 async def test_both_on_the_bus(papad: SupervisedPapad, tmp_path: Path, how: str) -> None:
     """The one that is back first acknowledges what the other has not had; that one had acknowledged more before."""
@@ -53,7 +46,7 @@ async def test_both_on_the_bus(papad: SupervisedPapad, tmp_path: Path, how: str)
         parrot.say("one")
         await slow.wait(lambda: slow.total == 4, "output")
         await quick.wait(lambda: quick.total == 4, "output")
-        await until_buffered(quick, 0)
+        await quick.until_buffered("parrot", 0)
         slow.holds.add("parrot")
         parrot.say("two")
         await slow.wait(lambda: slow.total == 8, "output")  # and does not acknowledge it
@@ -65,14 +58,14 @@ async def test_both_on_the_bus(papad: SupervisedPapad, tmp_path: Path, how: str)
         await quick.consume("parrot")
         await quick.wait(lambda: quick.total == 14, "output")
         assert quick.received == received + 6  # nothing that it had acknowledged comes again
-        await until_buffered(quick, 10)
+        await quick.until_buffered("parrot", 10)
         slow.holds.clear()
         slow.last.clear()
         received = slow.received
         await slow.consume("parrot")
         await slow.wait(lambda: slow.total == 14, "output")
         assert slow.received == received + 10
-        await until_buffered(quick, 0)
+        await quick.until_buffered("parrot", 0)
         parrot.end()
         for each in (quick, slow):
             await each.wait(lambda each=each: each.ends, "end")
@@ -152,6 +145,6 @@ async def test_one_that_does_not_come_back_is_given_up(papad: SupervisedPapad, t
         await stays.consume("parrot")
         await stays.wait(lambda: stays.received >= 4, "output")
         assert limits.ABSENCE < PATIENCE
-        await until_buffered(stays, 0)
+        await stays.until_buffered("parrot", 0)
         parrot.end()
         await stays.wait(lambda: stays.ends, "end")

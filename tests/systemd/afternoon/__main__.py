@@ -65,7 +65,7 @@ class Attacker:
                 )  # fmt: skip
                 await asyncio.gather(self._listen(self.process.stdout), self._listen(self.process.stderr))
                 await self.process.wait()
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # paces the attacker's returns
         finally:
             self.end()
 
@@ -114,7 +114,7 @@ async def end_papad(waiting: list[Attacker], counts: dict[str, int]) -> None:
     """Reload papad, kill it, and so on; then start those anew whose watches and calls have gone with it."""
     while True:
         for how in ("reload", "kill"):
-            await asyncio.sleep(BETWEEN_ENDS)
+            await asyncio.sleep(BETWEEN_ENDS)  # paces papad's ends
             before = papad.stamp()
             if how == "kill":
                 papad.kill()
@@ -150,16 +150,16 @@ async def main(folder: Path, seconds: float, processes: int, pause: float, chose
     await manager.start(folder, processes, pause)
     async with running(sampler.run()):
         manager.begin("alone")
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # paces the windows
         manager.begin("coming")
         sampler.begin("under attack")
         waiting = [attackers[name] for name in ("stall", "stranger-parks") if name in attackers]
         ends = [end_papad(waiting, counts)] if "ends" in chosen else []
         async with running(*[attacker.run() for attacker in attackers.values()], *ends):
-            await asyncio.sleep(3)
+            await asyncio.sleep(3)  # paces the windows: the attackers come
             for n in range(WINDOWS):
                 manager.begin(f"load-{n}")
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(seconds)  # paces the windows
             manager.begin("after")
         (folder / "stop").touch()
         said = await manager.end()

@@ -131,7 +131,7 @@ async def flood(folder: Path) -> None:
             call = quiet(member, signature, body)
             call.interface = interface
             bus.send(call)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # paces the calls
 
     buses = [await connect() for _ in range(2)]
     await asyncio.gather(*[work(bus) for bus in buses for _ in range(UNDER_WAY)], throw(buses[0]))
@@ -188,7 +188,7 @@ async def stranger_calls(folder: Path) -> None:
     async def throw_large() -> None:
         for _ in range(5):
             bus.send(quiet("SetValue", "ss", ["x", "x" * 22 * MIB]))
-            await asyncio.sleep(2)
+            await asyncio.sleep(2)  # paces the calls
 
     await asyncio.gather(*[work() for _ in range(UNDER_WAY)], throw_large())
 
@@ -203,9 +203,9 @@ async def stranger_parks(folder: Path) -> None:
             call.serial = 0
             bus.send(call)
             if n % 100 == 0:
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # paces the calls
     print("parked", flush=True)
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 async def _be_agent(bus: Bus) -> None:
@@ -240,7 +240,7 @@ async def stranger_signatures(folder: Path) -> None:
     for n in itertools.count():
         body = bodies[n % len(bodies)]
         socket.sendall(framing.header(1, 1, len(body), 1000 + n, message) + body)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # paces the calls
 
 
 def _random_types(count: int) -> str:

@@ -58,12 +58,12 @@ class Account:
 def main(name: str, pause: float, stop: str) -> None:
     """Print until it is told to stop."""
     number = 0
-    time.sleep(pause * (zlib.crc32(name.encode()) % 100) / 100)  # they shall not all print at once
+    time.sleep(pause * (zlib.crc32(name.encode()) % 100) / 100)  # paces the lines: not all print at once
     while not os.path.exists(stop):
         for stream in (1, 2):
             os.write(stream, line(name, number))
         number += 1
-        time.sleep(pause)
+        time.sleep(pause)  # paces the lines
     for stream in (1, 2):
         os.write(stream, line(name, f"end-{number}"))
     os._exit(exit_code_of(name))

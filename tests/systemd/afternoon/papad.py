@@ -7,6 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+#: Seconds for papad to be up again, whatever else the machine does.
+PATIENCE = 60
+
 
 def show(prop: str) -> str:
     """Give a property of papa.service."""
@@ -27,8 +30,9 @@ def kill() -> None:
 
 async def is_another(before: str) -> None:
     """Wait until papad is up and no longer the one that has this stamp."""
-    while stamp() == before or show("ActiveState") != "active":
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE):
+        while stamp() == before or show("ActiveState") != "active":
+            await asyncio.sleep(0.1)  # paces the looks
 
 
 def stamp() -> str:
@@ -67,7 +71,7 @@ class Sampler:
             except (OSError, KeyError):
                 size = 0  # it is being started again
             self._most[self._phase] = max(size, self._most.get(self._phase, 0))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # paces the samples
 
     def seen(self) -> dict[str, Any]:
         """Return it all."""

@@ -44,7 +44,7 @@ def sit() -> None:
             held.append(one)
         if len(held) > SILENT:
             held.pop(0).close()
-        time.sleep(0.005)
+        time.sleep(0.005)  # paces the connections
 
 
 def come_and_go() -> None:
@@ -60,7 +60,7 @@ def come_and_go() -> None:
             if select.select([going], [], [], 0)[0] and n % 2:
                 read(going)
             going.close()
-        time.sleep(0.01)
+        time.sleep(0.01)  # paces the connections
 
 
 def send(one: socket.socket, data: bytes) -> None:

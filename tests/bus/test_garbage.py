@@ -1,0 +1,52 @@
+"""papad does without full garbage collections, so nothing that clients do may leave garbage that needs one."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bus.conftest import Client, connected
+from tests.bus.findings.inside import papad_inside
+from tests.bus.parrot import Parrot
+from tests.support import until
+
+
+@pytest.fixture
+def garbage() -> Iterator[list[object]]:
+    """Give what the collector finds, in the place of having it freed."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    yield gc.garbage
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+async def _use(client: Client, parrot: Parrot) -> None:
+    await client.make_process("parrot", *parrot.command)
+    watches = [await client.watch("parrot") for _ in range(3)]
+    parrot.say("heard")
+    await client.until("Output", 3)
+    await client.call("Unwatch", "t", watches[0])
+    for member, signature, *body in (
+        ("GetValue", "s", "no such"), ("MakeProcess", "as", ["wrong"]), ("MakeProcess", "sasa{sv}", "n", ["/nope"], {}),
+        ("MakeSocket", "sa{sv}", "s", {}), ("SetValue", "ss", "v", "x"), ("ListProcesses", "as", []),
+        ("RemoveSockets", "as", ["s"]), ("RemoveValues", "as", ["v"]), ("Acknowledge", "ta{st}", 99, {}),
+    ):  # fmt: skip
+        await asyncio.gather(client.call(member, signature, *body), return_exceptions=True)
+
+
+async def test_clients_leave_no_cycles(bus_address: str, tmp_path: Path, garbage: list[object]) -> None:
+    parrot = Parrot(tmp_path)
+    async with papad_inside(bus_address) as papad:
+        async for client in connected(bus_address):
+            await _use(client, parrot)
+        await until(lambda: not papad.kernel._watches, "the end of the client's watches")
+        parrot.end()
+        gc.collect()
+        modules = Counter(getattr(type(item), "__module__", "") + getattr(item, "__module__", "") for item in garbage)
+    assert {module: count for module, count in modules.items() if "papa_dbus.service" in module} == {}

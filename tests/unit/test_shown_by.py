@@ -1,0 +1,42 @@
+"""The pages that promise something name tests that are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+#: Each with fewer tests than it names, so that one of which nothing is read is noticed.
+PAGES = {"threat-model": 50, "bounds": 80, "architecture": 80}
+NAMED = {page: sorted(set(re.findall(r"`(test_\w+)`", (PROJECT / f"docs/{page}.md").read_text()))) for page in PAGES}
+TESTS = "\n".join(file.read_text() for file in PROJECT.glob("tests/**/*.py"))
+WRITTEN = set(re.findall(r"^(?:async )?def (test_\w+)\(", TESTS, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_many_are_named(page: str) -> None:
+    assert len(NAMED[page]) > PAGES[page]
+
+
+@pytest.mark.parametrize(("page", "name"), [(page, name) for page, names in NAMED.items() for name in names])
+def test_it_is_there(page: str, name: str) -> None:
+    assert name in WRITTEN, f"docs/{page}.md"
+
+
+def test_each_bound_is_shown() -> None:
+    rows = re.findall(r"^\| .+? \| [\d,.]+ \| .*$", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
+    assert [row for row in rows if not re.search(r"\| `test_\w+`(, `test_\w+`)* \|$", row)] == []
+
+
+def test_each_module_is_in_the_picture() -> None:
+    parts = (PROJECT / "docs/architecture.md").read_text().partition("## A tour")[0]
+    folders = [PROJECT / "papa_dbus" / folder for folder in ("", "service", "client")]
+    modules = {file.stem for folder in folders for file in folder.glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"\w+", parts)) == set()
+
+
+def test_asyncios_own_executor_is_not_used() -> None:
+    """papad's end would wait for its threads, one of which may hang for ever."""
+    used = re.compile(r"run_in_executor|to_thread|loop\.getaddrinfo|sock_connect|open_connection|create_connection")
+    for file in (PROJECT / "papa_dbus/service").glob("*.py"):
+        assert not used.search(file.read_text()), file.name

@@ -38,8 +38,6 @@ _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being rest
 _IS_DESTRUCTIVE = "is destructive"  # what systemd answers while it ends the slice, or the machine
 _GRACE = 0.5  # seconds until `systemctl stop papa.service papa.slice` has come to the second unit
 _EXTENSION = 30.0  # seconds for which papad's stop is put off at a time
-#: From this version on a scope has an OOMPolicy= (systemd.scope(5)).
-_SCOPES_HAVE_OOM_POLICY = 253
 #: The options that limit a process as properties of its scope (org.freedesktop.systemd1(5)). A quota is in microseconds
 #: of processor time for each second: 10,000 of them are 1 %.
 _LIMITS = {"memory_max": ("MemoryMax", 1), "cpu_quota": ("CPUQuotaPerSecUSec", 10_000), "tasks_max": ("TasksMax", 1)}
@@ -332,8 +330,6 @@ class Scopes:
         self._bus = bus
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._manager = ""  # systemd's unique name
-        self._version = 0  # systemd's
-        self._learning: asyncio.Future[None] | None = None
         self._some_ended = asyncio.Event()
         self._available = bool(daemon.booted())
         bus.on_connected.append(self._subscribe)
@@ -348,14 +344,6 @@ class Scopes:
             self._manager = (await self._bus.call(*_BUS, "GetNameOwner", "s", [_MANAGER[0]])).body[0]
         except PapaError:
             self._manager = ""  # no systemd on this bus
-            return
-        await self._learn_version()
-
-    async def _learn_version(self) -> None:
-        """Ask for systemd's version, of which Debian's is "252.39-1~deb12u1"."""
-        with contextlib.suppress(PapaError):
-            version = re.search(r"\d+", await _property(self._bus, _MANAGER[1], "Manager", "Version"))
-            self._version = int(version[0]) if version else 0
 
     async def place(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
         """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
@@ -398,9 +386,8 @@ class Scopes:
             ["Slice", Variant("s", SLICE)],
             ["PIDs", Variant("au", [pid])],
             ["CollectMode", Variant("s", "inactive-or-failed")],  # leaves nothing behind, however it ends
+            ["OOMPolicy", Variant("s", "continue")],  # if Linux kills one of its processes its manager decides
         ]
-        if self._version >= _SCOPES_HAVE_OOM_POLICY:
-            properties.append(["OOMPolicy", Variant("s", "continue")])  # papad ends nothing: its manager decides
         for option, value in resources.items():
             setting, factor = _LIMITS[option]
             properties.append([setting, Variant("t", value * factor)])
@@ -422,8 +409,6 @@ class Scopes:
     def _hear(self, signal: Message) -> None:
         if signal.member == "NameOwnerChanged" and signal.sender == _BUS[0] and signal.body[0] == _MANAGER[0]:
             self._manager = signal.body[2]
-            if self._manager:  # executed anew, maybe as another version
-                self._learning = asyncio.ensure_future(self._learn_version())
         # Anybody whom the bus lets can send papad a signal of that name.
         if signal.member == "JobRemoved" and signal.sender == self._manager:
             _, _, unit, result = signal.body

@@ -61,6 +61,7 @@ def hosting(bed: Bed) -> None:
 
 def had_their_say(bed: Bed, *which: str) -> None:
     """All that the programs said at their end has arrived; ``which`` selects from the journal."""
+    bed.run("journalctl --sync")
     said = {name: bed.journal(*which, "-t", name).splitlines() for name in ("words", "told")}
     assert said["words"][-3:] == ["one", "two", "ended with exit status 4"]
     assert said["told"][-2:] == ["the end", "ended with exit status 7"]
@@ -127,6 +128,7 @@ def ann(persistent: Bed) -> Iterator[str]:
 
 
 def had_her_say(bed: Bed) -> None:
+    bed.run("journalctl --sync")
     assert bed.run("cat /home/ann/words").stdout == "there\nmore\n"
     assert bed.journal("-t", "anns").splitlines()[-3:] == ["one", "two", "ended with exit status 4"]
 

@@ -41,6 +41,7 @@ Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
 _PLURALS: Mapping[Kind, str] = {"socket": "sockets", "process": "processes"}
 _NUMBERED = re.compile(r"-\d+$")
+_LOOK = 0.01  # seconds between two looks whether all last words are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -688,6 +689,19 @@ class Kernel:
         if self._pending:
             await asyncio.wait(list(self._pending.values()), timeout=limits.START_TIMEOUT)
         await self._files.removed()
+
+    async def tell_last_words(self) -> None:
+        """Read what there is, and let the journal and those who consume an ended process have it; not for ever."""
+        self._feeds.hurry()
+        for _ in range(round(limits.LAST_WORDS_TIMEOUT / _LOOK)):
+            if not self._words_left():
+                return
+            await asyncio.sleep(_LOOK)
+
+    def _words_left(self) -> bool:
+        if self._hooks.intake.has_more() or self._feeds.has_more():
+            return True
+        return any(process.is_consumed_to_its_end for process in [*self._processes.values(), *self._retired])
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""

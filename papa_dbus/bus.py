@@ -294,7 +294,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         return self._reading
 
     def _read_one(self) -> bool:
-        """Whether there was a message, be it one that makes no sense."""
+        """Return whether there was a message, be it one that makes no sense."""
         try:
             message = self._reader.read_message()
         except Senseless as error:
@@ -482,7 +482,7 @@ class Bus:
             raise
 
     def hear(self, message: Message) -> None:
-        """Called by the connection with what is no reply."""
+        """Take what is not a reply, from the connection."""
         if message.message_type is MessageType.METHOD_CALL:
             self.on_call(message)
             return

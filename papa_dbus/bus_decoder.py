@@ -19,8 +19,8 @@ from dbus_next.signature import Variant
 
 from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
-#: Elements of all arrays of a call together, entries of dictionaries among them: they take some 15 ms to read.
-MAX_ELEMENTS: Final = 65_536
+#: Elements of all arrays of a call together, entries of dictionaries among them: on a slow machine they take some 10 ms
+MAX_ELEMENTS: Final = 16_384
 
 
 class Allowed:
@@ -54,7 +54,7 @@ class TooManyElements(ValueError):
 def decode(
     signature: str, data: bytes | bytearray, at: int, order: str = LITTLE_ENDIAN, allowed: Allowed = ANYTHING
 ) -> list[Any]:
-    """The values at a place of a message, in struct's byte order. Raises Exception if they are none.
+    """Return the values at a place of a message, in struct's byte order. Raises Exception if they make no sense.
 
     UnreadVariant and TooManyElements are raised for what is not allowed: nothing of it is kept.
     """
@@ -159,7 +159,7 @@ def _variant_reader(order: str) -> Read:
 
 @functools.cache
 def _fixed_variant_reader(order: str, allowed: Allowed, within: bool = False) -> Read:
-    """The reader of a variant of one of these types; one within it is not again a variant."""
+    """Return the reader of a variant of one of these types; one within it is not again a variant."""
     known: dict[str, tuple[Any, Read]] = {}
     for signature in allowed.variants or ():
         [type_] = tree(signature).types

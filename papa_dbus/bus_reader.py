@@ -94,7 +94,7 @@ class MessageReader:
 
     @property
     def has_message(self) -> bool:
-        """Whether a whole message has come that has not been read."""
+        """Return whether a whole message has come that has not been read."""
         return self._first()[0] > 0
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class MessageReader:
         _close(self._fds)
 
     def _first(self) -> tuple[int, int]:
-        """Bytes of the first message, 0 until all have come, and of its header's fields."""
+        """Return the bytes of the first message, 0 until all have come, and of its header's fields."""
         if len(self._buffer) < _FIXED:
             return 0, 0
         size, fields = _sizes(self._buffer)
@@ -128,7 +128,7 @@ class MessageReader:
         return True
 
     def _take(self, size: int) -> bytearray:
-        """The bytes of the first message."""
+        """Take the bytes of the first message."""
         if len(self._buffer) == size:
             data, self._buffer = self._buffer, bytearray()
         else:
@@ -143,10 +143,10 @@ def _close(fds: list[int]) -> None:
 
 
 def _sizes(data: bytearray) -> tuple[int, int]:
-    """Bytes of the whole message, and of the fields of its header."""
+    """Return the bytes of the whole message, and of the fields of its header."""
     order = _ORDERS.get(data[0])
     if order is None:
-        raise ValueError("this is no D-Bus message")
+        raise ValueError("this is not a D-Bus message")
     body, _, fields = struct.unpack_from(f"{order}III", data, 4)
     size = _FIXED + fields + (-fields & 7) + int(body)
     if size > _MAX_MESSAGE:

@@ -1,44 +1,81 @@
 """Output put together into whole lines, so that each can be stamped as one. No I/O.
 
-What has come of a line is kept until the rest comes; how many of the events that makes is told, since they may not be
-acknowledged yet, and how much of those has been given out all the same.
+What has come of a line is kept until the rest comes, or somebody asks for it after a pause; how many of the events that
+makes is told, since they may not be acknowledged yet, and how much of those has been given out all the same.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from papa_dbus.text import whole_characters
 
 #: Bytes that are kept for the end of a line; more is passed on in pieces.
 MAX_KEPT = 64 * 1024
+#: Seconds for the end of a line that has begun; then `LineAssembler.pass_on` gives out what has come of it.
+PAUSE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole lines, or the rest of one at the end; ``timestamp`` is the one of the first byte's writing."""
+    """Whole lines, or a part of one. ``timestamp`` is the one of the first byte's writing, of the whole line's.
+
+    ``continued``: the beginning of its first line was given out before.
+    """
 
     stream: str
     timestamp: float
+    data: bytes
+    continued: bool = False
+
+
+class _Chunk(NamedTuple):
+    """Part of a line without an end."""
+
+    event: int  # the number of the event that brought it
+    before: int  # bytes that had come, of both streams, before it
+    came: float  # by time.monotonic()
     data: bytes
 
 
 @dataclass(slots=True)
 class _Begun:
+    """A line without an end: its chunks that have not been given out."""
+
     timestamp: float
-    data: bytes
-    event: int  # the number of the event with its first byte
-    before: int  # bytes that had come, of both streams, before it
+    chunks: list[_Chunk] = field(default_factory=list)
+    continued: bool = False  # its beginning has been given out
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(chunk.data for chunk in self.chunks)
+
+    def keep_last(self, size: int) -> None:
+        """Keep the last bytes only."""
+        kept: list[_Chunk] = []
+        for chunk in reversed(self.chunks):
+            if not size:
+                break
+            part = chunk.data[-size:]
+            before = chunk.before + len(chunk.data) - len(part)
+            kept.insert(0, chunk._replace(before=before, came=time.monotonic(), data=part))
+            size -= len(part)
+        self.chunks = kept
 
 
 class LineAssembler:
     """Takes pieces in order and gives whole lines.
 
-    ``passed``: of the first bytes of each stream, how many another assembler has given out.
+    ``passed``: of the first bytes of each stream, how many another assembler has given out. ``begun``: the timestamps
+    of the lines of which it has given out the beginning alone, by stream.
     """
 
-    def __init__(self, passed: Mapping[str, int] | None = None) -> None:
+    def __init__(self, passed: Mapping[str, int] | None = None, begun: Mapping[str, float] | None = None) -> None:
         self._skip = Counter(passed or {})
         self._kept: deque[tuple[str, int]] = deque()  # of the last events: stream and bytes
-        self._begun: dict[str, _Begun] = {}
+        self._begun = {stream: _Begun(timestamp, continued=True) for stream, timestamp in (begun or {}).items()}
         self._events = 0
         self._bytes = 0
 
@@ -56,24 +93,48 @@ class LineAssembler:
         self._events += 1
         self._bytes += len(data)
         pieces = []
-        begun = self._begun.pop(stream, None)
-        if begun is not None:
-            end = data.find(b"\n") + 1
-            if not end:
-                self._begun[stream] = _Begun(begun.timestamp, begun.data + data, begun.event, begun.before)
-                return self._too_long()
-            pieces.append(Piece(stream, begun.timestamp, begun.data + data[:end]))
-            data = data[end:]
-        if end := data.rfind(b"\n") + 1:
-            pieces.append(Piece(stream, timestamp, data[:end]))
-        if data[end:]:
-            self._begun[stream] = _Begun(timestamp, data[end:], number, before)
+        end = 0
+        if (begun := self._begun.get(stream)) is not None and (end := data.find(b"\n") + 1):
+            pieces.append(Piece(stream, begun.timestamp, begun.data + data[:end], begun.continued))
+            del self._begun[stream]
+        if (last := data.rfind(b"\n") + 1) > end:
+            pieces.append(Piece(stream, timestamp, data[end:last]))
+            end = last
+        if left := data[end:]:
+            line = self._begun.setdefault(stream, _Begun(timestamp))
+            line.chunks.append(_Chunk(number, before + end, time.monotonic(), left))
         return pieces + self._too_long()
 
     def _too_long(self) -> list[Piece]:
         """Lines whose end is waited for no more: so much cannot stay unacknowledged."""
-        late = [stream for stream, begun in self._begun.items() if self._bytes - begun.before > MAX_KEPT]
-        return [Piece(stream, begun.timestamp, begun.data) for stream in late for begun in [self._begun.pop(stream)]]
+        return [
+            self._give_begun(stream, begun)
+            for stream, begun in self._begun.items()
+            if begun.chunks and self._bytes - begun.chunks[0].before > MAX_KEPT
+        ]
+
+    @property
+    def due(self) -> float | None:
+        """When `pass_on` will have something to give out, by time.monotonic(); None: no line waits for its end."""
+        came = [begun.chunks[0].came for begun in self._begun.values() if begun.chunks]
+        return min(came) + PAUSE if came else None
+
+    def pass_on(self, now: float) -> list[Piece]:
+        """Give out what has come of lines without an end, if the first of it has waited for so long."""
+        return [
+            self._give_begun(stream, begun)
+            for stream, begun in self._begun.items()
+            if begun.chunks and begun.chunks[0].came + PAUSE <= now
+        ]
+
+    def _give_begun(self, stream: str, begun: _Begun) -> Piece:
+        """Give out what has come of a line: up to a character's end, if there is more than that character."""
+        data = begun.data
+        size = whole_characters(data) or len(data)
+        piece = Piece(stream, begun.timestamp, data[:size], begun.continued)
+        begun.keep_last(len(data) - size)
+        begun.continued = True
+        return piece
 
     def lose(self) -> None:
         """Count an event that says that older output is lost: what was given out of it does not come again."""
@@ -83,12 +144,16 @@ class LineAssembler:
 
     def _keep(self, stream: str, size: int) -> None:
         self._kept.append((stream, size))
+        self._let_go()
+
+    def _let_go(self) -> None:
         while len(self._kept) > self.kept:
             self._kept.popleft()
 
     @property
     def passed(self) -> dict[str, int]:
         """Bytes of each stream that have been given out, of the events that are not to be acknowledged yet."""
+        self._let_go()
         passed: Counter[str] = Counter()
         for stream, size in self._kept:
             passed[stream] += size
@@ -97,12 +162,23 @@ class LineAssembler:
         return dict(+passed)
 
     @property
+    def begun(self) -> dict[str, float]:
+        """The timestamps of the lines of which only the beginning has been given out, by stream."""
+        return {stream: begun.timestamp for stream, begun in self._begun.items() if begun.continued}
+
+    @property
     def kept(self) -> int:
         """How many of the last events are not to be acknowledged yet."""
-        return self._events - min((begun.event for begun in self._begun.values()), default=self._events)
+        return self._events - min(
+            (begun.chunks[0].event for begun in self._begun.values() if begun.chunks), default=self._events
+        )
 
     def rest(self) -> list[Piece]:
         """What is left of lines that have no end, because the process has ended."""
-        begun, self._begun = self._begun, {}
+        left, self._begun = self._begun, {}
         self._kept.clear()
-        return [Piece(stream, left.timestamp, left.data) for stream, left in begun.items()]
+        return [
+            Piece(stream, begun.timestamp, begun.data, begun.continued)
+            for stream, begun in left.items()
+            if begun.chunks
+        ]

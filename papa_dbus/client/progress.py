@@ -100,11 +100,11 @@ class Progress:
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended, and the kernel knows that the reader knows."""
+        """Return whether it has ended, and the kernel knows that the reader knows."""
         return self.ended and not (self.given or self.done or self.again)
 
     def lose(self, observer: bool) -> None:
-        """The watch is lost."""
+        """Note that the watch is lost."""
         if not observer:
             again = dict.fromkeys(self.done, True) | dict.fromkeys(self.given, False)
             self.again = again | self.again
@@ -171,7 +171,7 @@ class Progress:
         return self.again.pop(mark)
 
     def not_had_of(self, dropped: Dropped) -> Dropped | None:
-        """What of the dropped records the reader has not had."""
+        """Return what of the dropped records the reader has not had."""
         first, size = dropped.first_seq, dropped.bytes
         while self.again and (mark := next(iter(self.again)))[0] <= dropped.last_seq:
             del self.again[mark]
@@ -181,7 +181,7 @@ class Progress:
         return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
 
     def finish(self, mark: Mark) -> bool:
-        """The reader has dealt with this, and with what was given before; returns whether to tell the kernel now."""
+        """Note that the reader has dealt with this, and what was given before; returns whether to tell papad now."""
         if mark in self.again:  # the kernel will be told once it has sent it again
             for earlier in self.again:
                 self.again[earlier] = True
@@ -196,6 +196,6 @@ class Progress:
         return True
 
     def confirm(self, seq: int) -> None:
-        """The kernel has taken the acknowledgement."""
+        """Note that papad has taken the acknowledgement."""
         while self.done and self.done.popleft()[0] != seq:
             pass

@@ -128,7 +128,7 @@ class Subscription:
             await self._look_for_the_end()
 
     def _end(self, reason: str) -> None:
-        """papad has ended the watch."""
+        """Do what follows when papad has ended the watch."""
         if reason not in ("finished", "removed", "revoked"):
             self.lose()
             return
@@ -312,7 +312,7 @@ class Subscription:
     # --------------------------------------------------------------- restarts
 
     def lose(self) -> None:
-        """The watch has gone: the kernel has, or something of it was lost."""
+        """Note that the watch has gone: papad has, or something of it was lost."""
         self._key = self._there = self._reason = None
         self._queue.clear()
         self._up_to.clear()

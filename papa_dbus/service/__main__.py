@@ -10,13 +10,13 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
 from papa_dbus import __version__, names
 from papa_dbus.bus import Bus, address_of
-from papa_dbus.errors import PapaError
+from papa_dbus.errors import Bind, PapaError
 from papa_dbus.service import rlimits, systemd
 from papa_dbus.service.access import GROUP, Access
 from papa_dbus.service.dbus import DBusDoor
@@ -244,6 +244,10 @@ class Papad:
                 handed_over[LINE_STATE] = [pack(connections)]
             else:
                 systemd.notify(STOPPING=1, STATUS="Stopping")
+                if self._descriptors is not None:
+                    with contextlib.suppress(PapaError):  # no bus, no word of what systemd does
+                        await scopes.read_to_their_end()
+                await kernel.tell_last_words()
                 await self._say_what_is_lost(bus)
         finally:
             await line.stop()
@@ -268,11 +272,24 @@ class Papad:
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
         sockets = self._passed.sockets(LINE_SOCKETS)
         self._passed.close_rest()
-        if not sockets and self._options.port:
-            sockets = line.bind(self._options.port)
-        if self._options.socket is not None and not any(s.family == socket.AF_UNIX for s in sockets):
-            sockets.append(line.bind_unix(self._options.socket))
+        port, path = self._options.port, self._options.socket
+        if not sockets and port:
+            free = f"end the program that has it ('ss -ltnp sport = {port}' shows it)"
+            sockets = self._bound(f"port {port}", lambda: line.bind(port), free)
+        if path is not None and not any(s.family == socket.AF_UNIX for s in sockets):
+            sockets += self._bound(f"socket {path}", lambda: [line.bind_unix(path)], "put that right")
         return sockets
+
+    def _bound(self, what: str, bind: Callable[[], list[socket.socket]], remedy: str) -> list[socket.socket]:
+        """Bind what no socket unit has passed. Under systemd papad serves the bus if it cannot; else raises Bind."""
+        try:
+            return bind()
+        except Bind as error:
+            if self._descriptors is None:
+                raise Bind(f"{what}: {error}; {remedy}, or choose another with --{what.partition(' ')[0]}") from None
+            restart = "systemctl restart papa" if self._options.bus == "system" else "systemctl --user restart papa"
+            log.error("%s: not served, only the message bus is: %s; %s, then run '%s'", what, error, remedy, restart)
+            return []
 
     def _ready(self) -> None:
         gc.freeze()  # what is there now stays: the collector need not look at it again

@@ -75,18 +75,18 @@ class Access:
             raise self.refusal(caller)
 
     async def belongs(self, caller: Caller) -> bool:
-        """Whether the caller has every right without polkit. Raises AccessDenied if that cannot be found out."""
+        """Return whether the caller has every right without polkit. Raises AccessDenied if that cannot be found out."""
         if caller.uid in (0, os.geteuid()):
             return True
         return self._members is not None and await self._members.has(caller.uid)
 
     def refusal(self, caller: Caller) -> AccessDenied:
-        """What a caller is told who may not."""
+        """Return what a caller is told who may not."""
         who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
         return AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}")
 
     async def is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
-        """Whether polkit authorizes the caller."""
+        """Return whether polkit authorizes the caller."""
         if (
             self._polkit is None
             or not caller.at.startswith(":")

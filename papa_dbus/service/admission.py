@@ -126,7 +126,7 @@ class Admission:
             self._ask(sender)
 
     def _is_admitted(self, caller: Caller, call: Message) -> bool:
-        """Whether it is known that the caller may make this call; if not, it is found out why."""
+        """Return whether it is known that the caller may make this call; if not, it is found out why."""
         try:
             return all(self._access.admits(caller, right) for right in self._rights(call))
         except Exception:  # noqa: BLE001 (it comes again then, and is the call's answer)
@@ -217,7 +217,7 @@ class Admission:
         return caller
 
     async def _is_ours(self, user: User, caller: Caller) -> bool:
-        """Whether polkit need not be asked. Raises AccessDenied if that cannot be found out."""
+        """Return whether polkit need not be asked. Raises AccessDenied if that cannot be found out."""
         ours = await self._access.belongs(caller)
         if ours != user.is_ours:
             user.is_ours = ours
@@ -257,7 +257,7 @@ class Admission:
     # --------------------------------------------------------------- listeners
 
     def may_hear(self, name: str) -> bool:
-        """Whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
+        """Return whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
         sender = self._senders.get(name)
         if sender is not None and sender.caller is not None and self._access.admits(sender.caller, Right.INSPECT):
             return True

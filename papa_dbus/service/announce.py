@@ -87,7 +87,7 @@ class Announcer:
                 del self._untold[key]
 
     def go_on(self) -> None:
-        """The bus takes messages again: tell what has changed meanwhile, in turns."""
+        """Tell what has changed, in turns, now that the bus takes messages again."""
         if self._turn is None and self._untold:
             self._turn = asyncio.get_running_loop().call_soon(self._tell_some)
 

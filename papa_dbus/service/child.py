@@ -10,6 +10,7 @@ import fcntl
 import os
 import resource
 import signal
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +23,8 @@ from papa_dbus.service.errands import Errand
 NO_HOME = b"\0"
 #: The soft limit of descriptors that a program can count on, as systemd's services have it: select(2) ends there.
 _SOFT_NOFILE = 1024
+#: Of the pipes of a program's output: its user's to read, and everybody's to write who comes to them.
+_PIPE_MODE = 0o622
 
 #: keyctl(2)'s number by machine, of 64 bits, and what it is to do.
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
@@ -124,6 +127,7 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
     for limit, value in launch.rlimits.items():
         steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
+    _open_pipes_to(launch.identity.uid)
     steps += _identity_steps(launch.identity)
     steps.append(Step("start", os.umask, (launch.umask,)))
     if launch.working_dir is None:
@@ -136,6 +140,21 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
     program = launch.argv[0]
     execute = os.execve if os.path.dirname(program) else os.execvpe  # only it looks into the child's PATH
     return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
+
+
+def _open_pipes_to(uid: int) -> None:
+    """Let the program open its output by name, /dev/stdout: Linux looks whose the pipe is, and papad made it.
+
+    It is the user's, and whoever the program becomes may write to it: only who has the pipe, or may trace somebody who
+    has, comes to it by that name (proc_pid_fd(5)). /dev/null stays as it is.
+    """
+    for number in (1, 2):
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            try:
+                os.fchmod(number, _PIPE_MODE)
+                os.fchown(number, uid, -1)
+            except PermissionError:
+                pass  # without CAP_CHOWN it may write all the same
 
 
 def first_free(work: Launch | Errand) -> int:

@@ -358,7 +358,7 @@ class DBusDoor:
 
 
 def _rights(call: Message) -> Iterable[Right]:
-    """What a call takes, one after the other; all but reading takes everything."""
+    """Give the rights that a call takes, one after the other; all but reading takes everything."""
     if call.member == "Watch" and call.signature == "asa{sv}":
         return _rights_of_watch(call)
     return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE

@@ -27,16 +27,16 @@ class Flight:
 
     @property
     def empty(self) -> bool:
-        """Whether all was read."""
+        """Return whether all was read."""
         return not self._sent
 
     @property
     def last(self) -> int:
-        """The serial number of what was sent last; 0: all was read."""
+        """Return the serial number of what was sent last, 0 if all was read."""
         return next(reversed(self._sent), 0)
 
     def shown_by(self, number: int, process: str, seq: int) -> int:
-        """The newest signal that a client has read which acknowledges this; 0: it had been read before."""
+        """Return the newest signal that a client has read who acknowledges this, 0 if it had been read before."""
         newest = before = 0
         for first, serial in self._marks.get((number, process), ()):
             if first <= before and newest:
@@ -49,20 +49,20 @@ class Flight:
         return newest
 
     def add(self, serial: int, size: int, subject: Subject, seq: int) -> None:
-        """A signal was sent; it has been read if ``seq`` or what follows it is acknowledged."""
+        """Note a signal that was sent. It has been read if ``seq`` or what follows it is acknowledged."""
         self._sent[serial] = size, subject
         self._marks.setdefault(subject, deque()).append((seq, serial))
         self.bytes += size
 
     def read(self, up_to: int) -> list[tuple[int, Subject]]:
-        """All up to a serial number was read; returns what that was, serial numbers and subjects."""
+        """Note that all up to a serial number was read; returns what that was, serial numbers and subjects."""
         gone = []
         while self._sent and (serial := next(iter(self._sent))) <= up_to:
             gone.append((serial, self.remove(serial)))
         return gone
 
     def remove(self, serial: int) -> Subject:
-        """One that is on its way was read, or was not delivered; returns its subject."""
+        """Forget one that was on its way and was read, or was not delivered; returns its subject."""
         size, subject = self._sent.pop(serial)
         self.bytes -= size
         marks = self._marks[subject]
@@ -88,7 +88,7 @@ class Flights:
         return self._set(flight, flight.bytes + flight.kept)
 
     def drop(self, flight: Flight) -> None:
-        """Its client has left the bus."""
+        """Forget the flight of a client that has left the bus."""
         self._set(flight, 0)
 
     def _set(self, flight: Flight, now: int) -> bool:
@@ -102,7 +102,7 @@ class Flights:
         return change < 0
 
     def room(self, flight: Flight, most: int, share: bool) -> int:
-        """Bytes that may be sent to a client now: 0, or at least limits.FLIGHT_SHARE.
+        """Return the bytes that may be sent to a client now: 0, or at least limits.FLIGHT_SHARE.
 
         ``share``: little of the watch is on its way, so it may go on although the client's others have all the room.
         """
@@ -116,5 +116,5 @@ class Flights:
         return 0
 
     def waits_for_others(self, flight: Flight, share: bool) -> bool:
-        """Whether a client that has no room now would have some if others had less on their way."""
+        """Return whether a client that has no room now would have some if others had less on their way."""
         return share or flight.empty or flight.bytes + flight.kept < limits.MAX_FLIGHT_OF_CLIENT

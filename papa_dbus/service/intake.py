@@ -43,6 +43,10 @@ class Intake:
         if self._readers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def has_more(self) -> bool:
+        """Whether something waits to be read."""
+        return bool(self._epoll.poll(0, 1))
+
     def close(self) -> None:
         """Read nothing more; what is there still waits."""
         if self._rest is not None:

@@ -60,6 +60,7 @@ class Feeds:
         self._gone: dict[Feed, None] = {}  # their processes have; the oldest first
         self._ready: dict[Feed, None] = {}  # in the order in which they are served
         self._full = False
+        self._hurry = False
         self._turn_due = False
         journal.on_room.append(self._go_on)
 
@@ -102,12 +103,23 @@ class Feeds:
             self._on_all_told(oldest.key)
 
     def remove(self, key: int) -> None:
-        """The process is forgotten."""
+        """Forget the process."""
         feed = self._by_key.pop(key, None)
         if feed is not None:
             feed.detach()
             self._gone.pop(feed, None)
             self._ready.pop(feed, None)
+
+    def hurry(self) -> None:
+        """Let none wait for its next interval: papad is about to end."""
+        self._hurry = True
+        for feed in self._by_key.values():
+            feed.paused = False
+            self._mark_ready(feed)
+
+    def has_more(self) -> bool:
+        """Whether there is something to be written."""
+        return bool(self._ready)
 
     def finish(self) -> None:
         """papad is about to end."""
@@ -143,7 +155,7 @@ class Feeds:
         if now - feed.interval_begins >= limits.JOURNAL_INTERVAL:
             feed.interval_begins, feed.entries = now, 0
         most = _ENTRIES_AT_A_TURN
-        if not feed.gone:
+        if not feed.gone and not self._hurry:
             most = min(most, limits.JOURNAL_BURST - feed.entries)
         if most <= 0:
             self._pause(feed)

@@ -27,6 +27,7 @@ Send = Callable[[Fields], bool]
 _FACILITY: Final = "3"
 _INFO, _NOTICE, _WARNING = "6", "5", "4"
 _LEVEL = re.compile(rb"<([0-7])>")
+_LONGEST_REST = 3  # bytes of a character after its first one (UTF-8)
 _READ = 4096  # bytes of records that are read at a time: about what a turn writes
 #: By this field `journalctl -u` and `systemctl status` find what is said of a unit: of root's, and of a user's own.
 UNIT_FIELD: Final = "USER_UNIT" if os.geteuid() else "OBJECT_SYSTEMD_UNIT"
@@ -106,7 +107,7 @@ class Feed:
         return self.gone and self._next > self._log.last_seq and not self._begun and not self._left_out
 
     def leave(self) -> LastWords:
-        """Nothing more will come; returns what it has in hand that the log no longer has."""
+        """Expect nothing more; returns what it has in hand that the log no longer has."""
         self.gone = True
         return tuple(
             (stream, begun.seq, begun.timestamp, begun.data.decode("latin-1")) for stream, begun in self._begun.items()
@@ -175,7 +176,7 @@ class Feed:
         while self._within < len(data):
             at = self._within
             begun = self._begun.get(stream, _Begun(record.seq, record.timestamp, b""))
-            most = at + limits.JOURNAL_LINE - len(begun.data)
+            most = _end_of_character(data, at, at + limits.JOURNAL_LINE - len(begun.data))
             end = data.find(b"\n", at, most + 1)
             if end < 0 and len(data) <= most:
                 self._begun[stream] = begun._replace(data=begun.data + data[at:])
@@ -261,6 +262,15 @@ class Feed:
         if self._unit is not None:
             fields.append((UNIT_FIELD, self._unit))  # journald itself cannot tell once the process has ended
         return fields
+
+
+def _end_of_character(data: bytes, first: int, most: int) -> int:
+    """Return where to cut at or after ``most``, but not before ``first``: where a character of UTF-8 ends."""
+    end = min(most + _LONGEST_REST, len(data))
+    most = max(first, most)
+    while most < end and 0x80 <= data[most] < 0xC0:
+        most += 1
+    return most
 
 
 def _how(code: int | None) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from papa_dbus.service.intake import Intake
 from papa_dbus.service.journal import Feeds, Journal, NoJournal
 from papa_dbus.service.journal_feed import LastWords
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import Absent, consumers_of
+from papa_dbus.service.output import OTHERS, Absent, Reader, consumers_of
 from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.processes import Hooks, HostedProcess, Placement
 from papa_dbus.service.recovery import Recovery, Start, losses
@@ -41,6 +41,7 @@ Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
 _PLURALS: Mapping[Kind, str] = {"socket": "sockets", "process": "processes"}
 _NUMBERED = re.compile(r"-\d+$")
+_LOOK = 0.01  # seconds between two looks whether all last words are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Kernel:
         self._retired = _Retired()  # replaced by a namesake, and still being read
         self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
         self._absences: dict[Absent, asyncio.TimerHandle] = {}
+        self._left: dict[HostedProcess, None] = {}  # consumers have left these, which is to be stored
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
         self._recovering: list[asyncio.Task[None]] = []
@@ -146,19 +148,19 @@ class Kernel:
         return list(self.each_socket(patterns))
 
     def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
-        """As list_sockets(), one by one: what goes meanwhile is left out."""
+        """Do as list_sockets() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_sockets(patterns)
         return (self._sockets[name].info() for name in found if name in self._sockets)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound where a name is not there, and then closes none.
+        """Close sockets. Raises NotFound if a name is not there, and then closes none.
 
         The files of Unix sockets are gone a moment later.
         """
         return list(self.removing_sockets(patterns))
 
     def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_sockets(), one by one; gives their names."""
+        """Do as remove_sockets() does, one by one; gives their names."""
         return self._remove_sockets(self._found(*self._select_sockets(_some(patterns, "socket")), "socket"))
 
     def _remove_sockets(self, names: Sequence[str]) -> Iterator[str]:
@@ -273,7 +275,7 @@ class Kernel:
         return dict(self.each_value(patterns))
 
     def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """As list_values(), one by one: what goes meanwhile is left out."""
+        """Do as list_values() does, one by one: what goes meanwhile is left out."""
         found, _ = self._values.items.select(patterns)
         return ((name, self._values.items[name]) for name in found if name in self._values.items)
 
@@ -282,7 +284,7 @@ class Kernel:
         return list(self.removing_values(patterns, missing_ok))
 
     def removing_values(self, patterns: Sequence[str], missing_ok: bool = False) -> Iterator[str]:
-        """As remove_values(), one by one; gives their names."""
+        """Do as remove_values() does, one by one; gives their names."""
         if "*" in _some(patterns, "value"):
             raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
         found, missing = self._values.items.select(patterns)
@@ -350,6 +352,7 @@ class Kernel:
 
     def _feed(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_consumers, process)
+        process.log.on_left = partial(self._note_consumers_soon, process)
         if process.spec.journal:
             facts = process.facts
             self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
@@ -371,7 +374,7 @@ class Kernel:
         return list(self.each_process(patterns))
 
     def each_process(self, patterns: Sequence[str]) -> Iterator[ProcessInfo]:
-        """As list_processes(), one by one: what goes meanwhile is left out."""
+        """Do as list_processes() does, one by one: what goes meanwhile is left out."""
         found, _ = self._select_processes(patterns)
         infos = (self._processes[name].info() for name in found if name in self._processes)
         return infos if len(patterns) == 1 and found == list(patterns) else (info.short() for info in infos)
@@ -381,7 +384,7 @@ class Kernel:
         return list(self.removing_processes(patterns))
 
     def removing_processes(self, patterns: Sequence[str]) -> Iterator[str]:
-        """As remove_processes(), one by one; gives their names."""
+        """Do as remove_processes() does, one by one; gives their names."""
         return self._remove_processes(self._found(*self._select_processes(_some(patterns, "process")), "process"))
 
     def _remove_processes(self, names: Sequence[str]) -> Iterator[str]:
@@ -444,7 +447,7 @@ class Kernel:
             process.forget_output()
 
     def _journal_has_all(self, key: int) -> None:
-        """A process is gone, and its last words are in the journal now."""
+        """Forget a process that is gone: its last words are in the journal now."""
         process = next((process for process in self._retired if process.key == key), None)
         if process is not None and process.read_to_its_end:
             self._forget(process)
@@ -484,16 +487,19 @@ class Kernel:
         process.log.superseded = True
 
     def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
-        """Where a retired process cannot be stored the next papad takes the older of the two for it."""
+        """Store facts. If a retired process cannot be stored the next papad takes the older of the two for it."""
         process.facts = facts
         try:
             self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
-    def _note_consumers(self, process: HostedProcess) -> None:
+    def _note_consumers(self, process: HostedProcess, newcomer: Reader | None = None) -> None:
         """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        for reader in process.log.readers:
+        if newcomer is not None and self._is_noted(process, newcomer):
+            return
+        self._left.pop(process, None)
+        for reader in process.log.consumers:
             if isinstance(reader, Absent) and reader not in self._absences:
                 loop = asyncio.get_running_loop()
                 self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
@@ -501,8 +507,27 @@ class Kernel:
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
+    def _is_noted(self, process: HostedProcess, newcomer: Reader) -> bool:
+        """Return whether one that has come no further than the log is noted with those who have not, either."""
+        if isinstance(newcomer, Absent) or process in self._left or process in self._retired:
+            return False
+        noted = process.facts.consumers
+        if noted[:1] != ((OTHERS, 0, 0),) or newcomer.acknowledged > process.log.acknowledged:
+            return False
+        return all(who != newcomer.who for who, _, _ in noted)
+
+    def _note_consumers_soon(self, process: HostedProcess) -> None:
+        """Do that once for all that leave now. Until then what is noted of them holds back more than it need."""
+        if not self._left:
+            asyncio.get_running_loop().call_soon(self._note_left)
+        self._left[process] = None
+
+    def _note_left(self) -> None:
+        for process in list(self._left):
+            self._note_consumers(process)
+
     def _give_up(self, process: HostedProcess, absent: Absent) -> None:
-        """A client has not come back: keep nothing for it any more."""
+        """Keep nothing more for a client that has not come back."""
         del self._absences[absent]
         if absent in process.log.readers:
             process.log.detach(absent)
@@ -527,7 +552,7 @@ class Kernel:
         on_done: Callable[[End], None] = lambda end: None,
         who: str = "",
     ) -> Watch:
-        """Subscribe to the output of the processes that match. Raises NotFound where there is none.
+        """Subscribe to the output of the processes that match. Raises NotFound if there is none, and Limit.
 
         ``who`` is the client, by a name that it keeps while papad is away.
         """
@@ -622,12 +647,12 @@ class Kernel:
 
     @property
     def socket_names(self) -> list[str]:
-        """The names of all sockets."""
+        """Return the names of all sockets."""
         return list(self._sockets)
 
     @property
     def process_names(self) -> list[str]:
-        """The names of all processes that are listed."""
+        """Return the names of all processes that are listed."""
         return list(self._processes)
 
     @property
@@ -653,6 +678,7 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
+        self._note_left()
         for absence in self._absences.values():
             absence.cancel()
         self._hooks.intake.close()
@@ -663,6 +689,19 @@ class Kernel:
         if self._pending:
             await asyncio.wait(list(self._pending.values()), timeout=limits.START_TIMEOUT)
         await self._files.removed()
+
+    async def tell_last_words(self) -> None:
+        """Read what there is, and let the journal and those who consume an ended process have it; not for ever."""
+        self._feeds.hurry()
+        for _ in range(round(limits.LAST_WORDS_TIMEOUT / _LOOK)):
+            if not self._words_left():
+                return
+            await asyncio.sleep(_LOOK)
+
+    def _words_left(self) -> bool:
+        if self._hooks.intake.has_more() or self._feeds.has_more():
+            return True
+        return any(process.is_consumed_to_its_end for process in [*self._processes.values(), *self._retired])
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
@@ -763,7 +802,7 @@ class Kernel:
 
 
 class _Turn:
-    """While it lasts, others who want the same wait."""
+    """Has others who want the same wait while it lasts."""
 
     def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
         self._pending = pending

@@ -104,6 +104,8 @@ MAX_PENDING: Final = 256 * 1024 * 1024
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0
+#: Seconds at papad's stop for the journal, and for those who consume processes that have ended, to take the rest.
+LAST_WORDS_TIMEOUT: Final = 5.0
 #: Seconds for the user database to say who a process is to run as.
 LOOKUP_TIMEOUT: Final = 10.0
 #: Seconds for the folder of a Unix socket to have its file made or removed: it may be on a server that does not answer.

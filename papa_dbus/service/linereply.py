@@ -112,12 +112,12 @@ def _name(name: str) -> str:
 
 
 def some_lines(lines: Sequence[str]) -> bytes:
-    """Some lines of the reply to a list command."""
+    """Return some lines of the reply to a list command."""
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def value_line(name: str, text: str) -> str:
-    """A value as the client parses it."""
+    """Return a value as the client parses it."""
     return f"{_name(name)} {value(text)}"
 
 
@@ -127,7 +127,7 @@ def seconds(microseconds: int) -> str:
 
 
 def watch_end(end: End) -> bytes:
-    """The reply that ends a watch that has ended by itself."""
+    """Return the reply that ends a watch which has ended by itself."""
     return reply(f"Nothing left to watch{'' if end == 'finished' else f': {end}'}")
 
 

@@ -207,7 +207,7 @@ class Tree:
         return None
 
     def introspect(self, path: str) -> Iterator[str] | None:
-        """The XML of a path, piece by piece; None where it leads nowhere."""
+        """Return the XML of a path, piece by piece; None if it leads nowhere."""
         nodes = self.nodes(path)
         if nodes is None:
             return None
@@ -221,7 +221,7 @@ class Tree:
         return {name: Variant(types[name], value) for name, value in values.items()}
 
     def managed(self) -> Iterator[tuple[str, dict[str, dict[str, Variant]]]]:
-        """All objects below the kernel's, for GetManagedObjects, one by one. What goes meanwhile is left out."""
+        """Give all objects below the kernel's, for GetManagedObjects, one by one. What goes meanwhile is left out."""
         for kind, children in self._children.items():
             for name in children():
                 path = child_path(kind, name)

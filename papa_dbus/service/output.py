@@ -63,7 +63,7 @@ class Reader(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether that client is there; else it is waited for."""
+        """Return whether that client is there; else it is waited for."""
 
     @property
     def consumes(self) -> bool:
@@ -83,7 +83,7 @@ class Absent:
 
     @property
     def present(self) -> bool:
-        """It is waited for."""
+        """Return that it is waited for."""
         return False
 
     @property
@@ -100,13 +100,13 @@ OTHERS = "*"
 
 
 def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int], ...]:
-    """What another papad has to know of a log's consumers: client, last number acknowledged, and the offset after it.
+    """Return what another papad has to know of a log's consumers: client, last number acknowledged, offset after it.
 
     Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
     and their acknowledgements change nothing. But of a ``retired`` process each client is told by its name: it alone is
     to get the rest of it. A client's watches begin anew where the one is that has come least far.
     """
-    consumers = [reader for reader in log_.readers if reader.consumes]
+    consumers = log_.consumers
     if len(consumers) < 2 and not retired:
         return ()
     ahead = [reader for reader in consumers if retired or reader.acknowledged > log_.acknowledged]
@@ -134,13 +134,13 @@ def now() -> int:
 class OutputLog:
     """At most ``capacity`` bytes of payload, the oldest dropped first and counted.
 
-    ``on_room`` is called when something has left a log that was full, ``on_shared`` when consumers have come, gone or
-    acknowledged something in a log that has several of them, or whose process is ``superseded`` by a namesake.
+    ``on_room`` is called when something has left a log that was full, ``on_shared`` when a consumer, which it is
+    given, has come to a log that has several of them, or whose process is ``superseded`` by a namesake, or when one
+    has acknowledged something there, and ``on_left`` when one has gone.
     """
 
     __slots__ = (
         "_base",
-        "_consuming",
         "_end",
         "_ends",
         "_head",
@@ -152,11 +152,13 @@ class OutputLog:
         "acknowledged_offset",
         "capacity",
         "completed",
+        "consumers",
         "dropped",
         "exit",
         "exit_acknowledged",
         "files",
         "listener",
+        "on_left",
         "on_shared",
         "readers",
         "superseded",
@@ -169,12 +171,13 @@ class OutputLog:
         self.exit: Exit | None = None
         self.exit_acknowledged = False
         self.completed = False
-        self.readers: list[Reader] = []
-        self._consuming = 0  # how many of them consume
+        self.readers: dict[Reader, None] = {}
+        self.consumers: dict[Reader, None] = {}  # those of them that consume
         self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
-        self.on_shared: Callable[[], None] = lambda: None
+        self.on_shared: Callable[[Reader | None], None] = lambda newcomer: None
+        self.on_left: Callable[[], None] = lambda: None
         self.superseded = False
         self._on_room = on_room
         self._starved = False  # of memory: what comes is lost
@@ -268,14 +271,9 @@ class OutputLog:
         return self._end
 
     @property
-    def consumers(self) -> bool:
-        """Whether a consuming watch reads this log."""
-        return self._consuming > 0
-
-    @property
     def has_present_consumers(self) -> bool:
-        """Whether the client of one of them is there."""
-        return any(reader.consumes and reader.present for reader in self.readers)
+        """Return whether the client of a consumer is there."""
+        return any(reader.present for reader in self.consumers)
 
     def fill(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
         """Move what is in the pipe to the log as one record of at most ``most`` bytes.
@@ -402,65 +400,58 @@ class OutputLog:
 
     def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
-        self.readers.append(reader)
+        self._add(reader)
+        if reader.consumes and self._is_shared():
+            self.on_shared(reader)
+
+    def _add(self, reader: Reader) -> None:
+        self.readers[reader] = None
         if reader.consumes:
-            self._consuming += 1
-            if self._is_shared() and not (self._consuming > 2 and self._is_one_of_many(reader)):
-                self.on_shared()
+            self.consumers[reader] = None
 
     def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
-        """The absent consumer of that client, if there is one; of several the one that has come least far.
+        """Return the absent consumer of that client, if there is one; of several the one that has come least far.
 
         ``acknowledged``: the one that has come just so far.
         """
-        if all(reader.present for reader in self.readers):
-            return None
-        found = [reader for reader in self.readers if isinstance(reader, Absent) and reader.who == who]
+        found = [reader for reader in self.consumers if isinstance(reader, Absent) and reader.who == who]
         if acknowledged is not None:
             found = [reader for reader in found if reader.acknowledged == acknowledged]
         return min(found, key=lambda reader: reader.acknowledged, default=None)
 
     def leave_behind(self, reader: Reader) -> None:
-        """A consumer's client will come back: keep for it what others may acknowledge meanwhile."""
+        """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""
         if self._is_shared():
-            self.attach(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
-
-    def _is_one_of_many(self, reader: Reader) -> bool:
-        """Return whether others have come no further than this consumer, so that it changes nothing for anybody."""
-        if self.superseded or reader.acknowledged > self.acknowledged:
-            return False
-        others = (other for other in self.readers if other.consumes and other is not reader)
-        found = False
-        for other in others:
-            if other.who and other.who == reader.who:
-                return False
-            found = found or other.acknowledged <= self.acknowledged
-        return found
+            self._add(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
+            self.on_left()
 
     def _is_shared(self) -> bool:
-        return self.superseded or self._consuming > 1
+        return self.superseded or len(self.consumers) > 1
 
     def detach(self, reader: Reader) -> None:
         """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
-        self.readers.remove(reader)
+        del self.readers[reader]
         if reader.consumes:
-            was_shared = self._is_shared()
-            self._consuming -= 1
-            if was_shared and not self._is_shared():
-                self.on_shared()
-            if not (self._consuming > 1 and self._is_one_of_many(reader)):
-                self.consumed()
+            if self._is_shared():
+                self.on_left()
+            del self.consumers[reader]
+            self._let_go()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
         if self._is_shared():
-            self.on_shared()
-        if not self._consuming:
-            return
-        consumers = [reader for reader in self.readers if reader.consumes]
-        last = min(consumers, key=lambda reader: reader.acknowledged)
-        if last.acknowledged <= self.acknowledged:
+            self.on_shared(None)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        last: Reader | None = None
+        for reader in self.consumers:
+            if reader.acknowledged <= self.acknowledged:
+                return  # it holds back all that is there, as one of many does mostly
+            if last is None or reader.acknowledged < last.acknowledged:
+                last = reader
+        if last is None:
             return
         self.acknowledged, self.acknowledged_offset = last.acknowledged, last.acknowledged_offset
         if self.exit is not None and self.acknowledged >= self.exit.seq:

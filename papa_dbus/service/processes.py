@@ -269,8 +269,15 @@ class HostedProcess:
         return self.removed or (self.log.exit_acknowledged and not self.log.held)
 
     @property
+    def is_consumed_to_its_end(self) -> bool:
+        """Whether it has ended, and somebody is about to acknowledge the rest."""
+        if self.state is State.RUNNING:
+            return False
+        return self.log.has_present_consumers and not self.log.exit_acknowledged
+
+    @property
     def holds_pipes(self) -> bool:
-        """Whether somebody may still write: then its pipes stay open, and are kept."""
+        """Return whether somebody may still write: then its pipes stay open, and are kept."""
         return bool(self._pipes)
 
     @property

@@ -62,9 +62,11 @@ class Queues:
 
         It has at least a little if it has read all; 0: on_room() follows once it has read more, or has left.
         """
+        if not self._told:
+            return MAX_MESSAGE
         queue = self._queues.get(name)
         share = self._shares.of(uid, name) if queue is None else queue.share
-        if not self._told or share.has_room(limits.FLIGHT_SHARE):
+        if share.has_room(limits.FLIGHT_SHARE):
             return MAX_MESSAGE
         if queue is None or share.held < limits.FLIGHT_SHARE:
             return max(limits.FLIGHT_SHARE, min(MAX_MESSAGE, self._room_of_readers(share)))

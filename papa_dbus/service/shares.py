@@ -19,7 +19,7 @@ class Share:
         self.parent = parent
 
     def has_room(self, size: int = 1) -> bool:
-        """Whether so much more can be had."""
+        """Return whether so much more can be had."""
         share: Share | None = self
         while share is not None:
             if share.held + size > share.most:
@@ -64,7 +64,7 @@ class Shares:
         return self._all.held
 
     def of(self, uid: int | None, name: str) -> Share:
-        """The share of a user's holder of that name."""
+        """Return the share of a user's holder of that name."""
         share = self._holders.get((uid, name))
         if share is None:
             user = self._users.get(uid)

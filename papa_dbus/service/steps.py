@@ -2,8 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Final, TypeVar
+
+from papa_dbus.service import audit
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -13,6 +16,44 @@ STEP: Final = 0.003
 _LOOK_AT_THE_CLOCK: Final = 4  # after so many items
 
 
+class Turn:
+    """Held by one at a time; after it comes the next user's first, so that one's many do not delay another's."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # by user, in the order of their turns
+
+    async def __aenter__(self) -> None:
+        """Wait for it, for the user on whose behalf the caller acts."""
+        if not self._held:
+            self._held = True
+            return
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(audit.user(), deque()).append(given)
+        try:
+            await given
+        except BaseException:
+            if not given.cancelled():  # it came just before
+                self._pass_on()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it to the next."""
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            user = next(iter(self._waiting))
+            queue = self._waiting.pop(user)
+            given = queue.popleft()
+            if queue:
+                self._waiting[user] = queue
+            if not given.cancelled():
+                given.set_result(None)
+                return
+        self._held = False
+
+
 class Steps:
     """Those who work in steps, one after the other: what they put together is in memory once.
 
@@ -20,7 +61,7 @@ class Steps:
     """
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.turn = Turn()
 
     def take(
         self, items: Iterator[_Item], use: Callable[[list[_Item]], object], result: Callable[[], _Result]

@@ -86,7 +86,7 @@ class _Database(sqlite3.Connection):
     in_use = False
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """As sqlite3's. Raises Limit if the folder's file system is full, or another program has locked the file."""
+        """Do as sqlite3 does. Raises Limit if the file system is full, or another program has locked the file."""
         with self._explained():
             return super().execute(*arguments)
 
@@ -289,7 +289,7 @@ class Store:
 
     @contextmanager
     def _with_token(self, kind: Kind, spec: SocketSpec | ProcessSpec, key: int) -> Iterator[None]:
-        """What is stored meanwhile is stored together with the request's token, if it has one."""
+        """Store the request's token, if it has one, together with what is stored meanwhile."""
         if spec.token is None:
             yield
             return
@@ -441,7 +441,7 @@ class Store:
 
     @contextmanager
     def _telling(self, kind: Kind, gone: Gone | None) -> Iterator[None]:
-        """What is forgotten meanwhile is forgotten as soon as it is stored what is still told of it."""
+        """Store what is still told of an item that is forgotten meanwhile, together with that."""
         if gone is None:
             yield
             return

@@ -155,7 +155,7 @@ class Subscriptions:
         return subscription.watch
 
     def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> None:
-        """A client has dealt with what a watch of its own has sent. Raises NotFound and InvalidArgs."""
+        """Note what a client has dealt with of what a watch of its own has sent. Raises NotFound and InvalidArgs."""
         known = self._clients.get(client)
         try:
             self.find(client, number).acknowledge(up_to)
@@ -210,7 +210,7 @@ class Subscriptions:
         self._turn = loop.call_soon(self._send_some) if self._ready else None
 
     def _send_to(self, subscription: _Subscription) -> int:
-        """Returns how many bytes of payload it were."""
+        """Send the next of a watch; returns how many bytes of payload that was."""
         watch, client = subscription.watch, subscription.client
         if not subscription.begun or not watch.ready:
             return 0
@@ -248,7 +248,7 @@ class Subscriptions:
             client.waiting[subscription] = None
 
     def _wake(self, client: _Client) -> None:
-        """There is room: let the first of those that wait for it go on, which will wake the next."""
+        """Let the first of those that wait for room continue, which will wake the next."""
         if client.waiting:
             self._pump(next(iter(client.waiting)))
         for key, queue in list(self._short.items()):
@@ -305,7 +305,7 @@ class Subscriptions:
         self._has_read(client, max((client.flight.shown_by(number, *one) for one in up_to.items()), default=0))
 
     def _has_read(self, client: _Client, serial: int) -> None:
-        """A client has shown that it has read everything up to a signal."""
+        """Note that a client has shown that it has read everything up to a signal."""
         for each, (number, process) in client.flight.read(serial):
             del self._by_serial[each]
             if process == _END:
@@ -326,7 +326,7 @@ class Subscriptions:
             self._drop(client)
 
     def _undelivered(self, serial: int, error: str) -> None:
-        """The bus did not deliver a message: where that is a signal of a watch, nothing after it can be believed."""
+        """End the watch whose signal the bus did not deliver: the client must not acknowledge what comes after it."""
         client = self._by_serial.pop(serial, None)
         if client is None:
             return
@@ -349,13 +349,13 @@ class Subscriptions:
     # -------------------------------------------------------------------- ends
 
     def _ended(self, subscription: _Subscription, reason: Reason) -> None:
-        """A watch has ended, but not by its client: tell it, after what is being sent."""
+        """Tell a client, after what is being sent, that a watch has ended without its doing."""
         subscription.end = reason
         if subscription.begun and not subscription.sending:
             self._tell_end(subscription)
 
     async def _tell_once_delivered(self, subscription: _Subscription) -> None:
-        """An observing watch has sent all. The bus answers in order: if it has not delivered that, it says so first."""
+        """Tell the end of an observing watch, after what the bus may say of signals that it has not delivered."""
         with contextlib.suppress(PapaError):  # if the bus has gone, so have all its watches
             await self._bus.call(*_BUS, "GetId")
         self._tell_end(subscription)
@@ -398,7 +398,7 @@ class Subscriptions:
         task.add_done_callback(self._tasks.discard)
 
     async def _check_presence(self, client: str) -> None:
-        """It may have left before its call was served."""
+        """Look whether a client is there: it may have left before its call was served."""
         try:
             reply = await self._bus.call(*_BUS, "NameHasOwner", "s", [client])
         except PapaError:
@@ -414,14 +414,14 @@ class Subscriptions:
                 self._leave(client)
 
     def revoke(self, name: str) -> None:
-        """A client may hear no more."""
+        """End the watches of a client that may hear no more."""
         client = self._clients.get(name)
         for number in list(client.watches) if client is not None else ():
             self._by_number[number].watch.close()
             self._ended(self._by_number[number], "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """A client has left the bus. What it had is let go of for a while, and the rest in later turns."""
+        """Forget a client that has left the bus: what it had, for a while, and the rest in later turns."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _TURN
         while client.watches and self._clients.get(client.name) is client:
@@ -447,7 +447,7 @@ class Subscriptions:
         self._wake(client)
 
     def close_all(self) -> None:
-        """The bus has gone, and with it every client's name: they will come back."""
+        """Close all watches when the bus has gone, and with it every client's name; the clients will come back."""
         for subscription in self._by_number.values():
             subscription.watch.close(away=True)
         for client in self._clients.values():
@@ -461,7 +461,7 @@ class Subscriptions:
 
 
 def _body(event: Event) -> tuple[str, str, int, list[Any]]:
-    """A signal's member, its signature and body after watch and process, and the first number that acknowledges it."""
+    """Return a signal's member, signature, body after watch and process, and the first number that acknowledges it."""
     if isinstance(event, Exited):
         return "Exited", "ttib", event.seq, [event.seq, event.timestamp, event.exit_code, event.known]
     if isinstance(event, Dropped):

@@ -37,6 +37,9 @@ _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
 #: Seconds for systemd's job to end whose command has asked papad to reload, and between two looks at it.
 _JOB_TIMEOUT, _JOB_PAUSE = 5.0, 0.01
+_IS_DESTRUCTIVE = "is destructive"  # what systemd answers while it ends the slice, or the machine
+_GRACE = 0.5  # seconds until `systemctl stop papa.service papa.slice` has come to the second unit
+_EXTENSION = 30.0  # seconds for which papad's stop is put off at a time
 #: The options that limit a process as properties of its scope (org.freedesktop.systemd1(5)). A quota is in microseconds
 #: of processor time for each second: 10,000 of them are 1 %.
 _LIMITS = {"memory_max": ("MemoryMax", 1), "cpu_quota": ("CPUQuotaPerSecUSec", 10_000), "tasks_max": ("TasksMax", 1)}
@@ -329,6 +332,7 @@ class Scopes:
         self._bus = bus
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._manager = ""  # systemd's unique name
+        self._some_ended = asyncio.Event()
         self._available = bool(daemon.booted())
         bus.on_connected.append(self._subscribe)
         bus.on_signal.append(self._hear)
@@ -346,7 +350,7 @@ class Scopes:
     async def place(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
         """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
 
-        Raises Spawn where one of the limits in ``resources`` does not hold: the process is to run with them or not.
+        Raises Spawn if one of the limits in ``resources`` does not hold, and if systemd is ending all scopes.
         """
         if not self._available:
             return None
@@ -361,6 +365,10 @@ class Scopes:
                 raise
             except PapaError as error:
                 reason = str(error)
+                if _IS_DESTRUCTIVE in reason:
+                    raise Spawn(
+                        f"systemd is ending {SLICE} or the machine, and starts nothing more: {reason}"
+                    ) from None
                 if _UNIT_EXISTS not in reason:
                     break
         if resources:
@@ -380,6 +388,7 @@ class Scopes:
             ["Slice", Variant("s", SLICE)],
             ["PIDs", Variant("au", [pid])],
             ["CollectMode", Variant("s", "inactive-or-failed")],  # leaves nothing behind, however it ends
+            ["OOMPolicy", Variant("s", "continue")],  # if Linux kills one of its processes its manager decides
         ]
         for option, value in resources.items():
             setting, factor = _LIMITS[option]
@@ -408,6 +417,36 @@ class Scopes:
             done = self._jobs.get(unit)
             if done is not None and not done.done():
                 done.set_result(result)
+            self._some_ended.set()
+
+    async def read_to_their_end(self) -> None:
+        """Wait at papad's stop for the scopes that systemd is ending as well, so that papad reads their last words.
+
+        At shutdown papa.slice is ordered after papa.service, so that they have ended before. But somebody may name the
+        service first: `systemctl stop papa.service papa.slice` begins with it, and comes to the slice a moment later.
+        """
+        if await _own_job(self._bus) != "stop":
+            return
+        await self._bus.call(*_MANAGER, "Subscribe")  # to jobs that are not papad's own, too
+        scopes = await self._scopes()
+        if scopes and not any(scopes.values()):
+            await asyncio.sleep(_GRACE)
+        said = False
+        while ending := [unit for unit, ends in (await self._scopes()).items() if ends]:
+            if not said:
+                said = True
+                log.info("papad reads on until these have ended: %s", ", ".join(sorted(ending)))
+            notify(EXTEND_TIMEOUT_USEC=round(_EXTENSION * 1_000_000))
+            self._some_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EXTENSION / 3):
+                    await self._some_ended.wait()
+
+    async def _scopes(self) -> dict[str, bool]:
+        """The scopes of hosted processes, and whether systemd is ending each."""
+        states, patterns = ["active", "deactivating"], ["papa-*.scope"]
+        listed = await self._bus.call(*_MANAGER, "ListUnitsByPatterns", "asas", [states, patterns])
+        return {unit[0]: unit[3] == "deactivating" or unit[8] == "stop" for unit in listed.body[0]}
 
 
 def scope_name(name: str, pid: int | None = None) -> str:
@@ -435,15 +474,18 @@ async def socket_units(bus: Bus) -> dict[str, str]:
 async def keeps_descriptors(bus: Bus) -> bool | None:
     """Whether systemd, which is ending papad, keeps what is in the descriptor store; None: it does not answer.
 
-    It does so for a restart, and from 254 on for a stop where the unit asks for it (FileDescriptorStorePreserve=).
+    It does so for a restart, and from 254 on for a stop if the unit asks for it (FileDescriptorStorePreserve=); at
+    shutdown only for a soft-reboot.
     """
     try:
-        unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
-        _, job = await _property(bus, unit, "Unit", "Job")
-        if job != "/" and await _property(bus, job, "Job", "JobType") == "restart":
+        if await _own_job(bus) == "restart":
             return True
+        unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+        ends = await _property(bus, _MANAGER[1], "Manager", "SystemState") == "stopping"
     except PapaError:
         return None
+    if ends and not await _soft_reboots(bus):
+        return False
     try:
         return bool(await _property(bus, unit, "Service", "FileDescriptorStorePreserve") == "yes")
     except PapaError:
@@ -464,6 +506,21 @@ async def reload_job_done(bus: Bus) -> None:
                 if not number:
                     return
                 await asyncio.sleep(_JOB_PAUSE)
+
+
+async def _soft_reboots(bus: Bus) -> bool:
+    try:
+        target = (await bus.call(*_MANAGER, "GetUnit", "s", ["soft-reboot.target"])).body[0]
+        return bool((await _property(bus, target, "Unit", "Job"))[1] != "/")
+    except PapaError:
+        return False  # before 254, or a user's systemd
+
+
+async def _own_job(bus: Bus) -> str:
+    """What systemd is doing with papad's unit, such as "stop"; "" for nothing."""
+    unit = (await bus.call(*_MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+    _, job = await _property(bus, unit, "Unit", "Job")
+    return "" if job == "/" else str(await _property(bus, job, "Job", "JobType"))
 
 
 async def _property(bus: Bus, path: str, interface: str, name: str) -> Any:

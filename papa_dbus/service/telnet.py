@@ -287,9 +287,9 @@ class TelnetDoor:
             raise Limit(f"papad serves {MAX_CONNECTIONS} connections at a time, and has no room for one more of yours")
 
     def batch_room(self, session: Session) -> int:
-        """Bytes that a watch's next batch may have: little, once the user's connections hold much that nobody reads.
+        """Return the bytes that a watch's next batch may have: little, once the user's connections hold much unread.
 
-        Linux has room for that little, so that whoever reads goes on.
+        Linux has room for that little, so that one that reads continues.
         """
         guest = self._sessions.get(session)
         held = self._memory[guest.caller.uid] if guest is not None else 0
@@ -409,7 +409,7 @@ def _lock(lock: str) -> int:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), os.lstat(lock)):
                 return fd
-        except FileNotFoundError:  # who had it has removed it
+        except FileNotFoundError:  # the one that had it has removed it
             pass
         except BlockingIOError:
             if time.monotonic() > end:

@@ -72,10 +72,10 @@ class Door(Protocol):
         """Raise AccessDenied where its user may not go on."""
 
     def batch_room(self, session: "Session") -> int:
-        """Bytes that a watch's next batch may have."""
+        """Return the bytes that a watch's next batch may have."""
 
     def charge(self, session: "Session", more: int, *, always: bool = False) -> None:
-        """Note how much memory it takes. Raises TooMuch, and notes nothing, where its user has too much.
+        """Note how much memory it takes. Raises TooMuch, and notes nothing, if its user has too much.
 
         What batch_room() gave is charged ``always``.
         """
@@ -479,7 +479,7 @@ class Session(asyncio.BufferedProtocol):
         return await self._keep_watching(watch, batch, sent=False, line=line)
 
     def _watch_ended(self, end: End) -> None:
-        """The reply that ends the watch says why."""
+        """Have the reply that ends the watch say why."""
         self._watch_end = linereply.watch_end(end)
         self._stirred.set()
 

@@ -63,7 +63,7 @@ class Tokens(Generic[_Info]):
 
     @contextmanager
     def making(self, spec: SocketSpec | ProcessSpec) -> Iterator[None]:
-        """Meanwhile the item is made, for a request whose token was not found."""
+        """Note that the item is being made meanwhile, for a request whose token was not found."""
         if spec.token is not None:
             self._under_way[spec.token] = spec.name
         try:
@@ -158,5 +158,5 @@ def _constant(result: _Info) -> Callable[[], _Info]:
 
 
 def _now() -> int:
-    """µs of CLOCK_BOOTTIME: nobody sets it, and it outlives papad."""
+    """Return µs of CLOCK_BOOTTIME: nobody sets it, and it outlives papad."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

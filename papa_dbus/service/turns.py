@@ -55,7 +55,7 @@ class Sender:
         self.in_turn = False
 
     def put(self, call: Message) -> bool:
-        """Have a call wait. False: there is no room."""
+        """Have a call wait; returns whether there is room."""
         cost = call.size + _COST_OF_CALL
         if not self.share.has_room(cost):
             return False
@@ -83,12 +83,12 @@ class Sender:
 
     @property
     def has_too_much(self) -> bool:
-        """Whether more waits than may wait for the answer that the first call needs."""
+        """Return whether more waits than may wait for the answer that the first call needs."""
         return len(self.calls) > 1 and self.user.share.held > self.user.share.most
 
     @property
     def can_go_on(self) -> bool:
-        """Whether there is anything to be done for it now."""
+        """Return whether there is anything to be done for it now."""
         if self.answering or self.held_up:
             return False
         return self.has_too_much if self.asking else bool(self.calls)
@@ -113,7 +113,7 @@ class Turns:
         sender.user.ring.append(sender)
 
     def next(self) -> Sender:
-        """The sender whose turn it is."""
+        """Return the sender whose turn it is."""
         user = self._ring.popleft()
         sender = user.ring.popleft()
         sender.in_turn = False

@@ -68,7 +68,7 @@ def size_of(event: Event) -> int:
 
 
 def cost_of(event: Event) -> int:
-    """The bytes that an event takes on its way, about: not less than it does on the bus."""
+    """Return about the bytes that an event takes on its way: not less than it does on the bus."""
     records = event.records if isinstance(event, Output) else []
     return EVENT_COST + sum(len(record.data) + RECORD_COST for record in records)
 
@@ -131,7 +131,7 @@ class Cursor:
 
     @property
     def present(self) -> bool:
-        """Whether somebody reads by it."""
+        """Return whether somebody reads by it."""
         return True
 
     def wake(self) -> None:
@@ -244,7 +244,7 @@ class Cursor:
 
     @property
     def removed(self) -> bool:
-        """Whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
+        """Return whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
         return self.late and not self.log.capacity
 
 
@@ -296,7 +296,7 @@ class Watch:
         return self.spec.mode == "consume"
 
     def reads(self, name: str) -> bool:
-        """Whether a process of that name is being read."""
+        """Return whether a process of that name is being read."""
         return name in self._cursors
 
     @property

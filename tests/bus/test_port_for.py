@@ -73,10 +73,12 @@ class House:
         self.path = str(folder / "line")
         self.access = Access(GROUP)
         self._visitors: list[Visitor] = []
+        self._kernels: list[Kernel] = []
 
     async def open(self, port_for: PortFor = PortFor.MEMBERS) -> None:
         """Listen."""
-        self.door = TelnetDoor(Kernel(), self.access, port_for)
+        self._kernels.append(Kernel())
+        self.door = TelnetDoor(self._kernels[-1], self.access, port_for)
         sockets = [*self.door.bind(0), self.door.bind_unix(self.path)]
         self.port = sockets[0].getsockname()[1]
         await self.door.start(sockets)
@@ -98,11 +100,14 @@ class House:
         assert not self.door._arriving_users
         for visitor in self._visitors:
             visitor.sock.close()
+        for kernel in self._kernels:
+            kernel.close()
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """A house; the test opens it."""
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A house; the test opens it. Its members are a directory's, and not the local files'."""
+    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
     house = House(tmp_path)
     yield house
     await house.close()

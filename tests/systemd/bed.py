@@ -265,15 +265,21 @@ class Bed:
                     return
         raise AssertionError(f"not in the journal within {timeout} s: {text}\n{''.join(seen)}")
 
+    def wait_until_off(self) -> None:
+        """Wait until the container has ended; its files stay, and it can be booted again."""
+        assert self._container is not None
+        self._container.wait(_COMMAND)
+        self._container = None
+        _end_cgroup(self._cgroups[0])
+        mirror = old_hierarchy("name=systemd")  # where nspawn makes the same group once more
+        for group in [*self._cgroups, *([mirror / self._cgroups[0].name] if mirror else [])]:
+            _remove_cgroup(group)
+
     def stop(self) -> None:
         """End the container and forget its files."""
         if self._container is not None:
             self._container.terminate()  # nspawn passes on what --kill-signal= says, and ends when its systemd has
-            self._container.wait(_COMMAND)
-            _end_cgroup(self._cgroups[0])
-            mirror = old_hierarchy("name=systemd")  # where nspawn makes the same group once more
-            for group in [*self._cgroups, *([mirror / self._cgroups[0].name] if mirror else [])]:
-                _remove_cgroup(group)
+            self.wait_until_off()
         self._keeper.kill()
         self._keeper.communicate(timeout=_COMMAND)
 

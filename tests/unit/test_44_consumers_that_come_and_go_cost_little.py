@@ -7,7 +7,7 @@ from papa_dbus.service.output import OTHERS
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.store import Facts
 from papa_dbus.service.watches import Output, Watch
-from tests.support import Reader, run
+from tests.support import Reader, run, turns
 
 
 def watch(kernel: Kernel, who: str) -> Watch:
@@ -33,9 +33,11 @@ async def test_consumers_that_come_and_go_cost_little(kernel: Kernel, monkeypatc
     again = watch(kernel, ":1.0")
     assert stored[2:] == [((OTHERS, 0, 0),)]  # after a restart both its watches begin where the later one is
     again.close()
+    await turns()
     assert stored[3:] == stored[1:2]
     for guest in guests:
         guest.close()
+    await turns()
     assert stored[-1] == ()
     assert len(stored) < 8
     stays.watch.close()

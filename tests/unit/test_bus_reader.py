@@ -98,7 +98,7 @@ def test_a_call_of_the_other_byte_order(ends: tuple[socket.socket, socket.socket
 
 def test_what_is_no_message_at_all_is_the_connections_end(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
-    with pytest.raises(ValueError, match="no D-Bus message"):
+    with pytest.raises(ValueError, match="not a D-Bus message"):
         MessageReader(ends[1]).read_message()
 
 
@@ -171,7 +171,7 @@ def test_a_call_of_too_many_elements_is_not_read(ends: tuple[socket.socket, sock
         if error is None:
             assert list(body_of(call)[0]) == list(body)
         else:
-            with pytest.raises(error, match="65536 elements"):
+            with pytest.raises(error, match="16384 elements"):
                 read_body(call)
 
 

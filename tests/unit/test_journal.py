@@ -311,6 +311,43 @@ def test_a_long_line_comes_in_pieces(source: Fed) -> None:
     assert [entry.get("PAPA_LINE_BREAK") for entry in source.sink.entries] == [None, b"line-max", None, None]
 
 
+@pytest.mark.parametrize("record", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("before", range(5))
+def test_a_long_line_is_cut_between_characters(
+    monkeypatch: pytest.MonkeyPatch, source: Fed, record: int, before: int
+) -> None:
+    monkeypatch.setattr(limits, "JOURNAL_LINE", 50)
+    text = "x" * before + "grün €𝄞 " * 20
+    data = text.encode() + b"\nnext\n"
+    for at in range(0, len(data), record):
+        source.say(data[at : at + record])
+    source.turn()
+    *pieces, last, following = source.sink.entries
+    assert b"".join(entry["MESSAGE"] for entry in (*pieces, last)).decode() == text
+    for entry in pieces:
+        assert entry["MESSAGE"].decode()
+        assert 50 <= len(entry["MESSAGE"]) <= 53
+        assert entry["PAPA_LINE_BREAK"] == b"line-max"
+    assert "PAPA_LINE_BREAK" not in last
+    assert following["MESSAGE"] == b"next"
+
+
+def test_what_is_not_text_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch, source: Fed) -> None:
+    monkeypatch.setattr(limits, "JOURNAL_LINE", 50)
+    for _ in range(100):
+        source.say(b"\x80\x80")
+    source.say(b"\n")
+    source.turn()
+    assert [len(line) for line in source.sink.lines("out")] == [53, 53, 53, 41]
+
+
+def test_a_line_that_fits_with_its_last_character_is_whole(source: Fed) -> None:
+    line = b"x" * (limits.JOURNAL_LINE - 1) + "ü".encode()
+    source.say(line + b"\nnext\n")
+    source.turn()
+    assert source.sink.lines("out") == [line, b"next"]
+
+
 def test_what_has_no_end_comes_with_the_process_s_end(source: Fed) -> None:
     source.say(b"out of")
     source.say(b"err of", "err")

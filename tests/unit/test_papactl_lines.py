@@ -49,8 +49,9 @@ def test_streams_are_not_mixed_and_an_end_ends_a_line() -> None:
         Exited("p", 3, 30, 0),
     ]  # fmt: skip
     found = [item for event in events for item in joiner.add(event)]
-    assert found == [Line("p", "out", 10, b"o", False), Line("p", "err", 20, b"e", False), events[-1]]
-    assert list(joiner.rest()) == [Line("q", "out", 20, b"q", False)]
+    out, err = Line("p", "out", 10, b"o", whole=False, latest=10), Line("p", "err", 20, b"e", whole=False, latest=20)
+    assert found == [out, err, events[-1]]
+    assert joiner.rest() == [Line("q", "out", 20, b"q", whole=False, latest=20)]
 
 
 def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:

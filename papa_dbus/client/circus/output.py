@@ -236,7 +236,7 @@ def _recall(process: Any) -> tuple[list[int] | None, dict[str, int]] | None:
 
 
 def _known_by(event: Event) -> list[int]:
-    """What tells an event from all others of its process and of those of its name."""
+    """Return what tells an event from all others of its process and of those of its name."""
     return [event.last_seq, 0] if isinstance(event, Dropped) else [event.seq, event.timestamp]
 
 

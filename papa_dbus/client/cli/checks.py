@@ -162,6 +162,9 @@ async def _unit(bus: Bus, unit: str) -> Finding:
         return bad(unit, f"it is masked, so that nothing starts it: systemctl unmask {unit}")
     if of["LoadState"] != "loaded":
         return bad(unit, f"systemd does not have it ({of['LoadState']}): {_INSTALL}")
+    if state == "failed" and unit == "papa.socket":
+        return bad(unit, "it has failed, so nobody is served on port 20202: 'journalctl -u papa.socket' says why, and"
+                   " 'ss -ltnp sport = 20202' who has the port; then 'systemctl restart papa'")  # fmt: skip
     if state == "failed":
         return bad(unit, f"it has failed: 'journalctl -u {unit}' says why")
     if of["NeedDaemonReload"]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from papa_dbus import __version__
-from papa_dbus.client.cli import doctor, items, output, processes, top, values
+from papa_dbus.client.cli import consuming, doctor, items, output, processes, top, values
 from papa_dbus.client.cli.running import connection_options
 
 
@@ -50,7 +50,7 @@ def papactl(**_: Any) -> None:
 
 
 for _command in (
-    items.status, items.list_, items.show, processes.run, processes.wait, output.logs, output.consume, top.top,
+    items.status, items.list_, items.show, processes.run, processes.wait, output.logs, consuming.consume, top.top,
     processes.remove, items.socket_, values.set_, values.get, values.unset, items.exit_if_idle, doctor.doctor,
 ):  # fmt: skip
     papactl.add_command(_command)

@@ -1,13 +1,13 @@
 """logs and consume: processes' output, read along or taken."""
 
 import asyncio
-import contextlib
 import os
 import re
 import subprocess
 import sys
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -16,6 +16,8 @@ from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record, Watch
 from papa_dbus.client.cli import lines, names, printing
 from papa_dbus.client.cli.ends import Status
 from papa_dbus.client.cli.lines import Cat, Formatter, Item, Joiner, Line, Short
+from papa_dbus.client.cli.logfile import LogFile
+from papa_dbus.client.cli.pacing import paced
 from papa_dbus.client.cli.running import Command, with_kernel
 from papa_dbus.client.cli.sink import Sink
 from papa_dbus.errors import NotFound
@@ -59,6 +61,31 @@ def formatter_of(name: str, sink: Sink) -> Formatter:
     return Short() if name == "short-precise" else Cat(printing.say, raw=not sink.terminal)
 
 
+class _Held:
+    """The last lines, while it is not known yet which those are. Parts of a line count as one."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._items: deque[Item] = deque()
+        self._begins = 0
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Add some, and let go what is too much."""
+        for item in items:
+            self._items.append(item)
+            self._begins += _begins(item)
+        while self._items and (self._begins > self._count or not _begins(self._items[0])):
+            self._begins -= _begins(self._items.popleft())
+
+    def all(self) -> list[Item]:
+        """All that are left."""
+        return list(self._items)
+
+
+def _begins(item: Item) -> bool:
+    return not (isinstance(item, Line) and item.continued)
+
+
 class Reader:
     """Reads along with some processes, and writes the lines that are wanted."""
 
@@ -69,39 +96,52 @@ class Reader:
         self._stream = stream
         self._joiner = Joiner()
         # What is held back until all has come that was there, when only the last lines of that are wanted.
-        self._held: deque[Item] | None = deque(maxlen=last) if last >= 0 else None
+        self._held: _Held | None = _Held(last) if last >= 0 else None
 
     async def read(self, watch: Watch, *, follow: bool) -> None:
         """Write what was there when the watch began, and, to ``follow``, what comes."""
         try:
-            async with watch:
-                async for events in watch.batches():
-                    await self._take(events)
-                    if not events:
+            async with watch, paced(watch, lambda: self._joiner.due) as batches:
+                async for events in batches:
+                    if events is None:
+                        await self._pass(self._joiner.begun(time.monotonic()))
+                    elif events:
+                        await self._take(events)
+                    elif follow:
+                        await self._pass(self._joiner.begun())
                         await self._write_held()
-                        if not follow:
-                            break
+                    else:
+                        break
+            await self._pass(self._joiner.rest(final=False))
             await self._write_held()
-            await self._write(list(self._joiner.rest()))
         except asyncio.CancelledError:
-            self._sink.write_at_once(lines.formatted(self._joiner.rest(), self._formatter))
+            self._sink.write_at_once(lines.formatted(self._joiner.rest(final=False), self._formatter))
             raise
 
     async def _take(self, events: Sequence[Event]) -> None:
-        items = [item for event in events if self._wanted(event) for item in self._joiner.add(event)]
-        items = [item for item in items if getattr(item, "timestamp", self._since) >= self._since]
+        await self._pass([item for event in events if self._wanted(event) for item in self._joiner.add(event)])
+
+    async def _pass(self, items: Sequence[Item]) -> None:
+        """Write those that are new enough, or hold them."""
+        new = [item for item in items if self._is_new(item)]
         if self._held is not None:
-            self._held.extend(items)
+            self._held.add(new)
         else:
-            await self._write(items)
+            await self._write(new)
 
     def _wanted(self, event: Event) -> bool:
         return not self._stream or not isinstance(event, Record) or event.stream == self._stream
 
+    def _is_new(self, item: Item) -> bool:
+        """A line is as new as its end: what has come of one since then would else not be shown."""
+        if isinstance(item, Line):
+            return item.latest >= self._since
+        return isinstance(item, Dropped) or item.timestamp >= self._since
+
     async def _write_held(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            await self._write(list(held))
+            await self._write(held.all())
 
     async def _write(self, items: Sequence[Item]) -> None:
         await self._sink.write(lines.formatted(items, self._formatter))
@@ -148,6 +188,11 @@ async def logs(
     the name says that it comes from stderr, [papa] that it is the kernel's word. In --output cat it is the line alone,
     byte for byte where it goes to a pipe or a file.
 
+    With --follow, a line whose end does not come is shown after half a second, as far as it has come: [partial] says
+    that more of it may follow, [continued], without a time, that this is more of it. So are the parts of a line of more
+    than 64 KiB. On a terminal such a line grows, if nothing comes between. In --output json they are "partial": true
+    and "continued": true.
+
     \b
     Examples:
       papactl logs web
@@ -168,7 +213,7 @@ async def logs(
             raise
 
 
-async def until_nobody_reads(sink: Sink, work: Any) -> None:
+async def until_nobody_reads(sink: Sink | LogFile, work: Any) -> None:
     """Do it, unless the pipe's reader goes away: then BrokenPipeError."""
     working, broken = asyncio.ensure_future(work), asyncio.ensure_future(sink.nobody_reads())
     try:
@@ -189,66 +234,13 @@ async def follow_to_the_end(kernel: Kernel, name: str) -> int | None:
     sinks = {"out": Sink(sys.stdout.fileno()), "err": Sink(sys.stderr.fileno(), "stderr")}
     formats = {stream: formatter_of("cat", sink) for stream, sink in sinks.items()}
     joiner = Joiner()
-    async with kernel.watch(name, observe=True) as watch:
-        async for events in watch.batches():
-            for item in (item for event in events for item in joiner.add(event)):
+    watch = kernel.watch(name, observe=True)
+    async with watch, paced(watch, lambda: joiner.due) as batches:
+        async for events in batches:
+            items = joiner.begun(time.monotonic()) if events is None else joiner.add_all(events)
+            for item in items:
                 stream = item.stream if isinstance(item, Line) else "err"
                 await sinks[stream].write(formats[stream](item))
                 if isinstance(item, Exited):
                     return item.exit_code
     raise NotFound(f"process '{name}' was removed while it was followed")
-
-
-@click.command(cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.PROCESS)
-@click.option("--to", "path", type=click.Path(dir_okay=False), metavar="FILE", help="Append to a file, not to stdout.")
-@click.option(
-    "--output",
-    "-o",
-    "output",
-    type=click.Choice(["cat", "json"]),
-    default="cat",
-    help="The bytes as they are, or an object for each record (cat).",
-)
-@with_kernel()
-async def consume(kernel: Kernel, patterns: tuple[str, ...], path: str | None, output: str) -> None:
-    """Take processes' output, to stdout or a file.
-
-    That goes on until they have ended: what has been written is acknowledged, and leaves the kernel.
-
-    Output is acknowledged only after it has been written; to a file, after it is on the disk (fsync). Where papactl or
-    the machine stops between the two, that piece comes again: never lost, perhaps twice. Two who consume the same
-    process both get everything. Ctrl-C ends papactl, and the rest stays in the kernel.
-
-    \b
-    Examples:
-      papactl consume web --to /var/log/web.log
-      papactl consume 'job-*' -o json | jq -r .message
-    """
-    await names.check(kernel, ("process",), patterns)
-    with contextlib.ExitStack() as stack:
-        fd = sys.stdout.fileno()
-        if path is not None:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            stack.callback(os.close, fd)
-        sink = Sink(fd, path or "stdout")
-        await until_nobody_reads(sink, _consume(kernel.watch(*patterns), sink, output))
-
-
-async def _consume(watch: Watch, sink: Sink, output: str) -> None:
-    async with watch:
-        async for events in watch.batches():
-            await sink.write(b"".join(_raw(event, output, sink.terminal) for event in events))
-            sink.sync()
-
-
-def _raw(event: Event, output: str, terminal: bool) -> bytes:
-    if output == "json":
-        return lines.as_json(event)
-    if isinstance(event, Dropped):
-        printing.say(f"{event.process}: {lines.note(event)}")
-    if not isinstance(event, Record):
-        return b""
-    if terminal:
-        return b"\n".join(printing.clean(line.removesuffix(b"\r")).encode() for line in event.data.split(b"\n"))
-    return event.data

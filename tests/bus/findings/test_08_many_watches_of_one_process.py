@@ -1,0 +1,60 @@
+"""A client with many watches of the same processes holds up nobody, neither while it has them nor when it leaves."""
+
+from pathlib import Path
+
+import pytest
+
+from papa_dbus.service import limits
+from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.output import OTHERS
+from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.store import Facts, Store
+from tests.bus.conftest import Client, Papad
+from tests.bus.consumer import consumer
+from tests.bus.parrot import Parrot
+from tests.support import end, run, turns
+
+PROCESSES = 8
+
+
+async def test_its_departure_is_done_in_steps(papad: Papad, client: Client, tmp_path: Path) -> None:
+    """The guard of papad's loop (tests/guarding.py) would find what is done at once."""
+    parrots = [Parrot(tmp_path, f"p{number}") for number in range(PROCESSES)]
+    for parrot in parrots:
+        await client.make_process(parrot.name, *parrot.command)
+    async with consumer(papad.address) as stays:
+        await stays.consume("p*")
+        async with consumer(papad.address) as leaves:
+            leaves.holds.update(parrot.name for parrot in parrots)
+            for _ in range(limits.MAX_WATCHES_PER_CLIENT):
+                await leaves.consume("p*")
+            for parrot in parrots:
+                parrot.say("one")
+            await leaves.wait(lambda: leaves.total == 4 * PROCESSES, "output")
+        for parrot in parrots:
+            await client.until_buffered(parrot.name, 0)  # once none of its watches is left
+            parrot.end()
+        await stays.wait(lambda: stays.ends, "end")
+
+
+async def test_what_is_noted_of_it_does_not_grow_with_its_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "state.sqlite")
+    kernel = Kernel(store=store)
+    await run(kernel, "sleep", "600")
+    watches = [kernel.watch(["p"], WatchSpec(), lambda: None, who=who) for who in ("a", "b") for _ in range(100)]
+    [stored] = store.processes()
+    assert stored.facts.consumers == ((OTHERS, 0, 0),)
+    noted, update = [], store.update_process
+
+    def note(key: int, facts: Facts, state: str) -> None:
+        noted.append(facts.consumers)
+        update(key, facts, state)
+
+    monkeypatch.setattr(store, "update_process", note)
+    for watch in watches:
+        watch.close()
+    await turns()
+    assert noted == [()]
+    end(kernel)

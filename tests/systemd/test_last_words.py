@@ -1,0 +1,178 @@
+"""The last seconds of a hosted program: its handler is not cut off and its last words are read, however it is ended.
+
+On systemd 252, which gives papad's descriptors up at a stop, and on one that keeps them: there a program that prints
+more than a pipe holds would wait for a reader until systemd kills it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.systemd.bed import Bed
+from tests.systemd.conftest import as_after_boot
+from tests.systemd.test_serving import call
+
+#: Where the programs leave what is looked at when the machine is off.
+FOLDER = "/var/lib/last-words"
+#: Its handler takes a while, prints, writes a file and prints: SIGPIPE would end the shell at the first line.
+WORDS = (
+    "trap 'sleep 1; echo one; echo there >FILE; echo two; echo more >>FILE; exit 4' TERM; echo ready; "
+    "while :; do sleep 0.1; done"
+)
+#: It prints more at its end than a pipe holds.
+LINES = 3000
+MUCH = f"""
+import signal, sys
+def end(*_):
+    sys.stdout.write(("y" * 99 + chr(10)) * {LINES})
+    print("the end", flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+#: A manager that consumes. systemd stops it after papad: it is ordered before it.
+SINK = f"""[Unit]
+Before=papa.service
+[Service]
+ExecStart=/usr/local/bin/papactl consume much --to {FOLDER}/sink
+"""
+
+
+def words(file: str) -> list[str]:
+    """A program with a handler."""
+    return ["sh", "-c", WORDS.replace("FILE", file)]
+
+
+def hosting(bed: Bed) -> None:
+    """Have papad host a program with a handler, and two that print much: for a manager, and for the journal."""
+    bed.run(f"rm -rf {FOLDER}; mkdir {FOLDER}; systemctl start papa")
+    (bed.root / "root/much.py").write_text(MUCH)
+    (bed.root / "etc/systemd/system/sink.service").write_text(SINK)
+    after = bed.journal_cursor()
+    bed.run(["papactl", "run", "words", "--journal", "--", *words(f"{FOLDER}/words")])
+    bed.run("papactl run told --journal -- python3 /root/much.py; papactl run much -- python3 /root/much.py")
+    bed.run("systemctl daemon-reload; systemctl start sink.service")
+    bed.wait_until(f"grep -q ready {FOLDER}/sink")
+    for name in ("words", "told"):
+        bed.wait_until(f"journalctl -q -o cat --after-cursor='{after}' -t {name} | grep -x ready")
+
+
+def had_their_say(bed: Bed, *which: str) -> None:
+    """All that the programs said at their end has arrived; ``which`` selects from the journal."""
+    bed.run("journalctl --sync")
+    said = {name: bed.journal(*which, "-t", name).splitlines() for name in ("words", "told")}
+    assert said["words"][-3:] == ["one", "two", "ended with exit status 4"]
+    assert said["told"][-2:] == ["the end", "ended with exit status 7"]
+    assert said["told"].count("y" * 99) == LINES
+    consumed = bed.run(f"cat {FOLDER}/sink").stdout.splitlines()
+    assert consumed == ["ready", *["y" * 99] * LINES, "the end"]
+    assert bed.run(f"cat {FOLDER}/words").stdout == "there\nmore\n"
+
+
+def cleared(bed: Bed) -> Iterator[Bed]:
+    yield as_after_boot(bed)
+    bed.run(f"systemctl stop sink.service; rm -rf /etc/systemd/system/sink.service {FOLDER}; systemctl daemon-reload")
+    as_after_boot(bed)
+
+
+@pytest.fixture(params=("bookworm", "trixie"))
+def debian(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+    """Give each Debian with papad not running."""
+    yield from cleared(beds(request.param))
+
+
+@pytest.fixture
+def trixie(beds: Callable[[str], Bed]) -> Iterator[Bed]:
+    """Give Debian 13 so."""
+    yield from cleared(beds("trixie"))
+
+
+@pytest.fixture(params=("dbus-broker", "bookworm", "trixie"))
+def persistent(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+    """Give each Debian, and the other message bus, with a journal that outlives the machine."""
+    bed = beds(request.param)
+    bed.run("mkdir -p /var/log/journal && journalctl --flush")
+    yield from cleared(bed)
+    bed.run("journalctl --relinquish-var && rm -rf /var/log/journal")
+
+
+@pytest.mark.parametrize("units", ["papa.service papa.slice", "papa.slice papa.service"])
+def test_stopped_with_what_it_hosts(debian: Bed, units: str) -> None:
+    """In either order: papad reads on until the programs that systemd ends have ended."""
+    hosting(debian)
+    after = debian.journal_cursor()
+    debian.run(f"systemctl stop {units}")
+    had_their_say(debian, f"--after-cursor={after}")
+
+
+def test_stopped_alone(debian: Bed) -> None:
+    """What it hosts goes on, and papad does not wait for it."""
+    hosting(debian)
+    debian.run("systemctl stop papa.service", timeout=20)
+    for name in ("words", "much", "told"):
+        assert debian.run(f"systemctl is-active papa-{name}.scope").stdout == "active\n"
+
+
+@pytest.fixture
+def ann(persistent: Bed) -> Iterator[str]:
+    """Give a user whose systemd runs without a session, with a program in a papad of its own."""
+    bed = persistent
+    bed.run("useradd --create-home ann && loginctl enable-linger ann && systemctl start user@$(id -u ann)")
+    bed.run("systemctl --user start papa", "ann")
+    bed.run(["papactl", "--bus", "session", "run", "anns", "--journal", "--", *words("/home/ann/words")], "ann")
+    bed.wait_until("journalctl -q -o cat -t anns | grep -x ready")
+    yield "ann"
+    bed.run("systemctl stop user@$(id -u ann); loginctl disable-linger ann; userdel --remove ann 2>&1")
+
+
+def had_her_say(bed: Bed) -> None:
+    bed.run("journalctl --sync")
+    assert bed.run("cat /home/ann/words").stdout == "there\nmore\n"
+    assert bed.journal("-t", "anns").splitlines()[-3:] == ["one", "two", "ended with exit status 4"]
+
+
+def test_power_off(persistent: Bed, ann: str) -> None:
+    """The machine's papad and a user's own; afterwards nothing is left, as is said."""
+    hosting(persistent)
+    persistent.run("systemctl poweroff", check=False)  # the machine may be off before the answer is there
+    persistent.wait_until_off()
+    persistent.boot()
+    had_their_say(persistent, "--boot=-1")
+    had_her_say(persistent)
+    said = persistent.journal("--boot=-1", "-t", "papad")
+    assert "process 'told' (PID " in said
+    assert "has ended with 7, which is forgotten" in said
+    assert "kept for its next start" not in said
+    assert call(persistent, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
+
+
+def test_logged_out(persistent: Bed, ann: str) -> None:
+    """A user who lingers keeps what is hosted; without lingering it ends a while after the last session, in order."""
+    bed = persistent
+    bed.run(f"systemd-run --unit=session --property=PAMName=login --property=User={ann} sleep infinity")
+    bed.wait_until(f"loginctl list-sessions --no-legend | grep -w {ann}")
+    bed.run("systemctl stop session")
+    bed.wait_until(f"! loginctl list-sessions --no-legend | grep -w {ann}")
+    assert bed.run("systemctl --user is-active papa-anns.scope papa.service", ann).stdout == "active\nactive\n"
+    bed.run(f"loginctl disable-linger {ann}")
+    bed.wait_until(f"! systemctl is-active user@$(id -u {ann})")
+    had_her_say(bed)
+
+
+def test_soft_reboot(trixie: Bed) -> None:
+    """systemd 254 and up: processes end in order, all else that papad holds is there afterwards."""
+    hosting(trixie)
+    call(trixie, "SetValue", "ss", "v", "kept")
+    call(trixie, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8080")
+    after = trixie.journal_cursor()
+    trixie.run("systemctl soft-reboot", check=False)
+    trixie.wait_for_journal("Soft-reboot finished", after)
+    trixie.wait_until("systemctl is-system-running --wait")
+    had_their_say(trixie, f"--after-cursor={after}")
+    assert "papad stops; kept for its next start: 1 socket, 1 value" in trixie.journal(f"--after-cursor={after}")
+    trixie.run("systemctl start papa")
+    assert call(trixie, "GetValue", "s", "v") == 's "kept"\n'
+    assert '"port" q 8080' in call(trixie, "ListSockets", "as", "0")
+    assert '"exit_code" i 4' in call(trixie, "ListProcesses", "as", "1", "words")

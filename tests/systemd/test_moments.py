@@ -1,0 +1,96 @@
+"""What happens around papad: systemd executes itself anew, the target changes, the bus restarts, a port is taken."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.systemd.bed import Bed
+from tests.systemd.conftest import as_after_boot
+from tests.systemd.test_serving import call
+
+COUNTER = "i=0; while sleep 0.05; do i=$((i+1)); echo $i; done"
+#: An old Papa, say: it has the port of the line protocol.
+HOLDER = (
+    "import socket, signal; s = socket.create_server(('127.0.0.1', 20202)); print('has it', flush=True); signal.pause()"
+)
+
+
+@pytest.fixture(params=("bookworm", "trixie"))
+def debian(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+    """Give each Debian with papad not running."""
+    yield as_after_boot(beds(request.param))
+    beds(request.param).run("systemctl stop old-papa", check=False)
+    as_after_boot(beds(request.param))
+
+
+def papad(bed: Bed) -> str:
+    return bed.run("systemctl show --property=MainPID,NRestarts papa.service").stdout
+
+
+def test_what_goes_on_below_it(debian: Bed) -> None:
+    """Neither papad nor what it hosts notices: the same PIDs, and output without a gap."""
+    debian.run("systemctl start papa; papactl set v kept; papactl socket make web --port 8080")
+    debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
+    before, process = papad(debian), debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout
+    for moment in (
+        "systemctl daemon-reload",
+        "systemctl daemon-reexec",  # what an upgrade of systemd does
+        "systemctl isolate multi-user.target",
+        "systemctl restart dbus.service",  # what an upgrade of the bus asks for
+    ):
+        had = len(debian.run("papactl logs counter --output cat").stdout.split())
+        debian.run(moment)
+        debian.wait_until(f"[ $(papactl logs counter --output cat | wc -l) -gt {had + 2} ]")
+        assert papad(debian) == before, moment
+        assert debian.run("systemctl is-active papa.socket papa-counter.scope").stdout == "active\nactive\n", moment
+        assert debian.run("papactl get v").stdout.strip() == "kept", moment
+    lines = [int(line) for line in debian.run("papactl logs counter --output cat").stdout.split()]
+    assert lines == list(range(1, len(lines) + 1))
+    assert debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout == process
+
+
+def test_what_may_be_ended_for_want_of_memory(debian: Bed) -> None:
+    """A hosted program before papad; and where one of its processes is killed systemd leaves the others alone."""
+    debian.run("systemctl start papa; papactl run p -- sleep 600")
+    for unit in ("papa-p.scope", "papa.service"):
+        assert debian.run(f"systemctl show --property=OOMPolicy {unit}").stdout == "OOMPolicy=continue\n"
+    # A container may not lower a score: systemd has what it would be.
+    assert debian.run("systemctl show --property=OOMScoreAdjust papa.service").stdout == "OOMScoreAdjust=-500\n"
+    hosted = "cat /proc/$(cat /sys/fs/cgroup/papa.slice/papa-p.scope/cgroup.procs)/oom_score_adj"
+    assert debian.run(hosted).stdout == "0\n"
+
+
+def test_a_process_is_refused_while_systemd_ends_the_slice(debian: Bed) -> None:
+    """A manager that starts again what ends at a shutdown is told: nothing runs that systemd does not end in order."""
+    debian.run("systemctl start papa")
+    slow = "trap 'echo > /run/ending; read x < /run/may-end; exit' TERM; while :; do sleep 0.1; done"
+    debian.run("rm -f /run/ending /run/may-end; mkfifo /run/ending /run/may-end")
+    debian.run(["papactl", "run", "slow", "--", "sh", "-c", slow])
+    debian.run("systemctl stop --no-block papa.slice; timeout 30 cat /run/ending")
+    refused = debian.run("papactl run again -- sleep 600", check=False)
+    assert "systemd is ending papa.slice or the machine" in refused.stderr
+    debian.run("echo > /run/may-end")
+    debian.wait_until("! systemctl is-active papa.slice")
+    debian.run("papactl run again -- sleep 600")
+    assert debian.run("systemctl is-active papa-again.scope").stdout == "active\n"
+
+
+def test_a_port_that_another_program_has(debian: Bed) -> None:
+    """The bus is served, one line says why the port is not, and a restart serves it when it is free."""
+    debian.run("systemctl stop papa.socket")
+    debian.run(["systemd-run", "--unit=old-papa", "python3", "-c", HOLDER])
+    debian.wait_until("journalctl -q -o cat --unit=old-papa --lines=1 | grep -x 'has it'")
+    after = debian.journal_cursor()
+    debian.run("systemctl start papa")
+    call(debian, "SetValue", "ss", "v", "kept")
+    debian.run("journalctl --sync")
+    said = debian.journal(f"--after-cursor={after}", "--unit=papa.service", "--priority=warning").splitlines()
+    why = "cannot listen on 127.0.0.1 port 20202: Address already in use"
+    remedy = "end the program that has it ('ss -ltnp sport = 20202' shows it), then run 'systemctl restart papa'"
+    assert said == [f"port 20202: not served, only the message bus is: {why}; {remedy}"]
+    assert "NRestarts=0" in papad(debian)
+    told = debian.run("papactl doctor", check=False).stdout
+    assert "BAD   papa.socket   it has failed, so nobody is served on port 20202" in told
+    debian.run("systemctl stop old-papa; systemctl restart papa")
+    assert debian.run("systemctl is-active papa.socket").stdout == "active\n"
+    assert call(debian, "GetValue", "s", "v") == 's "kept"\n'

@@ -20,6 +20,7 @@ def debian(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterat
     """Give each Debian with papad not running."""
     yield as_after_boot(beds(request.param))
     beds(request.param).run("systemctl stop old-papa", check=False)
+    beds(request.param).run("systemctl restart systemd-logind")  # which does not outlive a restart of the bus
     as_after_boot(beds(request.param))
 
 

@@ -122,16 +122,13 @@ def ann(persistent: Bed) -> Iterator[str]:
     """Give a user whose systemd runs without a session, with a program in a papad of its own."""
     bed = persistent
     # By systemd-run: logind of systemd 257 looks at who asks, and a test's own command has a place outside of the bed.
-    bed.run(
-        "useradd --create-home ann && systemd-run --quiet --wait loginctl enable-linger ann && systemctl start user@$(id -u ann)"
-    )
+    linger = "systemd-run --quiet --wait loginctl enable-linger ann"
+    bed.run(f"useradd --create-home ann && {linger} && systemctl start user@$(id -u ann)")
     bed.run("systemctl --user start papa", "ann")
     bed.run(["papactl", "--bus", "session", "run", "anns", "--journal", "--", *words("/home/ann/words")], "ann")
     bed.wait_until("journalctl -q -o cat -t anns | grep -x ready")
     yield "ann"
-    bed.run(
-        "systemctl stop user@$(id -u ann); systemd-run --quiet --wait loginctl disable-linger ann; userdel --remove ann 2>&1"
-    )
+    bed.run(f"systemctl stop user@$(id -u ann); {linger.replace('enable', 'disable')}; userdel --remove ann 2>&1")
 
 
 def had_her_say(bed: Bed) -> None:

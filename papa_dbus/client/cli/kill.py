@@ -73,20 +73,20 @@ async def kill(kernel: Kernel, patterns: tuple[str, ...], number: int) -> int:
                 failed = True
             continue
         try:
-            await _send(kernel, process, number)
+            to = await _send(kernel, process, number)
         except PapaError as error:
             printing.say(str(error))
             failed = True
         else:
-            printing.line(f"{name}: {printing.signal_name(number)} sent to PID {process.pid}")
+            printing.line(f"{name}: {printing.signal_name(number)} sent to {to}")
     return Status.FAILED if failed else Status.OK
 
 
-async def _send(kernel: Kernel, process: Process, number: int) -> None:
-    """Send a signal, never to another process that has got the same PID meanwhile."""
+async def _send(kernel: Kernel, process: Process, number: int) -> str:
+    """Send a signal, never to another process that has got the same PID meanwhile; returns what it was sent to."""
     if not kernel.link.bus.passes_descriptors:
         await _send_by_systemd(kernel, process, number)
-        return
+        return f"all processes of {process.unit}"
     pidfd = await kernel.open_process(process.name)
     try:
         signal.pidfd_send_signal(pidfd, number)
@@ -98,6 +98,7 @@ async def _send(kernel: Kernel, process: Process, number: int) -> None:
         ) from None
     finally:
         os.close(pidfd)
+    return f"PID {process.pid}"
 
 
 async def _send_by_systemd(kernel: Kernel, process: Process, number: int) -> None:

@@ -291,6 +291,8 @@ async def test_dbus_nexts_high_level_client(papad: Papad, web: str, client: Clie
     finally:
         bus.disconnect()
         await bus.wait_for_disconnect()
+        bus._stream.close()  # which dbus-next leaves to the garbage collector
+        bus._sock.close()
 
 
 class SdKernel(sdbus.DbusObjectManagerInterface, interface_name=BUS_NAME):

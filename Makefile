@@ -13,7 +13,8 @@ PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsy
                  systemd inetutils-telnet
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
                  polkitd chromium curl gunicorn nginx uvicorn uwsgi-core uwsgi-plugin-python3 \
-                 openssh-client openssh-server man-db mandoc bash zsh fish jq
+                 openssh-client openssh-server man-db mandoc bash zsh fish jq \
+                 libglib2.0-bin python3-gi gir1.2-glib-2.0
 # The same as Build-Depends in debian/control, which dpkg-buildpackage looks at.
 PACKAGES_DEB  := build-essential debhelper dh-python pybuild-plugin-pyproject python3 python3-click python3-dbus-next \
                  python3-hatchling python3-rich python3-setproctitle python3-systemd systemd
@@ -22,13 +23,13 @@ PIP      = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 SPHINX  := --fresh-env --write-all --quiet --nitpicky --fail-on-warning --keep-going --doctree-dir build/doctrees
 SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(PYTHON)' tools/system
 
-.PHONY: help run test check man docs docs-links format bench dist deb install uninstall clean packages-run packages-test \
-        packages-deb
+.PHONY: help run test check lint man docs docs-links format bench dist deb install uninstall clean packages-run packages-test \
+        packages-deb may-install all tests build benchmarks
 
 help:
 	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
 	@echo 'make test         every check and every test, the booted systemd included (as root)'
-	@echo 'make check        ruff, its formatter, mypy'
+	@echo 'make check        ruff, its formatter, mypy (make lint is the same)'
 	@echo 'make format       lets ruff mend what it can'
 	@echo 'make man          writes docs/man anew, of --help and of the contract'
 	@echo 'make docs         the documentation as a site, build/docs/index.html; what is doubtful in it is an error'
@@ -45,6 +46,8 @@ run: $(VENV)/.ready-run
 
 test: check
 	@tools/tests $(VENV)/bin/pytest
+
+lint: check
 
 check: $(VENV)/.ready-test
 	$(VENV)/bin/ruff check --quiet .
@@ -73,11 +76,24 @@ dist: $(VENV)/.ready-test
 deb: packages-deb
 	@tools/deb
 
-install: packages-run
+install: may-install packages-run
 	@$(SYSTEM) install
 
 uninstall:
 	@$(SYSTEM) uninstall
+
+# Before packages are asked for: what was typed wrongly is said at once.
+may-install:
+	@$(SYSTEM) check
+
+# What people type, too; of some there is a folder, which make would call up to date.
+all: help
+tests: test
+build: dist
+benchmarks: bench
+
+.DEFAULT:
+	@echo "papa: there is no 'make $@'; 'make help' lists what there is" >&2; exit 2
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .vagrant

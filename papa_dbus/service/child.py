@@ -216,9 +216,17 @@ def _given_limits() -> list[tuple[int, tuple[int, int]]]:
 
 
 def _set_limit(limit: str, value: int) -> None:
-    number = resource.RLIM_INFINITY if value == rlimits.INFINITY else value
+    """Set both limits. Infinity is the hard limit if that cannot be raised, as Circus has it."""
+    which = rlimits.BY_NAME[limit]
+    if value == rlimits.INFINITY:
+        try:
+            resource.setrlimit(which, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except (ValueError, OSError):  # even root cannot raise nofile above fs.nr_open
+            value = resource.getrlimit(which)[1]
+        else:
+            return
     try:
-        resource.setrlimit(rlimits.BY_NAME[limit], (number, number))
+        resource.setrlimit(which, (value, value))
     except (ValueError, OverflowError) as error:
         raise OSError(errno.EPERM, str(error)) from None
 

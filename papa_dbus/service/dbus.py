@@ -5,6 +5,7 @@ stands in the contract's XML alone.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -33,7 +34,10 @@ log = logging.getLogger(__name__)
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_PEER = "org.freedesktop.DBus.Peer"
 _ERROR = "org.freedesktop.DBus.Error."
+#: Where a machine's identity is (machine-id(5)); D-Bus's own is older.
+_MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 #: Calls that change nothing. What a watch of one's own needs is as harmless as the watch itself.
 _INSPECTING = frozenset(
     {"ListSockets", "ListValues", "GetValue", "ListProcesses", "Acknowledge", "Unwatch", "Get", "GetAll"}
@@ -89,7 +93,7 @@ class DBusDoor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
-            "org.freedesktop.DBus.Peer": {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
+            _PEER: {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
             "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
             "org.freedesktop.DBus.Properties": {"Get": self._get, "GetAll": self._get_all, "Set": self._set},
             "org.freedesktop.DBus.ObjectManager": {"GetManagedObjects": self._managed},
@@ -222,21 +226,26 @@ class DBusDoor:
         xml: list[str] = []
         return self._steps.take(pieces, xml.extend, lambda: ("".join(xml),))
 
-    def _values(self, call: Message) -> tuple[str, dict[str, Any]]:
-        interface = call.body[0]
+    def _values(self, call: Message) -> dict[str, Any]:
+        """Return the properties of the interface that a call names, of all if it names none (an empty string)."""
+        wanted = call.body[0]
         own = self._tree.interfaces(call.path)
-        if interface not in own:
-            raise Refused("UnknownInterface", f"{call.path} has no properties of an interface '{interface}'")
-        return interface, self._tree.variants(interface, own[interface])
+        if wanted and wanted not in (self._tree.shown(call.path) or ()):
+            raise Refused("UnknownInterface", f"{call.path} has no interface '{wanted}'")
+        found: dict[str, Any] = {}
+        for interface, values in own.items():
+            if wanted in ("", interface):
+                found |= self._tree.variants(interface, values)
+        return found
 
     def _get(self, call: Message) -> Result:
-        interface, values = self._values(call)
+        values = self._values(call)
         if call.body[1] not in values:
-            raise Refused("UnknownProperty", f"{interface} has no property '{call.body[1]}'")
+            raise Refused("UnknownProperty", f"{call.body[0] or call.path} has no property '{call.body[1]}'")
         return (values[call.body[1]],)
 
     def _get_all(self, call: Message) -> Result:
-        return (self._values(call)[1],)
+        return (self._values(call),)
 
     def _set(self, call: Message) -> Result:
         self._get(call)
@@ -292,6 +301,8 @@ class DBusDoor:
 
     def _find(self, call: Message) -> tuple[objects.Method, Handler]:
         present = self._tree.shown(call.path)
+        if present is None and call.interface == _PEER:
+            present = [_PEER]  # "It does not matter which object path a ping is sent to" (D-Bus Specification, Peer)
         if present is None:
             raise Refused("UnknownObject", f"there is no object {call.path}")
         wanted = [call.interface] if call.interface else present
@@ -378,4 +389,8 @@ def _close(fds: list[int]) -> None:
 
 
 def _machine_id() -> str:
-    return Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    for path in map(Path, _MACHINE_IDS):
+        with contextlib.suppress(OSError):
+            if found := path.read_text(encoding="ascii").strip():
+                return found
+    raise Refused("FileNotFound", f"this machine has no identity: neither of {', '.join(_MACHINE_IDS)} can be read")

@@ -60,7 +60,8 @@ One that has a unit is there again when papad starts anew: the unit passes it.
 The options end where the program begins.
 {_WORDS}
 What cannot be written so can be after quote=: the rest of the line is then
-split as a shell does it, or is a JSON array.
+split as a shell does it, or is a JSON array. With shell=1 a shell gets the
+rest of the line as it was typed.
 
   make process web working_dir=/srv/web uid=www-data /usr/bin/web --fd $(socket.web.fileno)
   make process hi env.WHO=you rlimit.nofile=1024 shell=1 echo hello $WHO
@@ -121,6 +122,19 @@ _PROCESS_EXTRAS = (
 )
 
 
+_NOT_STOPPED = "Papa does not stop or restart processes; type papactl kill NAME in a shell, or ask their manager"
+#: What people type from habit, and what to type instead.
+_INSTEAD: Final = {
+    **dict.fromkeys(("exit", "bye", "logout", "close", "logoff"), "type quit to end this connection"),
+    **dict.fromkeys(("stop", "kill", "restart", "reload", "signal"), _NOT_STOPPED),
+    **dict.fromkeys(("start", "run", "add"), "type make process NAME PROGRAM"),
+    **dict.fromkeys(("ps", "ls", "status", "show"), "type list processes, list sockets or list values"),
+    **dict.fromkeys(("tail", "logs", "log"), "type watch processes NAME"),
+    **dict.fromkeys(("rm", "delete", "del"), "type remove processes NAME"),
+    "unset": "type set NAME without a value",
+}
+
+
 def first_words() -> list[str]:
     """The first words of the commands, sorted."""
     return sorted({words[0] for words in COMMANDS})
@@ -155,9 +169,13 @@ def _first_word(word: str) -> str:
     for first in first_words():
         if first.startswith(word):
             if first == "exit-if-idle" != word:
+                if word in _INSTEAD:
+                    raise UnknownCommand(f'Unknown command "{word}": {_INSTEAD[word]}')
                 raise UnknownCommand('You cannot abbreviate "exit-if-idle"')
             return first
-    raise UnknownCommand(f'Unknown command "{word[:60]}"')
+    if word in _INSTEAD:
+        raise UnknownCommand(f'Unknown command "{word}": {_INSTEAD[word]}')
+    raise UnknownCommand(f'Unknown command "{word[:60]}"; type help')
 
 
 def help_text(words: Sequence[str]) -> str:

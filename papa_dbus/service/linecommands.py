@@ -126,6 +126,7 @@ class _Words:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._begin = 0  # of the word that was looked at last
         self._next: str | None = None
         self._words = self._split()
         self.exact = False  # quoted by other rules: a word is what it says
@@ -133,7 +134,7 @@ class _Words:
 
     def _split(self) -> Iterator[str]:
         for match in _WORD.finditer(self._text):
-            self._at = match.end()
+            self._begin, self._at = match.span()
             yield match[0].replace("\\ ", " ")
 
     def peek(self) -> str | None:
@@ -155,6 +156,10 @@ class _Words:
         first = [] if self._next is None else [self._next]
         self._next = None
         return (*first, *self._words)
+
+    def as_typed(self) -> str:
+        """All that is left, every space and backslash of it. Empty if no word is left, or other rules quote them."""
+        return "" if self.exact or self.peek() is None else self._text[self._begin :]
 
     def requote(self, how: str) -> None:
         """Read what follows the last word that was taken by a shell's rules, or as JSON."""
@@ -301,9 +306,10 @@ def _make_process(words: _Words) -> MakeProcess:
     options = _ProcessOptions()
     while (pair := _pair(words)) is not None:
         options.add(*pair, words)
+    typed = words.as_typed()
     command = words.rest()
     if options.line.get("shell") and command:
-        command = ("/bin/sh", "-c", " ".join(command))
+        command = ("/bin/sh", "-c", typed or " ".join(command))
     spec = ProcessSpec(name, command, env=options.env or None, rlimits=options.rlimits, **options.fields)
     return MakeProcess(spec, watch=bool(options.line.get("watch")))
 

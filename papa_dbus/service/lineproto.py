@@ -1,7 +1,9 @@
 """The line protocol's input without I/O: bytes in, lines out, whatever the pieces in which they come.
 
-Owns what a line is: LF or CR LF ends it, telnet's own bytes (IAC, RFC 854) are taken out, it has a bound, and what
-belongs to another protocol is recognised before anything of it is taken for a command. Knows no command, no socket.
+Owns what a line is: LF, CR LF or CR NUL ends it (RFC 1123, 3.3.1), telnet's own bytes (IAC, RFC 854) are taken out, it
+has a bound, and what belongs to another protocol is recognised before anything of it is taken for a command. Knows no
+command, no socket. A CR alone belongs to the line: Papa's client sends one that is in a value so, and what follows it
+must never become a command.
 
 Rules it keeps
   - A line without its end is never a line: what a connection leaves unfinished is not run.
@@ -23,20 +25,26 @@ MAX_LINE: Final = 2 * 1024 * 1024 + 64 * 1024
 _IAC, _DONT, _DO, _WONT, _WILL, _SB = 255, 254, 253, 252, 251, 250
 _AYT, _IP, _BRK, _SE = 246, 244, 243, 240
 _TIMING_MARK = 6  # RFC 860
-_LF = 0x0A
-_STOP = re.compile(rb"[\n\xff]")
+_NUL, _LF, _CR = 0x00, 0x0A, 0x0D
+_STOP = re.compile(rb"[\n\xff\0]")
 
 # A target is a path, an URL, an authority or '*'; of these only a path could be meant for the name of an item.
 _TARGET = rb"\s+(?:/|\*|[^\s:]+:)\S*"
-# The methods that are no commands of ours (GET is one), whatever follows: HTTP/0.9 ended its line here.
-_METHOD = re.compile(rb"\s*(?:HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PRI)" + _TARGET, re.IGNORECASE)
+# The methods that are no commands of ours (GET is one), whatever follows: HTTP/0.9 ended its line here. Browsers write
+# them so; "delete *" is what a person has mistyped.
+_METHOD = re.compile(rb"\s*(?:HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PRI)" + _TARGET)
 # Any method, since a page whose name was bound to 127.0.0.1 (DNS rebinding) may invent one, such as SET.
 _REQUEST = re.compile(rb"\s*[^\s:]+" + _TARGET + rb"\s+HTTP/\d|\s*GET\s+\S+\s+HTTP/\d", re.IGNORECASE)
-# No command ends with a colon.
-_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:")
-# What a first byte may be, if a person or a client of Papa's sends it: a printable character, the white space, and ESC,
-# since a person may press an arrow. TLS begins with 0x16, SSL 2 with 0x80, STUN with 0x00, SOCKS with 0x04 or 0x05.
-_FIRST_BYTES: Final = frozenset(b"\t\r\n\x1b") | frozenset(range(0x20, 0x7F))
+# Of these a request has at least Host, which browsers send first. Any other word with a colon is a person's.
+_HEADER = re.compile(
+    rb"(?:Host|Connection|User-Agent|Accept|Accept-[A-Z]+|Content-[A-Z-]+|Origin|Referer|Cookie|Sec-[A-Z-]+|Upgrade"
+    rb"|Upgrade-[A-Z-]+|Cache-Control|Pragma|Authorization|Transfer-Encoding|TE|Access-Control-[A-Z-]+):",
+    re.IGNORECASE,
+)
+# What a first byte may be, if a person or a client of Papa's sends it: a printable character, be it of several bytes,
+# the white space, ESC, since a person may press an arrow, and what erases. TLS begins with 0x16, SSL 2 with 0x80, STUN
+# with 0x00, SOCKS with 0x04 or 0x05.
+_FIRST_BYTES: Final = frozenset(b"\b\t\f\r\n\x1b") | frozenset(range(0x20, 0x80)) | frozenset(range(0xC2, 0xF5))
 _HEAD_BYTES = 8192  # of a line that is too long, enough to tell whether it is HTTP
 
 
@@ -91,6 +99,7 @@ class LineReader:
         self._at = 0
         self._line = bytearray()
         self._overlong = False
+        self._after_cr = False  # the last byte of the line, be it too long, is a CR
         self._fresh = True  # nothing was read yet
         self._closed = False
         self._state = _State.TEXT
@@ -103,6 +112,7 @@ class LineReader:
             "input": self._input[self._at :].decode("latin-1"),
             "line": self._line.decode("latin-1"),
             "overlong": self._overlong,
+            "after_cr": self._after_cr,
             "fresh": self._fresh,
             "telnet": self._state.name,
             "verb": self._verb,
@@ -116,6 +126,7 @@ class LineReader:
         reader._input += state["input"].encode("latin-1")
         reader._line += state["line"].encode("latin-1")
         reader._overlong = bool(state["overlong"])
+        reader._after_cr = bool(state.get("after_cr"))  # a papad of before 0.16 does not say
         reader._fresh = bool(state["fresh"])
         reader._state = _State[state["telnet"]]
         reader._verb = int(state["verb"])
@@ -172,7 +183,7 @@ class LineReader:
         return Interrupt() if interrupted else None
 
     def _text(self) -> Event | None:
-        """Read up to the next end of line or IAC."""
+        """Read up to the next LF, NUL or IAC."""
         if self._input[self._at] != _IAC and (interrupt := self._interrupt()) is not None:
             return interrupt
         stop = _STOP.search(self._input, self._at)
@@ -182,8 +193,10 @@ class LineReader:
             return foreign
         if stop is None:
             return None
-        if self._input[end] == _LF:
+        if self._input[end] == _LF or (self._input[end] == _NUL and self._after_cr):
             return self._end_line()
+        if self._input[end] == _NUL:
+            return self._extend(b"\0")
         self._state = _State.COMMAND
         return None
 
@@ -192,6 +205,7 @@ class LineReader:
             self._fresh = False
             if piece[0] not in _FIRST_BYTES:
                 return Foreign("TLS" if piece[0] == 0x16 else "a binary protocol")
+        self._after_cr = piece[-1] == _CR
         if self._overlong:
             return None
         self._line += piece
@@ -203,6 +217,7 @@ class LineReader:
     def _end_line(self) -> Event:
         self._fresh = False
         overlong, self._overlong = self._overlong, False
+        self._after_cr = False
         if overlong:
             return TooLong()
         line = bytes(self._line[:-1] if self._line.endswith(b"\r") else self._line)
@@ -246,7 +261,7 @@ class LineReader:
         elif byte == _SB:
             self._state = _State.SUBNEGOTIATION
         elif byte in (_BRK, _IP):
-            self._overlong = False
+            self._overlong = self._after_cr = False
             before, self._interrupted = self._interrupt(), True
             return self._clear() or before
         elif byte == _AYT:

@@ -17,7 +17,6 @@ from typing import Final, Protocol, cast
 from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
 from papa_dbus.service import linecommands, linereply
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.help import UnknownCommand
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
@@ -36,8 +35,6 @@ MAX_BATCH: Final = 1024 * 1024
 WRITE_TIMEOUT: Final = 60.0
 #: Seconds from a line's first byte to its end. Between two lines, and in a watch, a client may take its time.
 LINE_TIMEOUT: Final = 300.0
-#: Lines in a row that begin with no command: who sends more does not speak this protocol.
-MAX_UNKNOWN: Final = 10
 #: Papa's client reads the answer to `watch` with one recv() of so many bytes, and hides from select() what comes along:
 #: a first batch of no more than that waits so many seconds, of a larger one something is left to be seen.
 FIRST_READ: Final = 1024
@@ -106,7 +103,6 @@ class Session(asyncio.BufferedProtocol):
         self._leaving = False  # for the next papad
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
-        self._unknown = 0
         self._watch_end = b""
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
@@ -288,7 +284,7 @@ class Session(asyncio.BufferedProtocol):
             async with asyncio.timeout_at(self._line_due):
                 await self._stir()
         except TimeoutError:
-            self.end(f"a line was begun {LINE_TIMEOUT:.0f} s ago and has no end")
+            self.end(f"a line was begun {LINE_TIMEOUT:.0f} s ago and has no end (LF, CR LF or CR NUL)")
 
     async def _received(self) -> _Input | None:
         """The next thing that has come already. Telnet's own questions are answered on the way."""
@@ -375,17 +371,11 @@ class Session(asyncio.BufferedProtocol):
         await self._door.check(self)
         try:
             command = linecommands.parse(line)
-            self._unknown = 0 if command is not None else self._unknown
             if isinstance(command, linecommands.Quit):
                 return b"ok\n"
             if isinstance(command, linecommands.ExitIfIdle) and self._kernel.exit_if_idle():
                 return linereply.reply("Exiting papa!")
             reply = linereply.PROMPT if command is None else await self._answer(command)
-        except UnknownCommand as error:
-            self._unknown += 1
-            if self._unknown >= MAX_UNKNOWN:
-                return linereply.error(f"{error}; that is enough: this is Papa, and these are no commands")
-            reply = linereply.error(str(error))
         except (_StuckError, AccessDenied, TooMuch):
             raise
         except PapaError as error:

@@ -111,7 +111,6 @@ def test_sockets(papactl: Papactl) -> None:
     assert re.search(r"http  inet +stream +\d+ +- +127\.0\.0\.1:\d+", made)
     assert papactl("socket", "remove", "http").stdout == b"http\n"
     assert "octal" in told(papactl("socket", "make", "x", "--path", "/tmp/x", "--umask", "9", status=2))
-    assert "absolute" in told(papactl("socket", "make", "x", "--path", "x", status=2))
 
 
 def test_exit_if_idle(papactl: Papactl, papad: Papad) -> None:

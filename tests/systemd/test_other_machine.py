@@ -94,6 +94,9 @@ def test_a_day_with_another_machine(here: Bed, there: Bed) -> None:
     assert {f["check"]: f["grade"] for f in found} == dict.fromkeys(
         ("bus", "kernel", "papa.service", "papa.socket", "descriptors"), "good"
     )
+    assert here.run(f"{papactl} kill web -s INT").stdout == "web: INT sent to all processes of papa-web.scope\n"
+    assert here.run(f"{papactl} wait web", check=False).returncode == 130
+    assert "has ended already" in here.run(f"{papactl} kill web", check=False).stderr
     # No ssh and no bridge is left.
     assert here.run("pgrep --exact ssh", check=False).stdout == ""
     there.wait_until("! pgrep systemd-stdio-b")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from papa_dbus import __version__
-from papa_dbus.client.cli import consuming, doctor, items, output, processes, top, values
+from papa_dbus.client.cli import consuming, doctor, items, kill, output, processes, top, values, words
 from papa_dbus.client.cli.running import connection_options
 
 
@@ -20,10 +20,20 @@ class Ordered(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As ever, with a guess at what was misspelt, which click before 8.4 (Debian's) does not make."""
+        """Find the command; know the words of other tools, and guess at what was misspelt."""
+        if args[0] == "help":
+            args = [*args[1:], "--help"]
+            if len(args) == 1:
+                click.echo(ctx.get_help())
+                ctx.exit()
+        if args[0] in words.SAME:
+            args = [*words.SAME[args[0]], *args[1:]]
+        elif args[0] in words.INSTEAD:
+            raise click.UsageError(f"no command '{args[0]}': {words.INSTEAD[args[0]]}", ctx)
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            # click before 8.4 (Debian's) makes no such guess.
             close = difflib.get_close_matches(args[0], self.commands, n=1)
             if not close or "Did you mean" in error.format_message():
                 raise
@@ -38,7 +48,9 @@ def papactl(**_: Any) -> None:
     A NAME is a whole name, or a beginning and a final * (quoted, so that the shell leaves it alone).
 
     Without -H, --system, --user or --bus it is the kernel at PAPA_BUS_ADDRESS where that is set; else on the system bus
-    where there is one; else on the user's bus. These options may also stand after the command.
+    where there is one; else on the user's bus. These options may also stand after the command, unless that has an
+    option of the same name. Words of supervisorctl, systemctl, circusctl, docker and pm2 (ps, tail, stop, restart, …)
+    are known: they are done, or papactl says what to type.
 
     \b
     Examples:
@@ -50,7 +62,7 @@ def papactl(**_: Any) -> None:
 
 
 for _command in (
-    items.status, items.list_, items.show, processes.run, processes.wait, output.logs, consuming.consume, top.top,
-    processes.remove, items.socket_, values.set_, values.get, values.unset, items.exit_if_idle, doctor.doctor,
+    items.status, items.list_, items.show, processes.run, kill.kill, processes.wait, output.logs, consuming.consume,
+    top.top, processes.remove, items.socket_, values.set_, values.get, values.unset, items.exit_if_idle, doctor.doctor,
 ):  # fmt: skip
     papactl.add_command(_command)

@@ -38,7 +38,7 @@ MEANINGS = {
     Status.OK: "Done.",
     Status.FAILED: "What was asked for could not be done. Of doctor: something is bad; of exit-if-idle: not idle.",
     Status.USAGE: "The command line is wrong, or the kernel does not take an option's value.",
-    Status.NOT_RUNNING: "Of status: no kernel runs.",
+    Status.NOT_RUNNING: "Of status: papad does not run; of status NAME: a process has ended.",
     Status.NOT_FOUND: "There is nothing of that name.",
     Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
     Status.ACCESS_DENIED: "This user may not talk to the kernel.",

@@ -1,5 +1,6 @@
 """status, list, show, socket and exit-if-idle: what the kernel holds."""
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -72,25 +73,63 @@ _VALUES = (
 
 
 @click.command(cls=Command)
+@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.PROCESS)
 @JSON
 @with_kernel(needs_kernel=False)
-async def status(kernel: Kernel, as_json: bool) -> int:
-    """Show the kernel on one screen.
+async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> int:
+    """Show papad, or some processes, on one screen.
 
-    Its version, how long it is up, what it holds, what was dropped, what has failed.
+    Of papad: its version, how long it is up, what it holds, what was dropped, what has failed. Of a process: whether it
+    runs or how it ended, since when, its output.
 
-    Starts no kernel: where none runs it says so, with exit status 3.
+    Starts no papad: if none runs it says so, with exit status 3. With a NAME it is 0 if all of these processes run,
+    and 3 if one has ended, as systemctl's.
+
+    \b
+    Examples:
+      papactl status
+      papactl status web
     """
     where = click.get_current_context().ensure_object(Target).described
     if fault := await missing(kernel.link, where):
         printing.say(fault)
         return Status.NOT_RUNNING
+    if patterns:
+        return await _status_of(kernel, patterns, as_json)
     info, processes = await kernel.info(), list((await kernel.list_processes()).values())
     if as_json:
         printing.as_json(asdict(info) | {"dropped_bytes": sum(p.dropped for p in processes)})
         return Status.OK
     _print_status(info, processes, where)
     return Status.OK
+
+
+async def _status_of(kernel: Kernel, patterns: Sequence[str], as_json: bool) -> int:
+    await names.check(kernel, ("process",), patterns)
+    processes = await _listed(kernel, "processes", patterns)
+    if as_json:
+        printing.as_json(_as_json(processes, "processes"))
+    else:
+        for number, process in enumerate(processes):
+            if number:
+                printing.line()
+            _print_process(process)
+    return Status.OK if all(process.running for process in processes) else Status.NOT_RUNNING
+
+
+def _print_process(process: Process) -> None:
+    printing.line(f"● {process.name}: {state(process)}", f"bold {state_style(process)}".strip())
+    up = f", up {printing.duration(time.time() - process.started / 1_000_000)}" if process.running else ""
+    dropped = f", {printing.size(process.dropped)} dropped" if process.dropped else ""
+    printing.facts(
+        (
+            ("PID", process.pid),
+            ("Started", f"{printing.moment(process.started)}{up}"),
+            ("Unit", process.unit or None),
+            ("Output", f"{printing.size(process.buffered)} held{dropped}; papactl logs {shlex.quote(process.name)}"),
+            ("Command", shlex.join(process.args)),
+        )
+    )
 
 
 def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) -> None:
@@ -214,7 +253,7 @@ def socket_() -> None:
 @click.argument("name")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port to bind; 0 lets Linux choose.")
 @click.option("--host", "address", metavar="ADDRESS", help="The address to bind (loopback).")
-@click.option("--path", metavar="PATH", help="The absolute path of a Unix socket's file.")
+@click.option("--path", metavar="PATH", help="The path of a Unix socket's file.")
 @click.option("--family", type=click.Choice(["inet", "inet6", "unix"]), help="The address family.")
 @click.option("--type", "type_", type=click.Choice(["stream", "dgram", "seqpacket", "raw", "rdm"]), help="The type.")
 @click.option("--umask", metavar="OCTAL", help="The mask for the mode of a Unix socket's file.")
@@ -223,7 +262,7 @@ def socket_() -> None:
 @click.option("--reuseport", is_flag=True, default=None, help="Each process gets a socket of its own on the port.")
 @with_kernel()
 async def make_socket(
-    kernel: Kernel, name: str, address: str | None, type_: Any, umask: str | None, **options: Any
+    kernel: Kernel, name: str, address: str | None, path: str | None, type_: Any, umask: str | None, **options: Any
 ) -> None:
     """Host a socket, or give the one that is there with the same options.
 
@@ -232,8 +271,25 @@ async def make_socket(
       papactl socket make http --host 0.0.0.0 --port 80 --backlog 1024
       papactl socket make app --path /run/app.sock --umask 007
     """
-    made = await kernel.make_socket(name, host=address, type=type_, umask=octal(umask), **options)
+    if path is not None:
+        path = callers_path(path, "--path", here=kernel.link.bus.passes_descriptors)
+    made = await kernel.make_socket(name, host=address, path=path, type=type_, umask=octal(umask), **options)
     printing.table(_SOCKETS, [made])
+
+
+def callers_path(path: str, what: str, *, here: bool) -> str:
+    """Return an absolute path; a relative one is the caller's. Raises UsageError for one if papad is not ``here``.
+
+    The last part is kept as it is: a link may be a program of its own (a virtual environment's python).
+    """
+    if os.path.isabs(path) or not path:
+        return path
+    if not here:
+        raise click.UsageError(f"{what}: {path!r} must be absolute, since papad is on another machine")
+    folder, _, last = path.rpartition("/")
+    if last in ("", ".", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(folder), last)
 
 
 def octal(text: str | None) -> int | None:

@@ -199,8 +199,12 @@ async def logs(
       papactl logs -f 'web*' --stderr
       papactl logs web --since '10 min ago' -o cat | grep ERROR
     """
-    if not follow:
+    try:
         await names.check(kernel, ("process",), patterns)
+    except NotFound as error:
+        if not follow:
+            raise
+        printing.say(f"{error} (waiting for it)")
     if last is None:
         last = _LAST if follow and not since else -1
     sink = Sink(sys.stdout.fileno())

@@ -8,7 +8,7 @@ import click
 from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli import names, output, printing
 from papa_dbus.client.cli.ends import Status, own_failures
-from papa_dbus.client.cli.items import octal
+from papa_dbus.client.cli.items import callers_path, octal
 from papa_dbus.client.cli.running import Command, ProcessCommand, with_kernel
 
 _MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
@@ -90,7 +90,7 @@ def _identity(text: str | None) -> str | int | None:
 )
 @click.option("--user", "--uid", metavar="USER", help="The user to run as, by name or number (papad's own).")
 @click.option("--group", "--gid", metavar="GROUP", help="The group to run as, by name or number (the user's).")
-@click.option("--directory", "-d", metavar="PATH", help="The absolute directory to start in (the user's home).")
+@click.option("--directory", "-d", metavar="PATH", help="The directory to start in (the user's home).")
 @click.option(
     "--limit",
     "limits",
@@ -132,8 +132,10 @@ async def run(
 ) -> int | None:
     """Start a process and leave it to the kernel.
 
-    The command comes after --, so that its options are its own. The process's user is --user USER; the kernel on the
-    user's own bus is `papactl --user run`. $(socket.NAME.fileno) and $(socket.NAME.port) in the command are replaced.
+    The command comes after --, so that its options are its own. A program or a directory whose path is relative is
+    looked for where papactl is called; with -H it must be absolute. The process's user is --user USER; the kernel on
+    the user's own bus is `papactl --user run`. $(socket.NAME.fileno) and $(socket.NAME.port) in the command are
+    replaced.
 
     With --follow papactl reads along, as `papactl logs`, and ends as the process does: with its exit status, or with
     128 and the signal's number; 125 where papactl itself fails. Ctrl-C ends papactl, not the process.
@@ -151,10 +153,13 @@ async def run(
         "rlimits": _limits(limits),
         "uid": _identity(user),
         "gid": _identity(group),
-        "working_dir": directory,
         "umask": octal(umask),
         "sockets": options["sockets"] or None,
     }
+    here = kernel.link.bus.passes_descriptors
+    options["working_dir"] = None if directory is None else callers_path(directory, "--directory", here=here)
+    if "/" in command[0]:
+        command = (callers_path(command[0], "the program", here=here), *command[1:])
     start = own_failures(_start) if follow else _start
     return await start(kernel, name=name, command=command, options=options, follow=follow, remove=remove)
 

@@ -86,42 +86,41 @@ def _set_host(context: click.Context, _: click.Parameter, value: str | None) -> 
         context.ensure_object(Target).host = value
 
 
-def connection_options(*, hidden: bool = False, user: bool = True) -> list[click.Option]:
-    """The options that say where the kernel is: of papactl itself, and (hidden) of each command."""
+def connection_options(*, hidden: bool = False) -> list[click.Option]:
+    """Return the options that say where the kernel is: of papactl itself, and (hidden) of each command."""
     common: dict[str, Any] = {"expose_value": False, "hidden": hidden}
-    options = [
+    return [
         click.Option(
             ["-H", "--host"], metavar="[USER@]HOST", callback=_set_host,
             help="The kernel of another machine, by ssh, as systemctl -H.", **common,
         ),
         click.Option(["--system"], flag_value="system", callback=_set_bus, help="On the system bus.", **common),
+        click.Option(["--user"], flag_value="session", callback=_set_bus, help="On the user's bus.", **common),
         click.Option(
             ["--bus"], metavar="ADDRESS", callback=_set_bus,
             help="At the message bus of this address, or: system, session.", **common,
         ),
     ]  # fmt: skip
-    if user:
-        options.insert(
-            2, click.Option(["--user"], flag_value="session", callback=_set_bus, help="On the user's bus.", **common)
-        )
-    return options
 
 
 class Command(click.Command):
-    """A command that also takes where the kernel is: `papactl list -H host` is `papactl -H host list`."""
+    """A command that also takes where the kernel is: `papactl list -H host` is `papactl -H host list`.
 
-    user_is_the_bus = True
+    An option of the command's own is never hidden by one of these: `socket make --host`, `run --user`.
+    """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The command's own parameters, and the hidden ones."""
+        """Return the command's own parameters, and the hidden ones, without the words that the command has taken."""
         params = super().get_params(ctx)
-        return [*params, *connection_options(hidden=True, user=self.user_is_the_bus)]
+        taken = {word for param in params for word in param.opts}
+        shared = connection_options(hidden=True)
+        for option in shared:
+            option.opts = [word for word in option.opts if word not in taken]
+        return [*params, *(option for option in shared if option.opts)]
 
 
 class ProcessCommand(Command):
-    """A command whose --user is a process's."""
-
-    user_is_the_bus = False
+    """A command that starts a process."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As ever; but an option that is not ours may well be one of the process's."""

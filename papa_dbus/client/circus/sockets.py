@@ -8,9 +8,8 @@ from circus.sockets import _FAMILY, _TYPE
 from circus.util import to_bool
 
 from papa_dbus.client import papa
+from papa_dbus.client.circus.prefix import claim, prefix
 
-#: What Papa's names of Circus's items begin with.
-PREFIX = "circus."
 _TOLD = ("host", "port", "backlog", "path", "umask", "interface")
 
 
@@ -25,7 +24,7 @@ class PapaSocket:
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name = name
-        self.papa_name = PREFIX + name.lower()
+        self.papa_name = prefix() + name.lower()
         self._options = options
         self._cfg: dict[str, Any] = {}
         self._mine: socket.socket | None = None
@@ -34,6 +33,7 @@ class PapaSocket:
         """Have Papa do it, or take what it has. Raises OSError: circusd does not start without its sockets."""
         try:
             with papa.Papa() as kernel:
+                claim(kernel)
                 made = self._make(kernel)
                 self._mine = _duplicate(kernel, self.papa_name)
         except papa.Error as error:
@@ -45,6 +45,25 @@ class PapaSocket:
         self.so_reuseport = "reuseport" in made
         self.is_unix = self.path is not None
         self._papas_number = made["fileno"]
+        self._set_blocking()
+
+    def _set_blocking(self) -> None:
+        """As Circus does: whoever has the socket has it so (fcntl(2), O_NONBLOCK)."""
+        blocking = to_bool(self._cfg.get("blocking"))
+        if self._mine is not None and not self.so_reuseport:
+            self._mine.setblocking(blocking)
+            self._mine.set_inheritable(True)  # for watchers without use_papa
+        elif "blocking" in self._cfg and not blocking:
+            logger.warning(
+                'Socket "%s": blocking = false has no effect: with use_papa it needs a message bus as papa_endpoint,'
+                " and no so_reuseport",
+                self.name,
+            )
+
+    @property
+    def shared(self) -> bool:
+        """Whether circusd has a descriptor of it, which its own children can be given."""
+        return self._mine is not None
 
     def _make(self, kernel: papa.Papa) -> dict[str, Any]:
         try:
@@ -77,15 +96,15 @@ class PapaSocket:
     def load_from_config(cls, config: dict[str, Any]) -> "PapaSocket":
         """Make the socket that a section describes."""
         path = config.get("path")
+        if "proto" in config:
+            logger.warning('Socket "%s": proto has no effect with use_papa', config["name"])
         options = {
             "family": _FAMILY[config.get("family", "AF_INET").upper()],
             "socket_type": _TYPE[config.get("type", "SOCK_STREAM").upper()],
             "backlog": int(config.get("backlog", 2048)),
         }
         if path:
-            # Octal, as everywhere; Circus itself takes the text for a decimal number. Its default is this number.
-            umask = int(config["umask"], 8) if "umask" in config else 0o010
-            options |= {"family": socket.AF_UNIX, "path": path, "umask": umask}
+            options |= {"family": socket.AF_UNIX, "path": path, "umask": _umask(config)}
         else:
             options |= {
                 "host": config.get("host", "localhost"),
@@ -114,6 +133,25 @@ class PapaSocket:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
+
+
+def _umask(config: dict[str, Any]) -> int:
+    """Return the number that Circus takes a socket's umask for: it reads it as a decimal one."""
+    text = str(config.get("umask", "8"))
+    number = int(text) & 0o777
+    if "umask" in config and oct(number) != f"0o{text.lstrip('0') or '0'}":
+        logger.warning(
+            'Socket "%s": umask %s is a decimal number to Circus, octal %o; for an octal %s write %s',
+            config["name"], text, number, text, _decimal(text),
+        )  # fmt: skip
+    return number
+
+
+def _decimal(text: str) -> str:
+    try:
+        return str(int(text, 8))
+    except ValueError:
+        return "its decimal value"
 
 
 def _duplicate(kernel: papa.Papa, name: str) -> socket.socket | None:

@@ -30,7 +30,7 @@ def environment(version: str) -> Path:
         if not (target / "whole").exists():
             shutil.rmtree(target, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", target], check=True, timeout=PATIENCE * 10)
-            pip = [target / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [str(target / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*pip, f"circus=={version}", "dbus-next>=0.2.3,<0.3"], check=True, timeout=PATIENCE * 15)
             (target / "whole").touch()
     return target
@@ -42,6 +42,7 @@ class Place:
     def __init__(self, version: str) -> None:
         self.python = environment(version) / "bin/python"
         self.folder = Path(tempfile.mkdtemp(prefix="circus-"))
+        self.folder.chmod(0o755)
         self.bus = PrivateBus(self.folder)
         self.papad = SupervisedPapad(self.bus.address, self.folder)
         self.papad.start()
@@ -56,10 +57,17 @@ class Place:
         hosted = [info["pid"] for info in self.processes().values()]
         self.papad.stop()
         self.bus.stop()
-        for pid in hosted:
+        for pid in {*hosted, *self._of_mine()}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder)
+
+    def _of_mine(self) -> Iterator[int]:
+        """What runs with a file of this folder, such as what a shell that was ended has left."""
+        for found in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if str(self.folder).encode() in found.read_bytes():
+                    yield int(found.parent.name)
 
     def papa(self, code: str) -> Any:
         """Evaluate an expression about ``p``, a client of papad."""
@@ -89,6 +97,7 @@ class Circusd:
     def __init__(self, place: Place, name: str, *, plain: bool) -> None:
         self._place = place
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place.folder))
+        self.folder.chmod(0o777)
         self.log = self.folder / "log"
         self._ini = self.folder / "circus.ini"
         self.endpoint = f"ipc://{self.folder}/ctl"

@@ -83,7 +83,7 @@ stdout_stream.filename = {circusd.folder}/job.log
     circusd.running("job")
     circusd.quit()
     told.with_name("told.end").touch()
-    wait_until(lambda: not place.processes(), lambda: place.processes())
+    wait_until(lambda: not place.processes(), place.processes)
     circusd.begin()
     assert circusd.status("job") == "stopped"
     assert told.read_text() == "run\n"

@@ -74,8 +74,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
     def initialize(self) -> None:
         """As Circus does. Tells what Papa has of this circusd's that its file does not say."""
         super().initialize()
-        if prefix.claimed():
-            leftovers.tell(self.iter_watchers(), self.sockets)
+        leftovers.tell(self.iter_watchers(), self.sockets)
 
     def reload_from_config(self, config_file: str | None = None, inside_circusd: bool = False) -> Any:
         """As Circus does; its watchers know that the file has changed, and not somebody's mind."""

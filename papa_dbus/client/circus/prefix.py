@@ -67,6 +67,12 @@ def claimed() -> bool:
     return _Mine.claimed
 
 
+def is_mine(kernel: papa.Papa) -> bool:
+    """Return whether this circusd has, or had when it ran last, this prefix."""
+    other = json.loads(kernel.get(_value()) or "{}")
+    return _Mine.claimed or other.get("endpoint") == _Mine.endpoint
+
+
 def _value() -> str:
     return f"{_Mine.prefix}circusd"
 

@@ -77,10 +77,14 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         command, options = self._command(), self._options()
         self.kernel.set(self._asked, asked.digest(command, self._said(options)))
         try:
-            return self.kernel.host_process(self.papa_name, command, **options)
+            made: dict[str, Any] = self.kernel.host_process(self.papa_name, command, **options)
         except papa.Error:
             self._forget_asked()
             raise
+        for sock in (self.watcher.sockets or {}).values():
+            if sock.use_papa:
+                sock.set_blocking()  # papad hands over sockets that block
+        return made
 
     def _compare(self, found: dict[str, Any]) -> dict[str, Any]:
         """Tell the watcher if it runs in another way than it would be started in now."""
@@ -112,7 +116,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
             "working_dir": self.working_dir,
             "uid": uid,
             "gid": gid,
-            "rlimits": {name.lower(): _limit(value) for name, value in self.rlimits.items()} or None,
+            "rlimits": _files() | {name.lower(): _limit(value) for name, value in self.rlimits.items()} or None,
             "umask": _umask(),
             "stdout": "null" if self.close_child_stdout else "pipe",
             "stderr": "null" if self.close_child_stderr else "pipe",
@@ -122,6 +126,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
     def _said(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options without what is circusd's own environment, which is another each time that it starts."""
+        options = {name: value for name, value in options.items() if name != "overflow"}  # the same for all
         if not self.watcher.copy_env:
             return options
         return options | {"env": {key: value for key, value in self.env.items() if os.environ.get(key) != value}}
@@ -244,6 +249,12 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
 def _limit(value: Any) -> int:
     return 2**64 - 1 if value == resource.RLIM_INFINITY else int(value)
+
+
+def _files() -> dict[str, int]:
+    """Return the limit that somebody has set circusd (LimitNOFILE=, ulimit -n): its children have that, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return {"nofile": hard} if soft == hard else {}
 
 
 def _umask() -> int:

@@ -1,5 +1,6 @@
 """A socket section with ``use_papa``: Papa has it, so it goes on listening while circusd is away."""
 
+import os
 import socket
 from typing import Any
 
@@ -28,6 +29,8 @@ class PapaSocket:
         self._options = options
         self._cfg: dict[str, Any] = {}
         self._mine: socket.socket | None = None
+        self._idle: int | None = None
+        self._told = False
 
     def bind_and_listen(self) -> None:
         """Have Papa do it, or take what it has. Raises OSError: circusd does not start without its sockets."""
@@ -45,25 +48,27 @@ class PapaSocket:
         self.so_reuseport = "reuseport" in made
         self.is_unix = self.path is not None
         self._papas_number = made["fileno"]
-        self._set_blocking()
+        self.set_blocking()
+        if self.so_reuseport and self._idle is None:
+            self._idle = os.eventfd(0)
 
-    def _set_blocking(self) -> None:
+    def set_blocking(self) -> None:
         """As Circus does: whoever has the socket has it so (fcntl(2), O_NONBLOCK)."""
         blocking = to_bool(self._cfg.get("blocking"))
         if self._mine is not None and not self.so_reuseport:
             self._mine.setblocking(blocking)
             self._mine.set_inheritable(True)  # for watchers without use_papa
-        elif "blocking" in self._cfg and not blocking:
+        elif not blocking and not self._told:
+            self._told = True
             logger.warning(
-                'Socket "%s": blocking = false has no effect: with use_papa it needs a message bus as papa_endpoint,'
-                " and no so_reuseport",
-                self.name,
-            )
+                'Socket "%s": blocking = false has no effect with use_papa and %s; accept() waits',
+                self.name, "so_reuseport" if self.so_reuseport else "a papa_endpoint that is no message bus",
+            )  # fmt: skip
 
     @property
     def shared(self) -> bool:
-        """Whether circusd has a descriptor of it, which its own children can be given."""
-        return self._mine is not None
+        """Whether circusd has it, too: to see requests, and for its own children."""
+        return self._mine is not None and not self.so_reuseport
 
     def _make(self, kernel: papa.Papa) -> dict[str, Any]:
         try:
@@ -117,7 +122,12 @@ class PapaSocket:
         return made
 
     def fileno(self) -> int:
-        """A descriptor of it in this process (for Circus's on_demand); over the line protocol, its number in Papa."""
+        """A descriptor of it in this process (for Circus's on_demand); over the line protocol, its number in Papa.
+
+        With so_reuseport the processes listen, not this one: Circus is to see no request there.
+        """
+        if self._idle is not None:
+            return self._idle
         return self._mine.fileno() if self._mine is not None else self._papas_number
 
     @property
@@ -133,6 +143,9 @@ class PapaSocket:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
+        if self._idle is not None:
+            os.close(self._idle)
+            self._idle = None
 
 
 def _umask(config: dict[str, Any]) -> int:

@@ -71,9 +71,10 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
                 "%s: executable: with use_papa the program is called %s (its argv[0]), not as in cmd",
                 self.name, self.executable,
             )  # fmt: skip
-        if self.on_demand and any(not getattr(sock, "shared", True) for sock in (self.sockets or {}).values()):
+        if self.on_demand and not any(getattr(sock, "shared", True) for sock in (self.sockets or {}).values()):
             logger.warning(
-                "%s: on_demand has no effect: with use_papa it needs a message bus as papa_endpoint; it is started now",
+                "%s: on_demand has no effect: with use_papa it needs a message bus as papa_endpoint, and a socket"
+                " without so_reuseport; it is started now",
                 self.name,
             )
             self.on_demand = False
@@ -156,8 +157,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
     def _tell_differences(self) -> None:
         for names, wids in self._different.items():
             logger.warning(
-                "%s: process %s runs in papa with another %s than the file says; circusctl restart %s starts what the"
-                " file says",
+                "%s: process %s in papa has another %s than the file says; circusctl restart %s starts what it says",
                 self.name, ", ".join(map(str, wids)), names, self.name,
             )  # fmt: skip
         self._different.clear()

@@ -6,9 +6,11 @@ import sys
 from circus.client import CircusClient
 from circus.exc import CallError
 
-client = CircusClient(timeout=30, endpoint=sys.argv[1])
+client = CircusClient(timeout=10, endpoint=sys.argv[1])
 for line in sys.stdin:
     try:
-        print(json.dumps(client.send_message(**json.loads(line))), flush=True)
+        answer = client.send_message(**json.loads(line))
     except CallError as error:
-        print(json.dumps({"status": "error", "reason": str(error)}), flush=True)
+        answer = {"status": "error", "reason": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()

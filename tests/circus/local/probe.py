@@ -4,46 +4,39 @@ import json
 import os
 import resource
 import signal
-import stat
+import socket
 import sys
+from pathlib import Path
 
 
-def limits():
-    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    return {name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in names}
+def describe(fd: int) -> list[object]:
+    """What kind of socket it is, and whether it blocks."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return [sock.family, sock.type, os.get_blocking(fd), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
 
 
-def sockets():
-    found = []
-    for fd in range(3, 64):
-        try:
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):
-                found.append(os.get_blocking(fd))
-        except OSError:
-            continue
-    return found
-
-
+limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 os.umask(umask := os.umask(0))
 said = {
-    "argv": sys.argv[2:],
-    "argv0": open("/proc/self/cmdline", "rb").read().split(b"\0")[0].decode(),
-    "cwd": os.getcwd(),
-    "env": dict(os.environ),
-    "groups": sorted(os.getgroups()),
+    "arguments": [argument for argument in sys.argv[2:] if not argument.isdigit()],
+    "name": Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode(),
+    "directory": os.getcwd(),
+    "environment": dict(os.environ),
+    "groups": sorted({*os.getgroups()} - {os.getgid()}),
     "gid": os.getgid(),
     "input": os.readlink("/proc/self/fd/0"),
-    "limits": limits(),
-    "shell": open(f"/proc/{os.getppid()}/cmdline", "rb").read().split(b"\0")[0].decode().rpartition("/")[2] == "sh",
-    "leader": os.getsid(0) == os.getpid(),
-    "sockets": sockets(),
+    "limits": {name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in limits},
+    "session": os.getsid(0) == os.getpid(),
+    "sockets": [describe(int(argument)) for argument in sys.argv[2:] if argument.isdigit()],
     "uid": os.getuid(),
     "umask": umask,
 }
-with open(sys.argv[1] + ".new", "w") as file:
-    json.dump(said, file)
-os.rename(sys.argv[1] + ".new", sys.argv[1])
-print("out", flush=True)
-print("err", file=sys.stderr, flush=True)
+file = Path(sys.argv[1])
+Path(f"{file}.new").write_text(json.dumps(said))
+sys.stdout.write("out\n")
+sys.stderr.write("err\n")
+sys.stdout.flush()
+sys.stderr.flush()
+Path(f"{file}.new").rename(file)
 while True:
     signal.pause()

@@ -136,9 +136,9 @@ class Row:
     @property
     def verdict(self) -> str:
         """What stands in the table."""
-        if not self.differs:
-            return "the same"
-        return f"told: {self.told}" if self.told else f"DIFFERS: {self.differs}"
+        if self.differs and not self.told:
+            return f"DIFFERS: {self.differs}"
+        return "; ".join([*([] if self.differs else ["the same"]), *([f"told: {self.told}"] if self.told else [])])
 
 
 def _name(option: str) -> str:
@@ -206,7 +206,7 @@ def _streams(circusd: Circusd, name: str) -> dict[str, Any]:
         if file.suffix.startswith((".stdout", ".stderr", ".hooks")) or (
             file.suffix in (".1", ".2") and ".std" in file.name
         ):
-            found[file.name] = sorted(set(file.read_text().splitlines()))
+            found[file.name] = sorted(set(re.sub(r"\[\d+\] \|", "[PID] |", file.read_text()).splitlines()))
     return dict(_plain_text(circusd, found))
 
 
@@ -271,13 +271,18 @@ def _answer(circusd: Circusd, command: str, asked: dict[str, Any]) -> Any:
     """A command's answer, without what is another each time."""
     if command == "add" and "papa" in circusd.folder.name:
         asked = {**asked, "options": {**asked.get("options", {}), "use_papa": True}}
-    said = circusd.ask(command, **asked, waiting=True)
+    said = wait_until(lambda: (now := circusd.ask(command, **asked, waiting=True)) and not _busy(now) and now, command)
     said = {key: value for key, value in said.items() if key not in ("id", "time", "tb")}
     said.get("statuses", {}).pop("stdin_socket", None)  # told in its own row
     if said["status"] == "error":
         said["reason"] = said["reason"].rpartition("}': ")[2]
     text = json.dumps(_plain_text(circusd, said), sort_keys=True)
     return json.loads(re.sub(r"-?\d+(\.\d+)?", "0", text))
+
+
+def _busy(said: dict[str, Any]) -> bool:
+    """Whether a command was refused because another one runs, which plain Circus does in each of its looks."""
+    return "already running" in str(said.get("reason"))
 
 
 def table(rows: list[Row]) -> str:

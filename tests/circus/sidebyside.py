@@ -113,10 +113,10 @@ class Circusd:
     def launch(self, *prefix: str, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """Start it."""
         command = [*prefix, str(self._place.python), "-m", self._module, str(self._ini)]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self._ini.open() as something:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=something,
                 stdout=log,
                 stderr=log,
                 env={**self._place.variables, **(variables or {})},

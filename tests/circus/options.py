@@ -238,10 +238,10 @@ def compare(place: Place) -> list[Row]:
         for circusd in both
     ]
     rows = [_circus_row(option, both, started) for option in CIRCUS]
+    warnings = both[1].warnings()
     answers = [[_answer(circusd, command, asked) for command, asked in COMMANDS] for circusd in both]
     for circusd in both:
         circusd.do("stop")
-    warnings = both[1].warnings()
     for section, options in (("[watcher:NAME]", WATCHER), ("[socket:NAME]", SOCKET)):
         for option in options:
             name = ("s_" if options is SOCKET else "") + _name(option)

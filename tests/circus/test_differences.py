@@ -178,3 +178,31 @@ def test_a_prefix_that_changes_waits_for_a_restart(circusd: Circusd) -> None:
     assert circusd.running("app") == [pid]
     [warning] = circusd.warnings()
     assert "papa_prefix has changed in" in warning
+
+
+def test_a_restart_from_a_file_that_was_not_read(circusd: Circusd) -> None:
+    circusd.configure(APP.format(1000))
+    circusd.begin()
+    circusd.do("restart", name="app")
+    assert circusd.warnings() == []
+    circusd.configure(APP.format(2000) + "# and more\n")
+    circusd.do("restart", name="app")
+    [warning] = circusd.warnings()
+    assert "circus.ini has changed since it was read, and a restart is as it was" in warning
+    circusd.do("reloadconfig")
+    circusd.do("restart", name="app")
+    assert circusd.warnings() == [warning]
+
+
+def test_what_reloadconfig_makes_anew_is_as_the_file_says(circusd: Circusd) -> None:
+    circusd.configure(APP.format(1000))
+    circusd.begin()
+    circusd.do("incr", name="app")
+    circusd.running("app", 2)
+    circusd.configure(APP.format(2000))
+    circusd.do("reloadconfig")
+    circusd.running("app", 1)
+    circusd.quit()
+    circusd.begin()
+    circusd.running("app", 1)
+    assert circusd.warnings() == []

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from configparser import Error as ConfigError
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,7 +70,19 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
                 _look_for_papa()
         arbiter = super().load_from_config(config_file, loop)
         arbiter._papas = _of_papa(config_file)
+        arbiter._read = _written(config_file)
         return arbiter
+
+    def tell_if_unread(self) -> None:
+        """Tell if the file is not the one any more that circusd has read."""
+        now = _written(self.config_file)
+        if now != self._read:
+            logger.warning(
+                "%s has changed since it was read, and a restart is as it was; circusctl reloadconfig reads it",
+                ", ".join(
+                    sorted(name for name in now.keys() | self._read.keys() if now.get(name) != self._read.get(name))
+                ),
+            )
 
     def initialize(self) -> None:
         """As Circus does. Tells what Papa has of this circusd's that its file does not say."""
@@ -85,6 +98,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
             self.reloading = before
             raise
         self._tell_what_waits(config_file or self.config_file)
+        self._read = _written(config_file or self.config_file)
         self.loop.add_future(done, self._reloaded)
         return done
 
@@ -150,6 +164,15 @@ def _read(config_file: str) -> Any:
     said = dict(config.items("env")) if config.has_section("env") else {}
     config.set_env({**os.environ, **said})
     return config
+
+
+def _written(config_file: str) -> dict[str, float]:
+    """Return when each file of a configuration was written, as far as they can be read."""
+    try:
+        _, files = read_config(config_file)
+        return {name: os.stat(name).st_mtime for name in files}
+    except (OSError, ConfigError):
+        return {}
 
 
 def _of_papa(config_file: str) -> dict[str, str | None]:

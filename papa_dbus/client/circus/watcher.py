@@ -1,7 +1,6 @@
 """A watcher that may have its processes in Papa."""
 
 import re
-import shlex
 from typing import Any
 from urllib.parse import quote
 
@@ -45,7 +44,6 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             self.papa = papa.Papa()
             claim(self.papa)
             self._configured = self.numprocesses
-            self.numprocesses = self._remembered()
             self._found_wids = self._find_wids()
             if self._found_wids:
                 self.autostart = True  # they run: whoever started them by hand did not stop them
@@ -57,8 +55,9 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         if not (self.use_papa and new):
             return
         if getattr(arbiter, "reloading", False):
-            self.numprocesses = self._configured
             self._remember()
+        else:
+            self.numprocesses = self._remembered()
         self._tell_what_papa_cannot()
 
     def _tell_what_papa_cannot(self) -> None:
@@ -66,11 +65,6 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             logger.warning(
                 "%s: close_child_stdin = false has no effect with use_papa: the input is /dev/null", self.name
             )
-        if self.executable and not self.shell and shlex.split(self.cmd)[:1] != [self.executable]:
-            logger.warning(
-                "%s: executable: with use_papa the program is called %s (its argv[0]), not as in cmd",
-                self.name, self.executable,
-            )  # fmt: skip
         if self.on_demand and not any(getattr(sock, "shared", True) for sock in (self.sockets or {}).values()):
             logger.warning(
                 "%s: on_demand has no effect: with use_papa it needs a message bus as papa_endpoint, and a socket"
@@ -219,6 +213,11 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         if self.use_papa and not self.is_stopped():
             self.reap_processes()
         return super().manage_processes()
+
+    def _restart(self) -> Any:
+        if self.use_papa and self.arbiter is not None:
+            self.arbiter.tell_if_unread()
+        return super()._restart()
 
     def _stop(self, close_output_streams: bool = False, for_shutdown: bool = False) -> Any:
         if not self.use_papa or not (for_shutdown or self.leaving) or self.is_stopped():

@@ -35,6 +35,9 @@ CIRCUSD = """
 The process manager Circus, with its own options, and with use_papa in watchers and sockets: what they start and bind is
 held by Papa, and goes on while papa-circusd is away, with all its output.
 
+Two options of [circus] are its own: papa_endpoint says which papad, and papa_prefix what this circusd's names in Papa
+begin with (circus). Two circusds on a machine cannot have the same; the second does not start, and says so.
+
 papa-circusd --help lists the options. Circus has to be installed for the same Python: {versions}.
 """
 PAPAD_SIGNALS = {

@@ -256,6 +256,10 @@ class Papa:
         made = self._kernel.make_process(name, arguments.command(executable, args), options)
         return self.watch_processes(name) if watch_immediately else made
 
+    def host_process(self, name: str, command: Sequence[str], **options: Any) -> dict[str, Any]:
+        """Start a process with org.papa.Kernel's own options; Papa 1.0.6 had nothing like it."""
+        return self._kernel.make_process(name, command, options)
+
     def remove_processes(self, *args: str) -> bool:
         """Forget processes' output; those that run go on. True. Raises Error where none is named."""
         self._kernel.remove_processes(arguments.texts(args))

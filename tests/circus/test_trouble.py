@@ -89,7 +89,7 @@ def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
     """Its first part comes again with the whole line before it, which is not logged twice."""
     pid = running(circus, "parts")
     say(circus, "parts", "a whole one\nan")
-    wait_until(lambda: len(log(circus, "parts")) == 1, lambda: log(circus, "parts"))
+    wait_until(lambda: log(circus, "parts"), lambda: log(circus, "parts"))
     for _ in range(2):
         circus.quit()
         circus.begin(INI)
@@ -104,7 +104,7 @@ def test_a_line_begun_before_circusd_quits_and_the_next_is_killed(circus: Bare) 
     pid = running(circus, "parts")
     before = len(log(circus, "parts"))
     say(circus, "parts", "one more\nand the be")
-    wait_until(lambda: len(log(circus, "parts")) == before + 1, lambda: log(circus, "parts"))
+    wait_until(lambda: len(log(circus, "parts")) >= before + 1, lambda: log(circus, "parts"))
     circus.quit()
     circus.begin(INI)
     circus.kill_and_begin()

@@ -1,9 +1,9 @@
 """The way of a process's output from Papa to its watcher's streams, by circusd's own loop.
 
 What a stream has taken is acknowledged, and nothing else: what it could not take is tried again while the process runs,
-and what circusd had in hand when it died comes again. When circusd quits, Papa keeps how much of a begun line's records
-has been passed on, and which the first of them is, since those records come again as a whole. Later ones are not taken
-for them, so it does not matter when circusd is killed.
+and what circusd had in hand when it died comes again. A partial line is passed on after a short pause. When circusd
+quits, Papa keeps how much of a partial line's records has been passed on, and which the first of them is, since those
+records come again as a whole. Later ones are not taken for them, so it does not matter when circusd is killed.
 """
 
 import contextlib
@@ -14,9 +14,11 @@ from collections import deque
 from typing import Any
 
 from circus import logger
+from circus.stream import FancyStdoutStream
 from tornado.ioloop import IOLoop
 
 from papa_dbus.client import papa
+from papa_dbus.client.circus.begun import BegunLines
 from papa_dbus.client.lineconnection import readable
 from papa_dbus.client.lines import LineAssembler, Piece
 from papa_dbus.client.papa_watcher import Watch
@@ -25,6 +27,8 @@ from papa_dbus.errors import NoReply, NotFound, Unreachable
 
 #: Seconds before a stream that failed is tried again, and a watch that has ended.
 _RETRY = 1.0
+#: Seconds that the rest of a partial line is waited for.
+_PAUSE = 0.5
 _SOON = 0.1  # seconds, if somebody waits for the last words
 _STREAMS = {"out": ("stdout", 1), "err": ("stderr", 2)}
 
@@ -41,6 +45,8 @@ class Output:
         self._noted = self._recalled is not None  # Papa has a value about it
         self._pending: deque[Piece] = deque()
         self._in_hand: deque[list[int]] = deque()  # events that are not acknowledged: what each is known by
+        self._pausing = False  # a partial line is waited for
+        self._begun = BegunLines(process, recall=process.found)
         self._lost = False  # the watch has ended, and is to be opened again
         self._last = False  # the process has ended: what a stream does not take now is lost
         self._exit: Exited | None = None
@@ -77,6 +83,28 @@ class Output:
             return
         for event in events:
             self._take(event)
+        self._pass_on()
+        if self._lines.kept:
+            self._wait_for_the_rest()
+
+    def _wait_for_the_rest(self) -> None:
+        if not self._pausing:
+            self._pausing = True
+            self._loop.call_later(_PAUSE, self._pass_on_partial)
+
+    def _pass_on_partial(self) -> None:
+        """Pass on what has come of lines that have no end yet, so that a prompt or dots are seen."""
+        self._pausing = False
+        if self._watch is None:
+            return
+        if self._lost or self._pending:
+            self._wait_for_the_rest()
+            return
+        redirector = self._process.watcher.stream_redirector
+        streams = redirector.redirect.values() if redirector is not None else ()
+        if any(isinstance(stream, FancyStdoutStream) for stream in streams):
+            return  # it stamps whatever it gets
+        self._pending.extend(self._lines.rest())
         self._pass_on()
 
     def _take(self, event: Event) -> None:
@@ -124,7 +152,7 @@ class Output:
         match event:
             case Exited():
                 self._exit = event
-                return self._lines.rest()
+                return self._begun.end(self._lines.rest(), event.timestamp / 1e6)
             case Dropped():
                 self._lines.lose()
                 logger.warning("%s: %d bytes of output were lost", self._process.name, event.bytes)
@@ -163,6 +191,7 @@ class Output:
             self._lose(error, for_good=False)
         if self._exit is not None and self._process.exit_code is None:
             self._forget()
+            self._begun.forget()
             self._process.ended(self._exit.exit_code)
 
     def _forget(self) -> None:
@@ -179,7 +208,7 @@ class Output:
         if stream is not None:
             before = _end_of_file(stream)
             try:
-                stream({"data": piece.data, "pid": self._process.pid, "name": name, "timestamp": piece.timestamp})
+                self._begun.write(stream, name, piece, last=self._exit is not None)
             except Exception:
                 _undo(stream, before)
                 raise

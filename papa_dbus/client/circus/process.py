@@ -1,7 +1,9 @@
 """One process of a watcher with ``use_papa``: Papa runs it and keeps its output, Circus decides about it."""
 
+import contextlib
 import os
 import re
+import resource
 import signal
 import time
 from typing import Any
@@ -11,8 +13,9 @@ from circus import logger
 from circus.process import RUNNING, UNEXISTING, Process
 
 from papa_dbus.client import papa
+from papa_dbus.client.circus import asked
 from papa_dbus.client.circus.output import Output
-from papa_dbus.client.circus.sockets import PREFIX
+from papa_dbus.client.circus.prefix import prefix
 from papa_dbus.client.lineconnection import readable
 from papa_dbus.names import UNKNOWN_EXIT
 
@@ -53,7 +56,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         try:
             found = self.kernel.list_processes(self.papa_name).get(self.papa_name)
             self.found = found is not None
-            made = found or self._make()
+            made = self._compare(found) if found else self._make()
             self.started = made["started"]
             self._worker = _Worker(made["pid"])
             self._open_pidfd()
@@ -71,31 +74,70 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return kernel
 
     def _make(self) -> dict[str, Any]:
-        if self._get_stdin_socket_fd() is not None:
-            raise OSError("papa: stdin_socket cannot be had together with use_papa")
+        command, options = self._command(), self._options()
+        self.kernel.set(self._asked, asked.digest(command, self._said(options)))
+        try:
+            made: dict[str, Any] = self.kernel.host_process(self.papa_name, command, **options)
+        except papa.Error:
+            self._forget_asked()
+            raise
+        for sock in (self.watcher.sockets or {}).values():
+            if sock.use_papa:
+                sock.set_blocking()  # papad hands over sockets that block
+        return made
+
+    def _compare(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Tell the watcher if it runs in another way than it would be started in now."""
+        if found["running"]:
+            command, then = self._command(), self.kernel.get(self._asked)
+            now = asked.digest(command, self._said(self._options()))
+            self.watcher.found_different(self.wid, asked.differences(then, now, command, found))
+        return found
+
+    def _command(self) -> list[str]:
         mine = {name.lower() for name in self.watcher._get_sockets_fds()}
         self.cmd = self._with_sockets(self.cmd, mine)
         if isinstance(self.args, str):
             self.args = self._with_sockets(self.args, mine)
         elif self.args:
             self.args = [self._with_sockets(argument, mine) for argument in self.args]
-        command = self.format_args()
+        command = [self._with_sockets(argument, mine) for argument in self.format_args()]
         if self.shell:
-            command = ["/bin/sh", "-c", *command]
-        elif self.executable:
-            command = [self.executable, *command[1:]]
-        made: dict[str, Any] = self.kernel.make_process(
-            self.papa_name,
-            args=command,
-            env=self.env,
-            working_dir=self.working_dir,
-            uid=self.uid,
-            gid=self.gid,
-            rlimits=self.rlimits,
-            stdout=papa.DEVNULL if self.close_child_stdout else papa.PIPE,
-            stderr=papa.DEVNULL if self.close_child_stderr else papa.PIPE,
-        )
-        return made
+            return [self.executable or "/bin/sh", "-c", *command]
+        return [self.executable, *command[1:]] if self.executable else command
+
+    def _options(self) -> dict[str, Any]:
+        """All that a child of circusd would have from it, and what the watcher says otherwise."""
+        uid, gid = self.uid, self.gid
+        if uid is None and os.geteuid() != 0:  # papad's own user may be root
+            uid, gid = os.geteuid(), os.getegid() if gid is None else gid
+        options = {
+            "env": {str(key): str(value) for key, value in self.env.items()},
+            "working_dir": self.working_dir,
+            "uid": uid,
+            "gid": gid,
+            "rlimits": _files() | {name.lower(): _limit(value) for name, value in self.rlimits.items()} or None,
+            "umask": _umask(),
+            "stdout": "null" if self.close_child_stdout else "pipe",
+            "stderr": "null" if self.close_child_stderr else "pipe",
+            "overflow": "block",
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+    def _said(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options without what is circusd's own environment, which is another each time that it starts."""
+        options = {name: value for name, value in options.items() if name != "overflow"}  # the same for all
+        if not self.watcher.copy_env:
+            return options
+        return options | {"env": {key: value for key, value in self.env.items() if os.environ.get(key) != value}}
+
+    @property
+    def _asked(self) -> str:
+        return f"{self.papa_name}.asked"
+
+    def _forget_asked(self) -> None:
+        with contextlib.suppress(papa.Error):
+            self.kernel.set(self._asked)
 
     def _with_sockets(self, text: str, mine: set[str]) -> str:
         def say(match: re.Match[str]) -> str:
@@ -104,7 +146,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
                 logger.warning(
                     'Process "%s" refers to socket "%s", and they do not have the same "use_papa"', self.name, name
                 )
-            return f"$(socket.{PREFIX}{name}.fileno)"
+            return f"$(socket.{prefix()}{name}.fileno)"
 
         return _SOCKET.sub(say, text)
 
@@ -188,6 +230,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
                 self.kernel.remove_processes(self.papa_name)
             except papa.Error as error:
                 logger.warning("%s: %s", self.name, error)
+        self._forget_asked()
         self.let_go()
 
     def let_go(self) -> None:
@@ -202,3 +245,19 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         if not self._closed:
             self.output.leave()
             self.let_go()
+
+
+def _limit(value: Any) -> int:
+    return 2**64 - 1 if value == resource.RLIM_INFINITY else int(value)
+
+
+def _files() -> dict[str, int]:
+    """Return the limit that somebody has set circusd (LimitNOFILE=, ulimit -n): its children have that, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return {"nofile": hard} if soft == hard else {}
+
+
+def _umask() -> int:
+    """Return circusd's own, which its children have. os.umask() cannot tell it without setting it."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))

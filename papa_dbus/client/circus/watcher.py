@@ -5,15 +5,15 @@ from typing import Any
 from urllib.parse import quote
 
 from circus import logger
-from circus.exc import ConflictError
+from circus.exc import MessageError
 from circus.stream import Redirector
 from circus.util import to_bool
 from circus.watcher import Watcher
 from tornado import gen
 
 from papa_dbus.client import papa
+from papa_dbus.client.circus.prefix import claim, prefix
 from papa_dbus.client.circus.process import PapaProcess
-from papa_dbus.client.circus.sockets import PREFIX
 
 _RETRY = 0.1  # seconds, where another of Circus's commands runs
 #: Seconds between an end and what Circus does about it. Commands are refused while it does that, so a plugin that hears
@@ -28,6 +28,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
     optnames: tuple[str, ...]
     numprocesses: int
     autostart: bool
+    on_demand: bool
     stream_redirector: Redirector | None
 
     def __init__(self, name: str, cmd: str, *args: Any, use_papa: Any = False, **options: Any) -> None:
@@ -37,18 +38,45 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         self._ends: list[float] = []  # moments of the last second's
         if "use_papa" not in self.optnames:
             self.optnames = (*self.optnames, "use_papa")
+        self._different: dict[str, list[int]] = {}  # processes found, by what is different
+        self._autostart = self.autostart
         if self.use_papa:
             self.papa = papa.Papa()
+            claim(self.papa)
             self._configured = self.numprocesses
-            self.numprocesses = self._remembered()
             self._found_wids = self._find_wids()
             if self._found_wids:
                 self.autostart = True  # they run: whoever started them by hand did not stop them
 
+    def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:
+        """As Circus does. What reloadconfig makes anew is as the file says."""
+        new = self.arbiter is None
+        super().initialize(evpub_socket, sockets, arbiter)
+        if not (self.use_papa and new):
+            return
+        if getattr(arbiter, "reloading", False):
+            self._remember()
+        else:
+            self.numprocesses = self._remembered()
+        self._tell_what_papa_cannot()
+
+    def _tell_what_papa_cannot(self) -> None:
+        if not self.close_child_stdin:
+            logger.warning(
+                "%s: close_child_stdin = false has no effect with use_papa: the input is /dev/null", self.name
+            )
+        if self.on_demand and not any(getattr(sock, "shared", True) for sock in (self.sockets or {}).values()):
+            logger.warning(
+                "%s: on_demand has no effect: with use_papa it needs a message bus as papa_endpoint, and a socket"
+                " without so_reuseport; it is started now",
+                self.name,
+            )
+            self.on_demand = False
+
     @property
     def _prefix(self) -> str:
         # What a name in Papa may not have is written as in a URL.
-        return PREFIX + re.sub(r"[\s:*()%]", lambda match: quote(match[0]), self.name.lower()) + "."
+        return prefix() + re.sub(r"[\s:*()%]", lambda match: quote(match[0]), self.name.lower()) + "."
 
     def papa_name(self, wid: int) -> str:
         """What a process is called in Papa."""
@@ -61,6 +89,11 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return sorted(int(rest) for rest in rests if rest.isdigit())
 
     @property
+    def found(self) -> list[int]:
+        """The numbers of those that were there already, and are not taken over yet."""
+        return list(self._found_wids) if self.use_papa else []
+
+    @property
     def _process_class(self) -> Any:
         return PapaProcess if self.use_papa else super()._process_class
 
@@ -70,17 +103,58 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     def _get_sockets_fds(self) -> dict[str, int]:
         sockets = self.sockets or {}
-        return {name: sock.fileno() for name, sock in sockets.items() if sock.use_papa == self.use_papa}
+        return {
+            name: sock.fileno()
+            for name, sock in sockets.items()
+            if sock.use_papa == self.use_papa or (not self.use_papa and sock.shared)
+        }
 
     # ---------------------------------------------------------------- spawning
 
+    @property
+    def pending_socket_event(self) -> bool:
+        """Whether it waits for its first request; not if it runs already."""
+        return not (self.use_papa and self._found_wids) and bool(super().pending_socket_event)
+
+    @gen.coroutine  # type: ignore[untyped-decorator]
+    def spawn_processes(self) -> Any:
+        """As Circus does. What was found is taken over; a job of which that is has had its start."""
+        found, self._found_wids = self._found_wids, []
+        for wid in found:
+            self.spawn_process(wid)
+            yield gen.sleep(0)
+        self._tell_differences()
+        self.autostart = self._autostart
+        if not found or (self.respawn and not self.on_demand):
+            yield super().spawn_processes()
+
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
         """As Circus does; one that ended while nobody looked is reaped, and not taken for one that runs."""
-        if self.use_papa and not self.is_stopped():
-            runs = self._runs(recovery_wid or self._nextwid)
-            if recovery_wid and not runs:
-                return True  # there is none to be taken over; Circus starts what is missing
-        return super().spawn_process(recovery_wid)
+        if not self.use_papa or self.is_stopped():
+            return super().spawn_process(recovery_wid)
+        if self.stdin_socket is not None:
+            logger.error("%s: stdin_socket is not possible with use_papa; it is not started", self.name)
+            return False
+        runs = self._runs(recovery_wid or self._nextwid)
+        if recovery_wid and not runs:
+            return True  # there is none to be taken over; Circus starts what is missing
+        started = super().spawn_process(recovery_wid)
+        if not recovery_wid:
+            self._tell_differences()
+        return started
+
+    def found_different(self, wid: int, names: list[str]) -> None:
+        """Note a process that was found in Papa, and the options in which it is not as the file says."""
+        if names:
+            self._different.setdefault(", ".join(names), []).append(wid)
+
+    def _tell_differences(self) -> None:
+        for names, wids in self._different.items():
+            logger.warning(
+                "%s: process %s in papa has another %s than the file says; circusctl restart %s starts what it says",
+                self.name, ", ".join(map(str, wids)), names, self.name,
+            )  # fmt: skip
+        self._different.clear()
 
     def _runs(self, wid: int) -> bool:
         name = self.papa_name(wid)
@@ -90,6 +164,10 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
                 ended = PapaProcess(self.name, wid, self.cmd, working_dir=self.working_dir, watcher=self)
                 self.processes[ended.pid] = ended
                 ended.read_last_words()
+                logger.info(
+                    "%s: process %d ended while circusd was away (PID %d, exit code %s)",
+                    self.name, wid, ended.pid, ended.exit_code,
+                )  # fmt: skip
                 self.reap_process(ended.pid)
         except (papa.Error, OSError) as error:
             logger.warning("error in %r: %s", self.name, error)
@@ -117,10 +195,11 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
     def _manage(self) -> None:
         if self.arbiter is None or self.is_stopped() or self.leaving:
             return
-        try:
-            self.loop.add_future(self.arbiter.manage_watchers(), lambda done: done.result())
-        except ConflictError:
+        managing = self.arbiter.manage_watchers()
+        if managing is None:  # another command runs
             self.loop.call_later(_RETRY, self._manage)
+        else:
+            self.loop.add_future(managing, lambda done: done.result())
 
     def reap_process(self, pid: int, status: int | None = None) -> None:
         """Reap a process that has ended; one that runs, or that Circus is about to kill, is left alone."""
@@ -134,6 +213,11 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         if self.use_papa and not self.is_stopped():
             self.reap_processes()
         return super().manage_processes()
+
+    def _restart(self) -> Any:
+        if self.use_papa and self.arbiter is not None:
+            self.arbiter.tell_if_unread()
+        return super()._restart()
 
     def _stop(self, close_output_streams: bool = False, for_shutdown: bool = False) -> Any:
         if not self.use_papa or not (for_shutdown or self.leaving) or self.is_stopped():
@@ -163,11 +247,16 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return f"{self._prefix}numprocesses"
 
     def _remembered(self) -> int:
-        """How many processes were wanted last, unless the file says another number than it did then."""
+        """Return how many processes were wanted last, unless the file says another number than it did then."""
         wanted, _, configured = (self.papa.get(self._value) or "").partition(" of ")
-        if wanted.isdigit() and configured == str(self._configured):
-            return int(wanted)
-        return self._configured
+        if not wanted.isdigit() or configured != str(self._configured):
+            return self._configured
+        logger.warning(
+            "%s: numprocesses is %s, as it was set with circusctl, and not %d as in the file; circusctl set %s"
+            " numprocesses %d for the file's",
+            self.name, wanted, self._configured, self.name, self._configured,
+        )  # fmt: skip
+        return int(wanted)
 
     def _remember(self) -> None:
         changed = self.numprocesses != self._configured
@@ -177,14 +266,20 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             logger.warning("%s: papa does not remember the number of processes: %s", self.name, error)
 
     def set_numprocesses(self, np: int) -> Any:
-        """As Circus does, and remembered in Papa."""
+        """As Circus does, and remembered in Papa; what reloadconfig sets is what the file says."""
         done = super().set_numprocesses(np)
         if self.use_papa:
+            if getattr(self.arbiter, "reloading", False):
+                self._configured = self.numprocesses
             self._remember()
         return done
 
     def set_opt(self, key: str, val: Any) -> Any:
         """As Circus does, and the number of processes is remembered in Papa."""
+        if key == "use_papa":
+            raise MessageError(
+                f"use_papa: cannot be set while {self.name} is there; change the file and run 'circusctl reloadconfig'"
+            )
         action = super().set_opt(key, val)
         if self.use_papa and key == "numprocesses":
             self._remember()

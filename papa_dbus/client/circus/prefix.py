@@ -1,0 +1,89 @@
+"""How one circusd's names in Papa begin, and that no other circusd has them.
+
+The first circusd on a machine has ``circus.``, as upstream. Which circusd a prefix belongs to is a value in Papa: its
+endpoint, which no two can have at a time. Another circusd is refused, and needs ``papa_prefix``.
+"""
+
+import json
+import os
+import re
+from typing import Any
+
+import psutil
+
+from papa_dbus.client import papa
+
+_DEFAULT = "circus."
+_VALID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class _Mine:
+    """What this circusd is."""
+
+    prefix = _DEFAULT
+    endpoint = file = ""
+    claimed = False
+
+
+def describe(endpoint: str, file: str, name: str | None) -> None:
+    """Say which circusd this is. Raises ValueError for a ``papa_prefix`` that is not valid."""
+    if name is not None and not _VALID.fullmatch(name):
+        raise ValueError(f"papa_prefix: {name!r} is not valid; it may have letters, digits, '-' and '_'")
+    _Mine.prefix = f"{name}." if name is not None else _DEFAULT
+    _Mine.endpoint, _Mine.file = endpoint, os.path.abspath(file)
+
+
+def prefix() -> str:
+    """Return what each name in Papa begins with."""
+    return _Mine.prefix
+
+
+def claim(kernel: papa.Papa) -> None:
+    """Take the prefix for this circusd. Raises papa.Error if another one has it."""
+    if _Mine.claimed:
+        return
+    other = json.loads(kernel.get(_value()) or "{}")
+    if other and other["endpoint"] != _Mine.endpoint and _in_use(kernel, other):
+        raise papa.Error(
+            f"papa_prefix: names in papa that begin with '{_Mine.prefix}' belong to the circusd of {other['file']}"
+            f" (endpoint {other['endpoint']}); set papa_prefix in [circus] of {_Mine.file} to a name of its own, or, if"
+            f" the other circusd has gone for good, run 'papactl unset {_value()}'"
+        )
+    me = psutil.Process()
+    said = {"endpoint": _Mine.endpoint, "file": _Mine.file, "pid": me.pid, "since": me.create_time()}
+    kernel.set(_value(), json.dumps(said))
+    _Mine.claimed = True
+
+
+def give_up(kernel: papa.Papa) -> None:
+    """Let another circusd have the prefix: nothing of this one's is left in Papa."""
+    if _Mine.claimed:
+        kernel.set(_value())
+        _Mine.claimed = False
+
+
+def claimed() -> bool:
+    """Return whether this circusd has anything to do with Papa."""
+    return _Mine.claimed
+
+
+def is_mine(kernel: papa.Papa) -> bool:
+    """Return whether this circusd has, or had when it ran last, this prefix."""
+    other = json.loads(kernel.get(_value()) or "{}")
+    return _Mine.claimed or other.get("endpoint") == _Mine.endpoint
+
+
+def _value() -> str:
+    return f"{_Mine.prefix}circusd"
+
+
+def _in_use(kernel: papa.Papa, other: dict[str, Any]) -> bool:
+    pattern = f"{_Mine.prefix}*"
+    return _runs(other) or bool(kernel.list_processes(pattern) or kernel.list_sockets(pattern))
+
+
+def _runs(other: dict[str, Any]) -> bool:
+    try:
+        return bool(abs(psutil.Process(other["pid"]).create_time() - other["since"]) < 1)
+    except psutil.Error:
+        return False

@@ -1,0 +1,152 @@
+"""A watcher's output: a burst loses nothing, and a partial line is passed on soon and stamped once."""
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.circus.environments import VERSIONS
+from tests.circus.sidebyside import Circusd, Place
+from tests.support import wait_until
+
+LINES = 200_000
+_BURST = f"for i in range({LINES}): print(f'{{i:09}} ' + 'x' * 89)"
+
+
+@pytest.fixture(scope="module", params=[VERSIONS[0], VERSIONS[-1]])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A papad, with the oldest Circus and the newest."""
+    with Place(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def circusd(place: Place) -> Iterator[Circusd]:
+    """A circusd that leaves nothing."""
+    made = place.circusd()
+    yield made
+    made.ask("stop", waiting=True)
+    made.quit()
+    assert place.papa("p.list_values()") == {}
+
+
+def configure(circusd: Circusd, program: str, stamp: bool = False, count: int = 1) -> None:
+    """Have a watcher run a program, and its output go to a file."""
+    (circusd.folder / "program.py").write_text(program)
+    circusd.configure(f"""
+[watcher:app]
+cmd = python3 -u {circusd.folder}/program.py $(circus.wid)
+copy_env = true
+numprocesses = {count}
+use_papa = true
+stdout_stream.class = FileStream
+stdout_stream.filename = {circusd.folder}/app.log
+stderr_stream.class = FileStream
+stderr_stream.filename = {circusd.folder}/app.log
+{"stdout_stream.time_format = at %H:%M:%S" if stamp else ""}
+{"stderr_stream.time_format = at %H:%M:%S" if stamp else ""}
+""")
+
+
+def log(circusd: Circusd) -> str:
+    """What has been logged, each stamp as its process's number alone."""
+    file = circusd.folder / "app.log"
+    text = file.read_text() if file.exists() else ""
+    for number, pid in enumerate(circusd.pids("app"), 1):
+        text = re.sub(rf"at \d\d:\d\d:\d\d \[{pid}\] \| ", f"<{number}>", text)
+    return text
+
+
+def wait_for(circusd: Circusd, text: str) -> None:
+    """Wait until exactly this has been logged."""
+    wait_until(lambda: log(circusd) == text, lambda: log(circusd))
+
+
+def go_on(circusd: Circusd) -> None:
+    """Let the program of a test take its next step."""
+    with (circusd.folder / "fifo").open("w") as fifo:
+        fifo.write("\n")
+
+
+def steps(circusd: Circusd, *writes: str) -> str:
+    """A program that takes a step for each line in a FIFO."""
+    fifo = circusd.folder / "fifo"
+    if not fifo.exists():
+        os.mkfifo(fifo)
+    lines = [f"import sys\ndef wait(): open({str(fifo)!r}).read()"]
+    for write in writes:
+        lines += [write, "wait()"]
+    return "\n".join([*lines, "import signal", "signal.pause()"])
+
+
+def test_a_burst(circusd: Circusd) -> None:
+    """More than papad keeps, faster than a file is written: the program waits for its reader, as at a pipe."""
+    configure(circusd, f"import signal\n{_BURST}\nsignal.pause()")
+    circusd.begin()
+    file = circusd.folder / "app.log"
+    wait_until(lambda: file.stat().st_size >= LINES * 100, lambda: (file.stat().st_size, circusd.warnings()), 120)
+    with file.open() as lines:
+        assert all(int(line[:9]) == number for number, line in enumerate(lines))
+    assert circusd.warnings() == []
+
+
+@pytest.mark.parametrize("stamp", [False, True])
+def test_a_partial_line_is_passed_on(circusd: Circusd, stamp: bool) -> None:
+    mark = "<1>" if stamp else ""
+    configure(
+        circusd, steps(circusd, "print('.', end='')", "print('.', end='')", "print('!\\nnext\\nand', end='')"), stamp
+    )
+    circusd.begin()
+    wait_for(circusd, f"{mark}.")
+    go_on(circusd)
+    wait_for(circusd, f"{mark}..")
+    go_on(circusd)
+    wait_for(circusd, f"{mark}..!\n{mark}next\n{mark}and")
+
+
+@pytest.mark.parametrize("how", ["quits", "is killed"])
+def test_a_partial_line_over_a_restart_of_circusd(circusd: Circusd, how: str) -> None:
+    configure(circusd, steps(circusd, "print('one', end='')", "print(' line', end='')", "print('\\ntwo')"), stamp=True)
+    circusd.begin()
+    wait_for(circusd, "<1>one")
+    if how == "quits":
+        circusd.quit()
+    else:
+        circusd.kill()
+    circusd.begin()
+    go_on(circusd)
+    wait_for(circusd, "<1>one line")
+    go_on(circusd)
+    wait_for(circusd, "<1>one line\n<1>two\n")
+
+
+def test_partial_lines_of_two_processes_in_one_file(circusd: Circusd) -> None:
+    """Each line of the file is one process's."""
+    program = steps(
+        circusd,
+        "if sys.argv[1] == '1': print('mine', end='')",
+        "if sys.argv[1] == '1': print(' too', file=sys.stderr)",
+        "if sys.argv[1] == '1': print(' goes on')",
+    ).replace("def wait(): ", "def wait(): sys.argv[1] == '1' and ")
+    configure(circusd, program, stamp=True, count=2)
+    circusd.begin()
+    circusd.running("app", 2)
+    wait_for(circusd, "<1>mine")
+    go_on(circusd)
+    wait_for(circusd, "<1>mine\n<1> too\n")
+    go_on(circusd)
+    wait_for(circusd, "<1>mine\n<1> too\n<1> goes on\n")
+
+
+def test_the_end_in_a_partial_line(circusd: Circusd) -> None:
+    configure(circusd, steps(circusd, "print('half', end='')"), stamp=True)
+    circusd.begin()
+    wait_for(circusd, "<1>half")
+    [pid] = circusd.running("app")
+    circusd.do("restart", name="app")
+    wait_until(lambda: circusd.pids("app") not in ([], [pid]), circusd.words)
+    wait_until(lambda: log(circusd).count("half") == 2, lambda: log(circusd))
+    first, second = (circusd.folder / "app.log").read_text().splitlines()
+    assert first.endswith("| half")
+    assert second.endswith("| half")

@@ -44,7 +44,7 @@ def read_until(pipe: object, data: bytes) -> bytes:
 def ask(papactl: Papactl, tmp_path: Path) -> Path:
     """A process that asks on stdout and waits for a line on a FIFO, which ends the line and is printed again."""
     fifo = tmp_path / "answers"
-    script = f"mkfifo {fifo}; printf 'Name? '; cat {fifo}; echo thanks; exec sleep 1000"
+    script = f"mkfifo {fifo}; printf 'Name? '; read -r answer <{fifo}; echo $answer; echo thanks; exec sleep 1000"
     papactl("run", "ask", "--", "sh", "-c", script)
     wait_until(lambda: papactl("logs", "-o", "cat", "ask").stdout == b"Name? ", "the question")
     return fifo

@@ -21,8 +21,8 @@ PROGRAMS, FOLDER = "/opt/afternoon", "/run/afternoon"
 PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are four, one of them without attackers.
 SECONDS = 25
-#: Seconds that 99 of 100 calls stay below, or so many times what they take without attackers. It is no goal (the page has
-#: that, and the figures) but what no noise of a machine explains: somebody is locked out.
+#: Seconds that 99 of 100 calls stay below, or so many times what they take without attackers. It is not the goal, which
+#: the page has with the figures, but what no noise of a machine explains: somebody is locked out.
 SLOWEST, RATIO = 5.0, 10
 #: Bytes that papad may have in memory.
 MEMORY = 256 * 1024 * 1024

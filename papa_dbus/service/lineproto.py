@@ -1,9 +1,10 @@
 """The line protocol's input without I/O: bytes in, lines out, whatever the pieces in which they come.
 
-Owns what a line is: LF, CR LF or CR NUL ends it (RFC 1123, 3.3.1), telnet's own bytes (IAC, RFC 854) are taken out, it
-has a bound, and what belongs to another protocol is recognised before anything of it is taken for a command. Knows no
-command, no socket. A CR alone belongs to the line: Papa's client sends one that is in a value so, and what follows it
-must never become a command.
+Owns what a line is: LF or CR LF ends it, from telnet CR NUL as well (RFC 1123, 3.3.1), telnet's own bytes (IAC, RFC
+854) are taken out, it has a bound, and what belongs to another protocol is recognised before anything of it is taken
+for a command. Knows no command, no socket. A CR alone belongs to the line, as does CR NUL of a client that has said
+nothing in telnet's own bytes: Papa's client sends both so if they are in a value, and what follows must never become a
+command.
 
 Rules it keeps
   - A line without its end is never a line: what a connection leaves unfinished is not run.
@@ -100,6 +101,7 @@ class LineReader:
         self._line = bytearray()
         self._overlong = False
         self._after_cr = False  # the last byte of the line, be it too long, is a CR
+        self._is_telnet = False  # it has said something as telnet does; only then CR NUL is a line's end
         self._fresh = True  # nothing was read yet
         self._closed = False
         self._state = _State.TEXT
@@ -113,6 +115,7 @@ class LineReader:
             "line": self._line.decode("latin-1"),
             "overlong": self._overlong,
             "after_cr": self._after_cr,
+            "is_telnet": self._is_telnet,
             "fresh": self._fresh,
             "telnet": self._state.name,
             "verb": self._verb,
@@ -126,6 +129,7 @@ class LineReader:
         reader._input += state["input"].encode("latin-1")
         reader._line += state["line"].encode("latin-1")
         reader._overlong = bool(state["overlong"])
+        reader._is_telnet = bool(state.get("is_telnet"))
         reader._after_cr = bool(state.get("after_cr"))  # a papad of before 0.16 does not say
         reader._fresh = bool(state["fresh"])
         reader._state = _State[state["telnet"]]
@@ -193,7 +197,7 @@ class LineReader:
             return foreign
         if stop is None:
             return None
-        if self._input[end] == _LF or (self._input[end] == _NUL and self._after_cr):
+        if self._input[end] == _LF or (self._input[end] == _NUL and self._after_cr and self._is_telnet):
             return self._end_line()
         if self._input[end] == _NUL:
             return self._extend(b"\0")
@@ -256,6 +260,7 @@ class LineReader:
         self._state = _State.TEXT
         if byte == _IAC:  # twice, it is the byte itself
             return self._extend(b"\xff")
+        self._is_telnet = True
         if byte in (_WILL, _WONT, _DO, _DONT):
             self._state, self._verb = _State.OPTION, byte
         elif byte == _SB:

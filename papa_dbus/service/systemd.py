@@ -432,15 +432,16 @@ class Scopes:
         if scopes and not any(scopes.values()):
             await asyncio.sleep(_GRACE)
         said = False
+        self._some_ended.clear()
         while ending := [unit for unit, ends in (await self._scopes()).items() if ends]:
             if not said:
                 said = True
                 log.info("papad reads on until these have ended: %s", ", ".join(sorted(ending)))
             notify(EXTEND_TIMEOUT_USEC=round(_EXTENSION * 1_000_000))
-            self._some_ended.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXTENSION / 3):
                     await self._some_ended.wait()
+            self._some_ended.clear()  # before the next look: what ends after that is heard
 
     async def _scopes(self) -> dict[str, bool]:
         """The scopes of hosted processes, and whether systemd is ending each."""

@@ -72,6 +72,7 @@ def test_options_before_a_shell_are_read_as_ever(client: LineClient) -> None:
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r\0"], ids=["LF", "CR LF", "CR NUL"])
 def test_every_line_end_of_the_standards_is_one(client: LineClient, end: bytes) -> None:
+    client.say(b"\xff\xf1")  # NOP: it is telnet; CR NUL ends a line of telnet's only
     client.say(b"set a 1" + end + b"get a" + end)
     assert [client.reply(), client.reply()] == ["", "1"]
     client.say(b"make process p watch=1 /bin/echo hello" + end)
@@ -94,6 +95,10 @@ def test_papas_client_sends_what_it_is_given(papad: Papad) -> None:
     program = (
         "import papa, sys\n"
         "with papa.Papa(int(sys.argv[1])) as p:\n"
+        "    try:\n"
+        "        p.set('a', 'one\\r\\0set pwned 1\\r\\0')\n"
+        "    except papa.Error as error:\n"
+        "        assert 'NUL' in str(error), error\n"
         "    p.set('a', 'one\\rset pwned 1')\n"
         "    assert p.get('a') == 'one' + chr(92) + 'rset pwned 1', p.get('a')\n"
         "    assert list(p.list_values()) == ['a']\n"

@@ -77,7 +77,11 @@ GIVEN: dict[str, dict[str, tuple[list[str], str]]] = {
         "--since": (["2030-01-31"], "^$"), "--stdout": ([], "(?s)^(?!.*two)"), "--stderr": ([], "(?s)^(?!.*one)"),
         "--output": (["cat"], "^one\n"), "-o": (["json"], '"one"'),
     },
-    "consume": {"--to": (["out.txt"], "^$"), "--output": (["json"], '"one'), "-o": (["cat"], "^one\n")},
+    "consume": {
+        "--to": (["out.txt"], "^$"), "--output": (["json"], '"one'), "-o": (["cat"], "^one\n"),
+        "--rotate-size": (["64k", "--to", "out.txt"], "^$"),
+        "--rotate-keep": (["2", "--rotate-size", "64k", "--to", "out.txt"], "^$"),
+    },
     "top": {
         "--delay": (["0.1", "-n", "1"], "COMMAND"), "-d": (["0.1", "-n", "1"], "COMMAND"),
         "--count": (["1", "-d", "0.1"], "COMMAND"), "-n": (["1", "-d", "0.1"], "COMMAND"),

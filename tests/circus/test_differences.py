@@ -83,7 +83,7 @@ def test_a_watcher_that_is_gone(circusd: Circusd, place: Place) -> None:
     [first, second, third] = circusd.warnings()
     assert f"process circus.app.1 runs in papa (PID {app}), and its watcher has no use_papa any more" in first
     assert f"process circus.other.1 runs in papa (PID {other}), and no watcher of the file is its own" in second
-    assert f"kill {other} and papactl remove circus.other.1" in second
+    assert "papactl kill circus.other.1, then papactl remove circus.other.1" in second
     assert "papactl socket remove circus.web" in third
     for pid in (app, other):
         os.kill(pid, signal.SIGKILL)

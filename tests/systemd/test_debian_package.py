@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.service.store import VERSION
 from tests.systemd.bed import Bed
 from tests.systemd.conftest import make_bed
 from tests.systemd.test_starting import CALL
@@ -144,7 +145,7 @@ def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Bed) -> 
     papa.run([PYTHON, "-c", LAYOUT.format(999)])
     done = papa.run(f"{INSTALL} --allow-downgrades /srv/papa_2*.deb", check=False)
     assert done.returncode != 0
-    assert "was written by a newer papad (layout 999, this package's knows 1)" in done.stdout + done.stderr
+    assert f"was written by a newer papad (layout 999, this package's knows {VERSION})" in done.stdout + done.stderr
     assert NEXT in papa.run("dpkg-query --show papa").stdout
     assert papa.run("dpkg --verify papa && dpkg --audit").stdout == ""
     assert main_pid(papa) == pid

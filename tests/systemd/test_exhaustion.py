@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from papa_dbus.service import log_budget
 from tests.systemd.bed import Bed
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_units import show
@@ -44,6 +45,8 @@ def test_a_full_file_system(small: Bed) -> None:
     # Nothing is half done.
     assert call(small, "GetValue", "s", f"v{kept}").endswith("is not there")
     small.run("head -c 999999 /dev/zero >/run/papa/filler || true")
+    while "failed" not in call(small, "SetValue", "ss", f"v{kept}", "x" * 200):  # the file itself had room
+        kept += 1
     for refused in (
         make(small, "new", "sleep", "600"),
         call(small, "MakeSocket", "sa{sv}", "new", "1", "port", "q", "4711"),
@@ -147,6 +150,5 @@ def test_a_caller_that_is_gone_before_it_is_known(machine: Bed) -> None:
     run = int(call(machine, "ListValues", "as", "0").split()[1])
     journal = machine.journal(f"--after-cursor={cursor}", "--unit=papa")
     left_out = journal.count("is not run, since the bus does not say whose it is")
-    print(f"\n{run} calls were run, {left_out} were not")  # noqa: T201
-    assert run + left_out == 40
+    assert left_out == min(40 - run, log_budget.MAX_RECORDS)  # the rest is counted at the end of the minute
     assert journal.count("made by uid 0 (PID ") == run

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from papa_dbus.service.store import VERSION
 from tests.guard import sitecustomize as guard
 from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.test_serving import PYTHON, call, watch
@@ -192,7 +193,7 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     papa.run(["python3", "-c", script])
     cursor = papa.journal_cursor()
     papa.run("systemctl kill --signal=KILL --kill-who=main papa")
-    papa.wait_for_journal("was written by a newer papad (layout 999, this one knows 1)", cursor)
+    papa.wait_for_journal(f"was written by a newer papad (layout 999, this one knows {VERSION})", cursor)
     papa.run(["python3", "-c", script.replace("999", "1")])
     papa.run("systemctl restart papa")
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'

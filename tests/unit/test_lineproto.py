@@ -105,8 +105,10 @@ def test_any_split_gives_the_same(data: bytes, cuts: list[int]) -> None:
         (b"list s\r\nl p\r\n", [b"list s", b"l p"]),
         (b"\n\r\n \n", [b"", b"", b" "]),
         (b"a\rb\r\r\n", [b"a\rb\r"]),
-        (b"list s\r\0l p\r\0", [b"list s", b"l p"]),
-        (b"a\0b\r\0\r\0\n", [b"a\0b", b"", b""]),
+        (b"\xff\xf1list s\r\0l p\r\0", [b"list s", b"l p"]),
+        (b"\xff\xf1a\0b\r\0\r\0\n", [b"a\0b", b"", b""]),
+        (b"set a b\r\0l p\r\0\n", [b"set a b\r\0l p\r\0"]),  # not telnet: it is in a value
+        (b"set a \xff\xff\r\0l p\n", [b"set a \xff\r\0l p"]),
         (b"not ended", []),
         (b"  leading\n", [b"  leading"]),
     ],

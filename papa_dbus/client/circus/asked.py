@@ -20,11 +20,21 @@ def digest(command: Sequence[str], options: Mapping[str, Any]) -> str:
 
 def differences(then: str | None, now: str, command: Sequence[str], found: Mapping[str, Any]) -> list[str]:
     """Name the options that differ. A process of unknown origin is judged by its command."""
-    if then:
-        before, after = json.loads(then), json.loads(now)
+    before = _read(then)
+    if before:
+        after = json.loads(now)
         return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     said = " ".join(command)
     return ["cmd"] if "$(socket." not in said and found.get("args", said) != said else []
+
+
+def _read(said: str | None) -> dict[str, Any]:
+    """Return what a value says; nothing if somebody else has written it."""
+    try:
+        read = json.loads(said or "{}")
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _of(value: object) -> str:

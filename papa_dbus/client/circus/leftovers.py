@@ -1,5 +1,6 @@
 """Tells what Papa has under this circusd's names that no section of its file asks for."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def tell(watchers: Iterable[Any], sockets: Mapping[str, Any]) -> None:
         logger.warning(
             "socket %s is in papa, and no [socket:] of the file with use_papa is it; if it is not needed any more:"
             " papactl socket remove %s",
-            name, name,
+            name, shlex.quote(name),
         )  # fmt: skip
 
 
@@ -53,10 +54,14 @@ def _tell_process(name: str, info: Mapping[str, Any], plain: Iterable[str]) -> N
     why = "its watcher has no use_papa any more" if watcher in plain else "no watcher of the file is its own"
     if info["running"]:
         logger.warning(
-            "process %s runs in papa (PID %d), and %s; if it is not needed any more: kill %d and papactl remove %s",
-            name, info["pid"], why, info["pid"], name,
+            "process %s runs in papa (PID %d), and %s; if it is not needed any more: papactl kill %s, then papactl"
+            " remove %s",
+            name, info["pid"], why, shlex.quote(name), shlex.quote(name),
         )  # fmt: skip
     else:
         logger.warning(
-            "process %s has ended in papa, and %s; its output is kept until: papactl remove %s", name, why, name
+            "process %s has ended in papa, and %s; its output is kept until: papactl remove %s",
+            name,
+            why,
+            shlex.quote(name),
         )

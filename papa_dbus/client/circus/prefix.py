@@ -42,7 +42,7 @@ def claim(kernel: papa.Papa) -> None:
     """Take the prefix for this circusd. Raises papa.Error if another one has it."""
     if _Mine.claimed:
         return
-    other = json.loads(kernel.get(_value()) or "{}")
+    other = _owner(kernel)
     if other and other["endpoint"] != _Mine.endpoint and _in_use(kernel, other):
         raise papa.Error(
             f"papa_prefix: names in papa that begin with '{_Mine.prefix}' belong to the circusd of {other['file']}"
@@ -69,8 +69,20 @@ def claimed() -> bool:
 
 def is_mine(kernel: papa.Papa) -> bool:
     """Return whether this circusd has, or had when it ran last, this prefix."""
-    other = json.loads(kernel.get(_value()) or "{}")
+    other = _owner(kernel)
     return _Mine.claimed or other.get("endpoint") == _Mine.endpoint
+
+
+def _owner(kernel: papa.Papa) -> dict[str, Any]:
+    """Return what the circusd that has the prefix has said of itself; empty if there is none. Raises papa.Error."""
+    said = kernel.get(_value())
+    try:
+        owner = json.loads(said or "{}")
+        if said and not (isinstance(owner, dict) and owner.keys() >= {"endpoint", "file", "pid", "since"}):
+            raise ValueError("a key is missing")
+    except ValueError:
+        raise papa.Error(f"value '{_value()}' is not valid; run 'papactl unset {_value()}'") from None
+    return owner  # type: ignore[no-any-return]
 
 
 def _value() -> str:

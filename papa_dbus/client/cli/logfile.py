@@ -148,10 +148,17 @@ class LogFile:
             source = f"{self._path}.{number - 1}" if number > 1 else self._path
             with contextlib.suppress(FileNotFoundError):
                 os.rename(source, f"{self._path}.{number}")
+        # Whoever may write to the folder may put something else there meanwhile: only a new file gets owner and mode.
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            new = os.open(self._path, flags, 0o600)
+            try:
+                with contextlib.suppress(PermissionError):
+                    os.fchown(new, old.st_uid, old.st_gid)
+                os.fchmod(new, old.st_mode & 0o7777)
+            finally:
+                os.close(new)
         self._open()
-        with contextlib.suppress(PermissionError):
-            os.fchown(self._fd, old.st_uid, old.st_gid)
-        os.fchmod(self._fd, old.st_mode & 0o7777)
         self._sync_folder()
 
     def _sync_folder(self) -> None:

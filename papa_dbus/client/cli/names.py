@@ -37,7 +37,7 @@ async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str]) ->
     """
     there = {name for kind in kinds if wanted for name in await names_of(kernel, kind, wanted)}
     for name in wanted:
-        if match(name, there) or name.isdigit():
+        if match(name, there) or (name.isdigit() and await _is_number_of_one(kernel, kinds, name)):
             continue
         every: set[str] = set()
         with suppress(Limit):
@@ -45,6 +45,11 @@ async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str]) ->
         close = difflib.get_close_matches(name, every, n=1)
         meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"
         raise NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'{meant}")
+
+
+async def _is_number_of_one(kernel: Kernel, kinds: Iterable[Kind], number: str) -> bool:
+    """Return whether it is the PID of a process, or the file number of a socket."""
+    return any([await names_of(kernel, kind, [number]) for kind in kinds if kind != "value"])
 
 
 class AutoloadedZsh(ZshComplete):

@@ -18,7 +18,7 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def use_endpoint(endpoint: str) -> None:
-    """Have Papa be where ``papa_endpoint`` says. Raises ValueError for what is no endpoint.
+    """Have Papa be where ``papa_endpoint`` says. Raises ValueError for what is not an endpoint.
 
     ``tcp://127.0.0.1:PORT`` and ``ipc:///PATH`` are the line protocol's (20202 is the bus's kernel, where there is
     one), ``dbus:system``, ``dbus:session`` and ``dbus:ADDRESS`` a message bus.
@@ -28,13 +28,21 @@ def use_endpoint(endpoint: str) -> None:
         papa.set_default_path(rest)
     elif kind == "ipc" and rest.startswith("/"):
         papa.set_default_path("/" + rest.lstrip("/"))
-    elif kind == "tcp" and urlsplit(endpoint).hostname in _LOOPBACK and (port := urlsplit(endpoint).port):
+    elif kind == "tcp" and urlsplit(endpoint).hostname in _LOOPBACK and (port := _port(endpoint)):
         papa.set_default_port(port)
     else:
         raise ValueError(
             f"papa_endpoint: {endpoint!r} is none of tcp://127.0.0.1:PORT, ipc:///PATH, dbus:system, dbus:session and"
             " dbus:ADDRESS"
         )
+
+
+def _port(endpoint: str) -> int | None:
+    """Return the port of an endpoint, None if it has none that is valid."""
+    try:
+        return urlsplit(endpoint).port
+    except ValueError:
+        return None
 
 
 def _look_for_papa() -> None:

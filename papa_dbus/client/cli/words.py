@@ -59,7 +59,7 @@ INSTEAD: Final[dict[str, str]] = {
     "startup": f"{_SERVICE}: 'systemctl enable papa.socket'",
     "save": "papad keeps what it holds by itself, over its own restart; after a reboot the manager starts it anew",
     "resurrect": "papad keeps what it holds by itself, over its own restart; after a reboot the manager starts it anew",
-    "shutdown": f"{_SERVICE}: 'systemctl stop papa.service papa.slice' ends it and all that it hosts",
+    "shutdown": f"{_SERVICE}: 'systemctl stop papa.socket papa.slice papa.service' ends it and all that it hosts",
     "pid": "'papactl status NAME' shows the PID; for scripts, 'papactl list processes NAME --json'",
     "pids": "'papactl list processes' shows the PIDs",
     "listpids": "'papactl list processes' shows the PIDs",

@@ -277,9 +277,7 @@ class Papad:
             free = f"end the program that has it ('ss -ltnp sport = {port}' shows it)"
             sockets = self._bound(f"port {port}", lambda: line.bind(port), free)
         if path is not None and not any(s.family == socket.AF_UNIX for s in sockets):
-            sockets += self._bound(
-                f"socket {path}", lambda: [line.bind_unix(path)], "remove that file, or see to its folder"
-            )
+            sockets += self._bound(f"socket {path}", lambda: [line.bind_unix(path)], "put that right")
         return sockets
 
     def _bound(self, what: str, bind: Callable[[], list[socket.socket]], remedy: str) -> list[socket.socket]:

@@ -28,11 +28,11 @@ def guard_file() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def loop_is_never_held(guard_file: Path) -> Iterator[None]:
-    """Fail the test during which the loop of any papad was held for too long."""
+def loop_is_never_held(request: pytest.FixtureRequest, guard_file: Path) -> Iterator[None]:
+    """Fail the test during which the loop of any papad was held for too long, unless it stops papad itself."""
     seen = guard_file.stat().st_size
     yield
     with guard_file.open("rb") as file:
         file.seek(seen)
         held = file.read().decode()
-    assert not held, f"papad's loop was held:\n{held}"
+    assert not held or request.node.get_closest_marker("stops_papad"), f"papad's loop was held:\n{held}"

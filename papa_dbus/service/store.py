@@ -535,6 +535,8 @@ def _open_file(path: Path) -> _Database:
             return _create(db)
         if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(fault)
+        if version < 0:
+            raise sqlite3.DatabaseError(f"there is no layout {version}")
         for step in range(version, VERSION):
             db.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
         for table in _TABLES:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.circus.environments import VERSIONS
 from tests.circus.sidebyside import FILES, Circusd, Place
-from tests.support import wait_until
+from tests.support import PATIENCE, wait_until
 from tests.systemd.bed import PROJECT
 
 PAGE = PROJECT / "docs/howto/circus.md"
@@ -124,6 +124,10 @@ COMMANDS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+#: Seconds for a hundred watchers to start, one after the other.
+_PATIENCE = 6 * PATIENCE
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of the table: ``told`` is what the log says of a difference, None if there is none."""
@@ -174,6 +178,11 @@ def _start(circusd: Circusd, environment: Path, papa: bool) -> None:
     circusd.begin()
 
 
+def _wait_until_started(circusd: Circusd) -> None:
+    """Wait until it starts no more watchers: it refuses another command until then."""
+    wait_until(lambda: not _busy(circusd.ask("start", name="cmd", waiting=True)), circusd.words, _PATIENCE)
+
+
 def _plain_text(circusd: Circusd, value: object) -> Any:
     """What differs from one run to the next, made the same."""
     text = json.dumps(value, sort_keys=True).replace(str(circusd.folder), "FOLDER")
@@ -201,13 +210,14 @@ def _observe(circusd: Circusd, name: str) -> dict[str, Any]:
 
 def _streams(circusd: Circusd, name: str) -> dict[str, Any]:
     """What hooks and streams have of a watcher that has stopped."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for file in sorted(circusd.folder.glob(f"{name}.*")):
-        if file.suffix.startswith((".stdout", ".stderr", ".hooks")) or (
-            file.suffix in (".1", ".2") and ".std" in file.name
-        ):
-            found[file.name] = sorted(set(re.sub(r"\[\d+\] \|", "[PID] |", file.read_text()).splitlines()))
-    return dict(_plain_text(circusd, found))
+        rotated = file.suffix in (".1", ".2") and ".std" in file.name
+        if rotated or file.suffix.startswith((".stdout", ".stderr", ".hooks")):
+            # Which of the files a line is in depends on which lines have come together.
+            lines = re.sub(r"\[\d+\] \|", "[PID] |", file.read_text()).splitlines()
+            found.setdefault(file.stem if rotated else file.name, set()).update(lines)
+    return dict(_plain_text(circusd, {stream: sorted(lines) for stream, lines in found.items()}))
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -233,6 +243,8 @@ def compare(place: Place) -> list[Row]:
     environment = place.python.parents[1]
     for circusd, papa in zip(both, (False, True), strict=True):
         _start(circusd, environment, papa)
+    for circusd in both:
+        _wait_until_started(circusd)
     started = [
         {name: _observe(circusd, name) for name in circusd.ask("list")["watchers"] if name != "circusd-stats"}
         for circusd in both
@@ -271,7 +283,9 @@ def _answer(circusd: Circusd, command: str, asked: dict[str, Any]) -> Any:
     """A command's answer, without what is another each time."""
     if command == "add" and "papa" in circusd.folder.name:
         asked = {**asked, "options": {**asked.get("options", {}), "use_papa": True}}
-    said = wait_until(lambda: (now := circusd.ask(command, **asked, waiting=True)) and not _busy(now) and now, command)
+    said = wait_until(
+        lambda: (now := circusd.ask(command, **asked, waiting=True)) and not _busy(now) and now, command, _PATIENCE
+    )
     said = {key: value for key, value in said.items() if key not in ("id", "time", "tb")}
     said.get("statuses", {}).pop("stdin_socket", None)  # told in its own row
     if said["status"] == "error":

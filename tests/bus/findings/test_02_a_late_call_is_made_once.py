@@ -20,6 +20,7 @@ def _no_answer(_: Message) -> Answer:
     return None
 
 
+@pytest.mark.stops_papad
 async def test_each_job_of_a_papad_that_was_stopped_runs_once(papad: Papad, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     async with aio.connect(papad.address, timeout=0.3) as kernel, aio.connect(papad.address) as patient:

@@ -27,6 +27,7 @@ async def test_no_child_inherits_what_comes_over_the_bus(papad: Papad) -> None:
         os.kill(made.pid, signal.SIGKILL)
 
 
+@pytest.mark.stops_papad
 async def test_a_late_answer_leaves_no_descriptor(papad: Papad) -> None:
     async with aio.connect(papad.address) as kernel:
         await kernel.make_socket("s", port=0)
@@ -42,7 +43,7 @@ async def test_a_late_answer_leaves_no_descriptor(papad: Papad) -> None:
         finally:
             os.kill(papad.process.pid, signal.SIGCONT)
         await kernel.info()  # its answer comes after the others
-        assert descriptors() == before
+        assert not descriptors().items() - before.items()  # those of other tests' loops may go meanwhile
 
 
 @pytest.mark.parametrize("turns", [0, 3, 30, 300])

@@ -142,6 +142,13 @@ async def test_many_clients_that_read_nothing_have_so_much_together(on_dbus_daem
             for _ in range(3):
                 bad.send(call("ListValues", "as", []))
 
+        async def much_lies_there() -> bool:
+            stats = await good.bus.call(*_BUS[:2], f"{_BUS[0]}.Debug.Stats", "GetConnectionStats", "s", [BUS_NAME])
+            there: int = stats.body[0]["IncomingBytes"].value
+            return there > limits.MAX_QUEUED_WITH_READERS_OF_USER - 2 * VALUES * len(VALUE)
+
+        await until(much_lies_there, "what is not read is not there")
+
         async def refused() -> bool:
             try:
                 await good.call("ListValues", "as", [])

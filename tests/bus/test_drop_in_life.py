@@ -238,6 +238,7 @@ w.close()
     assert words(p) == b"two\n"
 
 
+@pytest.mark.stops_papad
 def test_an_interrupt_while_a_command_waits(where: str, papad: Papad) -> None:
     """papad hangs: Ctrl-C ends the waiting, and the next answer is the next command's."""
     text = """
@@ -389,11 +390,13 @@ def test_closing_while_the_kernel_is_away(where: str, papad: Papad, tmp_path: Pa
     p.close()
 
 
+@pytest.mark.stops_papad
 def test_the_connection_timeout_bounds_a_kernel_that_hangs(where: str, papad: Papad) -> None:
     with hanging(papad), pytest.raises(Error, match=r"did not answer in 0\.3 s"):
         Papa(where, connection_timeout=0.3)
 
 
+@pytest.mark.stops_papad
 def test_closing_while_another_thread_waits_for_an_answer(papad: Papad) -> None:
     """The one that waits is told at once, not after its own time."""
     p = Papa(papad.address)

@@ -151,7 +151,7 @@ def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Bed) -> 
     assert main_pid(papa) == pid
     assert version(papa) == NEXT
 
-    papa.run([PYTHON, "-c", LAYOUT.format(1)])
+    papa.run([PYTHON, "-c", LAYOUT.format(VERSION)])
     upgrade(papa, "papa_2*.deb")
     assert version(papa).startswith("2.")
     assert main_pid(papa) == pid

@@ -194,7 +194,7 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     cursor = papa.journal_cursor()
     papa.run("systemctl kill --signal=KILL --kill-who=main papa")
     papa.wait_for_journal(f"was written by a newer papad (layout 999, this one knows {VERSION})", cursor)
-    papa.run(["python3", "-c", script.replace("999", "1")])
+    papa.run(["python3", "-c", script.replace("999", str(VERSION))])
     papa.run("systemctl restart papa")
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
 

@@ -154,7 +154,7 @@ def test_a_caller_that_is_gone_before_it_is_known(machine: Bed) -> None:
         """How many were run, and how many the journal says were not."""
         run = call(machine, "ListValues", "as", "0").count('"gone')
         journal = machine.journal(f"--after-cursor={cursor}", "--unit=papa")
-        return run, journal.count("is not run, since the bus does not say whose it is")
+        return run, journal.count("are not run, since the bus does not say whose they are")
 
     deadline = time.monotonic() + PATIENCE
     run, left_out = seen()

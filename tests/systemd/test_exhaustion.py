@@ -159,7 +159,7 @@ def test_a_caller_that_is_gone_before_it_is_known(machine: Bed) -> None:
     deadline = time.monotonic() + PATIENCE
     run, left_out = seen()
     while left_out < min(40 - run, log_budget.MAX_RECORDS) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.2)  # paces the questions
         run, left_out = seen()
     assert left_out == min(40 - run, log_budget.MAX_RECORDS)  # the rest is counted at the end of the minute
     journal = machine.journal(f"--after-cursor={cursor}", "--unit=papa")

@@ -149,16 +149,6 @@ def test_what_makes_no_sense_is_refused(papactl: Papactl, fifo: Path, log: Path)
         assert words in papactl("consume", "web", *arguments, status=2).stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
 def test_a_full_disk_is_waited_for(papactl: Papactl, papad: Papad, small_disk: Path) -> None:
     log, ballast = small_disk / "log", small_disk / "ballast"
     ballast.write_bytes(b"x" * 60 * 1024)

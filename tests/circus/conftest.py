@@ -8,6 +8,7 @@ import pytest
 
 from tests.circus.environments import VERSIONS, build_wheel, install
 from tests.circus.machine import Bare, Booted, Machine
+from tests.circus.sidebyside import Circusd, Place
 from tests.systemd.bed import Bed
 from tests.systemd.conftest import make_bed, readme_command
 
@@ -62,3 +63,13 @@ def machine(request: pytest.FixtureRequest, combination: tuple[str, str], wheel:
         bed: Bed = request.getfixturevalue("booted_bed")
         yield Booted(bed, *combination)
         bed.run("systemctl stop circus papa.service papa.slice")
+
+
+@pytest.fixture
+def circusd(place: Place) -> Iterator[Circusd]:
+    """A circusd that leaves nothing, on the papad and the Circus that a file's `place` is."""
+    made = place.circusd()
+    yield made
+    made.ask("stop", waiting=True)
+    made.quit()
+    assert place.papa("p.list_values()") == {}

@@ -21,16 +21,6 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield made
 
 
-@pytest.fixture
-def circusd(place: Place) -> Iterator[Circusd]:
-    """A circusd that leaves nothing."""
-    made = place.circusd()
-    yield made
-    made.ask("stop", waiting=True)
-    made.quit()
-    assert place.papa("p.list_values()") == {}
-
-
 @pytest.mark.parametrize(
     ("sections", "names"),
     [

@@ -21,16 +21,6 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield made
 
 
-@pytest.fixture
-def circusd(place: Place) -> Iterator[Circusd]:
-    """A circusd that leaves nothing."""
-    made = place.circusd()
-    yield made
-    made.ask("stop", waiting=True)
-    made.quit()
-    assert place.papa("p.list_values()") == {}
-
-
 def configure(circusd: Circusd, program: str, stamp: bool = False, count: int = 1) -> None:
     """Have a watcher run a program, and its output go to a file."""
     (circusd.folder / "program.py").write_text(program)

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,16 +118,6 @@ async def test_what_asks_for_it_has_the_file_at_once_or_after_what_is_being_writ
     await write(file, b"x")
     assert path.read_bytes() == b"x"
     file.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 async def test_a_full_disk_is_waited_for(small_disk: Path) -> None:

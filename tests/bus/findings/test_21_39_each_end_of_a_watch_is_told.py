@@ -64,9 +64,10 @@ async def test_39_a_watch_that_begins_after_the_end_was_acknowledged(client: Cli
     assert await client.call("ListProcesses", "as", []) == {}
 
 
-async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
-    """With nothing to be acknowledged, nobody has to say a word."""
-    gate = Gate(tmp_path)
+async def watch_what_is_acknowledged(
+    papad: Papad, client: Client, gate: Gate
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Watch by line a process that has ended, with all acknowledged; a child of it waits at the gate."""
     await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
     await client.until_ended("p")
     first = await client.watch("p")
@@ -76,6 +77,13 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
     await reader.readuntil(b"> ")
     writer.write(b"watch process p\n")
     assert await reader.readuntil(b"\n") == b"Watching 1\n"
+    return reader, writer
+
+
+async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
+    """With nothing to be acknowledged, nobody has to say a word."""
+    gate = Gate(tmp_path)
+    reader, writer = await watch_what_is_acknowledged(papad, client, gate)
     await gate.open()
     assert await reader.readuntil(b"> ") == b"Nothing left to watch\n> "
     writer.close()
@@ -84,15 +92,7 @@ async def test_39_the_same_through_20202(papad: Papad, client: Client, tmp_path:
 
 async def test_39_a_removal_through_20202(papad: Papad, client: Client, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
-    await client.make_process("p", "sh", "-c", f"({gate.wait()}) & exit 3")
-    await client.until_ended("p")
-    first = await client.watch("p")
-    [[_, _, seq, _, _, _]] = await client.until("Exited")
-    await client.call("Acknowledge", "ta{st}", first, {"p": seq})
-    reader, writer = await asyncio.open_unix_connection(papad.socket)
-    await reader.readuntil(b"> ")
-    writer.write(b"watch process p\n")
-    assert await reader.readuntil(b"\n") == b"Watching 1\n"
+    reader, writer = await watch_what_is_acknowledged(papad, client, gate)
     await client.call("RemoveProcesses", "as", ["p"])
     assert await reader.readuntil(b"> ") == b"Nothing left to watch: removed\n> "
     writer.close()

@@ -18,25 +18,28 @@ async def test_nothing_waits_and_nothing_is_lost(bus_address: str, tmp_path: Pat
         aio.connect(papad.address, timeout=PATIENCE) as kernel,
         aio.connect(papad.address, timeout=PATIENCE) as other,
     ):
-        with papad.deaf():
+
+        async def make_many(name: str, value: str) -> list[asyncio.Task[aio.Process]]:
+            """Ask for many processes, and set as many values meanwhile."""
             makes = [
-                asyncio.ensure_future(kernel.make_process(f"p{n}", ["sh", "-c", f"echo $$ >>{ran}; exec sleep 600"]))
+                asyncio.ensure_future(
+                    kernel.make_process(f"{name}{n}", ["sh", "-c", f"echo $$ >>{ran}; exec sleep 600"])
+                )
                 for n in range(COUNT)
             ]
             for n in range(COUNT):
-                await other.set_value(f"v{n}", "text")
+                await other.set_value(f"{value}{n}", "text")
+            return makes
+
+        with papad.deaf():
+            makes = await make_many("p", "v")
         made = {each.name: each.pid for each in await asyncio.gather(*makes)}
         papad.kill()
         papad.start()
         assert {name: each.pid for name, each in (await other.list_processes()).items()} == made
         assert set(map(int, ran.read_text().split())) <= set(made.values())
         with papad.deaf():
-            makes = [
-                asyncio.ensure_future(kernel.make_process(f"q{n}", ["sh", "-c", f"echo $$ >>{ran}; exec sleep 600"]))
-                for n in range(COUNT)
-            ]
-            for n in range(COUNT):
-                await other.set_value(f"w{n}", "text")
+            makes = await make_many("q", "w")
             papad.kill()
         papad.start()
         await asyncio.gather(*makes, return_exceptions=True)  # asked again, or told that papad has gone

@@ -74,6 +74,15 @@ class Place:
         program = f"import json; from papa_dbus.client.papa import Papa; p = Papa(); print(json.dumps({code}))"
         return json.loads(subprocess.check_output([self.python, "-c", program], env=self.variables, timeout=PATIENCE))
 
+    def kept(self, name: str) -> int:
+        """Bytes of a process's output that nobody has acknowledged."""
+        program = (
+            "import asyncio, sys\nfrom papa_dbus.client import aio\nasync def main():\n"
+            " async with aio.connect() as p: print((await p.list_processes(sys.argv[1]))[sys.argv[1]].buffered)\n"
+            "asyncio.run(main())"
+        )
+        return int(subprocess.check_output([self.python, "-c", program, name], env=self.variables, timeout=PATIENCE))
+
     def processes(self) -> dict[str, Any]:
         """What papad hosts and runs."""
         found: dict[str, Any] = self.papa("p.list_processes()")

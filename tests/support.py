@@ -192,11 +192,16 @@ _others: set[int] = set()
 
 def children() -> set[int]:
     """This process's children that the test has made, zombies included."""
-    pids = set()
+    return every_child() - _others
+
+
+def every_child() -> set[int]:
+    """This process's children, zombies included."""
+    pids: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
             pids |= {int(pid) for pid in (task / "children").read_text().split()}
-    return pids - _others
+    return pids
 
 
 def begin_counting_children() -> None:

@@ -1,7 +1,7 @@
 """Which calls are run and when: no sender, and nothing that goes wrong for one, holds up or locks out another."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -101,8 +101,11 @@ def polkit() -> Polkit:
 
 
 @pytest.fixture
-def house(polkit: Polkit) -> House:
-    return House(Access("no-group-of-that-name", polkit))
+async def house(polkit: Polkit) -> AsyncIterator[House]:
+    house = House(Access("no-group-of-that-name", polkit))
+    yield house
+    house.admission.forget()
+    await asyncio.sleep(0)  # so that what is cancelled ends
 
 
 async def test_the_sender_that_was_used_last_is_not_forgotten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

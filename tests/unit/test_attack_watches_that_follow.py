@@ -25,7 +25,7 @@ def watch(kernel: Kernel, *patterns: str, uid: int = 0, client: str = ":1.1", sp
         return kernel.watch(patterns, spec, lambda: None)
 
 
-def test_patterns_are_bounded_as_processes_are(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_are_bounded_as_processes_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CURSORS_OF_CLIENT", 4)
     kernel = Kernel()
     first = watch(kernel, "a*", "b*", "c*", "c*")

@@ -130,3 +130,4 @@ async def test_it_can_be_closed_while_it_rests(clock: Clock) -> None:
     await turns(5)
     assert pipe.read == [b"x", b"x"]
     os.close(pipe.end)
+    os.close(pipe._write)

@@ -95,6 +95,8 @@ async def test_at_its_end_papad_waits_for_so_long_at_most(systemd: socket.socket
     telling.finish(0.01)
     assert telling._socket is None
     assert len(descriptors()) == len(before) + 1  # what nobody has taken
+    for waiting in telling._waiting:
+        waiting.done(None)
 
 
 async def test_without_systemd_nothing_is_said() -> None:

@@ -46,6 +46,8 @@ _SOCKET_BUFFER = 64 * 1024
 MAX_MESSAGE = 31 * 1024 * 1024
 #: Seconds of reading before others have their turn. A call's body is not read meanwhile.
 READING_TURN = 0.01
+#: Seconds of it to wait for the bus to go on with a large message, of which a socket holds a part.
+_REST_OF_MESSAGE = 0.002
 _PIECES = 64  # messages in one system call
 _REST = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
@@ -279,8 +281,11 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._read_on = None
         try:
             end = self._loop.time() + READING_TURN
-            while not self._disconnected and self._may_read() and self._read_one() and self._loop.time() < end:
-                pass
+            while not self._disconnected and self._may_read():
+                if not self._read_one() and not self._reader.wait_for_rest(_REST_OF_MESSAGE):
+                    break
+                if self._loop.time() >= end:
+                    break
             if self._reading and not self._disconnected and self._reader.has_message:
                 self._read_on = self._loop.call_soon(self._message_reader)
         except Exception as error:  # noqa: BLE001 (whatever it is, the stream cannot be trusted any more)

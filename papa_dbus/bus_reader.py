@@ -11,6 +11,7 @@ and nothing is read here beyond a message that is half there: so descriptors are
 import array
 import functools
 import os
+import select
 import socket
 import struct
 from typing import Any, Final
@@ -68,6 +69,8 @@ class MessageReader:
         self._buffer = bytearray()
         self._fds: list[int] = []
         self._drained = False  # the socket had less than was asked for
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def read_message(self) -> Any:
         """Return the next message, or None until more has come. Makes one system call at most.
@@ -96,6 +99,14 @@ class MessageReader:
     def has_message(self) -> bool:
         """Return whether a whole message has come that has not been read."""
         return self._first()[0] > 0
+
+    def wait_for_rest(self, seconds: float) -> bool:
+        """Wait for more of a message that is half there, if one is; return whether more has come.
+
+        A socket holds only a part of a large message. With one part in each turn of a busy loop, all that comes behind
+        it would wait for many turns.
+        """
+        return len(self._buffer) > 0 and len(self._poll.poll(seconds * 1000)) > 0
 
     def close(self) -> None:
         """Close the descriptors of a message that will not come."""

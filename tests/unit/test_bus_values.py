@@ -17,6 +17,7 @@ from papa_dbus.bus_decoder import decode
 from papa_dbus.bus_encoder import encode
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs
+from tests.support import PATIENCE
 
 SIGNED = {"n": 16, "i": 32, "x": 64}
 UNSIGNED = {"y": 8, "q": 16, "u": 32, "t": 64, "h": 32}
@@ -108,6 +109,29 @@ def test_whatever_a_message_says_the_next_one_is_read(place: int, byte: int) -> 
         call = reader.read_message()
         read_body(call)
         assert call.body == ["next"]
+
+
+def test_the_rest_of_a_large_message_is_waited_for_and_nothing_else_is() -> None:
+    fields = {"path": "/a", "interface": "a.b", "member": "M", "serial": 7}
+    large = Message(**fields, signature="s", body=["x" * 1000])._marshall()
+    ours, papads = socket.socketpair()
+    with ours, papads:
+        papads.setblocking(False)
+        reader = MessageReader(papads)
+        assert not reader.wait_for_rest(PATIENCE), "there is no message, and it has not waited"
+        ours.sendall(large[:500])
+        assert reader.read_message() is None
+        assert not reader.wait_for_rest(0.001)
+        ours.sendall(large[500:])
+        assert reader.wait_for_rest(PATIENCE)
+        assert reader.read_message().size == len(large)
+        assert not reader.wait_for_rest(PATIENCE)
+        ours.sendall(large[:500])
+        assert reader.read_message() is None
+        ours.close()
+        assert reader.wait_for_rest(PATIENCE), "the end of the connection is read as well"
+        with pytest.raises(EOFError):
+            reader.read_message()
 
 
 def test_the_other_byte_order() -> None:

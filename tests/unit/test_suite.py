@@ -41,7 +41,6 @@ def test_polling_is_done_in_one_place() -> None:
     assert found == {
         "support.py",
         "bus/test_drop_in_starting.py",
-        "systemd/afternoon/papad.py",
         "systemd/chaos.py",
         "systemd/scenario.py",
     }

@@ -1,11 +1,12 @@
 """The hostile afternoon, inside a bed, as root, with arguments: FOLDER SECONDS PROCESSES PAUSE [ATTACK…].
 
-The manager alone for a while, then for three windows of SECONDS beside all attackers (or those named), then until it
-has read the rest. Prints one line of JSON: what the manager says, and what was seen of papad meanwhile.
+The manager alone for two windows of SECONDS, papad's ends included, then for three beside all attackers (or those
+named), then until it has read the rest. Prints one line of JSON: what the manager says, and what was seen of papad.
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -18,9 +19,10 @@ from tests.systemd.afternoon import papad
 
 HERE = Path(__file__).parent
 PATIENCE = 120
-WINDOWS = 3
-#: Seconds between two ends of papad.
-BETWEEN_ENDS = 7
+ALONE, BESIDE = 2, 3  # windows
+#: How papad is ended, in turns, and seconds between two ends. A reload waits for what is being made, in folders that
+#: hang as well.
+HOWS, BETWEEN_ENDS = ("kill", "kill", "reload"), 7
 #: Which user and which program with which words: mary and carl are members of the group papa, john is not.
 ATTACKS: Final = {
     "stall": ("root", "attackers", "stall"),
@@ -110,21 +112,13 @@ class Manager:
         return said
 
 
-async def end_papad(waiting: list[Attacker], counts: dict[str, int]) -> None:
-    """Reload papad, kill it, and so on; then start those anew whose watches and calls have gone with it."""
-    while True:
-        for how in ("reload", "kill"):
-            await asyncio.sleep(BETWEEN_ENDS)  # paces papad's ends
-            before = papad.stamp()
-            if how == "kill":
-                papad.kill()
-            else:
-                reload = await asyncio.create_subprocess_exec("systemctl", "--no-block", "reload", "papa")
-                await reload.wait()
-            counts[how] += 1
-            await papad.is_another(before)
-            for attacker in waiting:
-                attacker.end()
+async def end_papad(ends: papad.Ends, waiting: list[Attacker]) -> None:
+    """End papad time and again; then start those anew whose watches and calls have gone with it."""
+    for how in itertools.cycle(HOWS):
+        await asyncio.sleep(BETWEEN_ENDS)  # paces papad's ends
+        await ends.end(how)
+        for attacker in waiting:
+            attacker.end()
 
 
 @contextlib.asynccontextmanager
@@ -144,27 +138,30 @@ async def running(*work: Any) -> AsyncIterator[None]:
 async def main(folder: Path, seconds: float, processes: int, pause: float, chosen: list[str]) -> None:
     """Have it all happen."""
     manager, sampler = Manager(), papad.Sampler()
-    counts = {"reload": 0, "kill": 0}
     attackers = {name: Attacker(name, program(user, module, word, str(folder / "hang" if name == "hang" else folder)))
                  for name, (user, module, word) in ATTACKS.items() if name in chosen and module}  # fmt: skip
     await manager.start(folder, processes, pause)
-    async with running(sampler.run()):
-        manager.begin("alone")
-        await asyncio.sleep(seconds)  # paces the windows
+    async with papad.Ends() as ends, running(sampler.run()):
+        async with running(end_papad(ends, [])):
+            for n in range(ALONE):
+                manager.begin(f"alone-{n}")
+                await asyncio.sleep(seconds)  # paces the windows
         manager.begin("coming")
         sampler.begin("under attack")
         waiting = [attackers[name] for name in ("stall", "stranger-parks") if name in attackers]
-        ends = [end_papad(waiting, counts)] if "ends" in chosen else []
-        async with running(*[attacker.run() for attacker in attackers.values()], *ends):
+        ends.beside = True
+        ending = [end_papad(ends, waiting)] if "ends" in chosen else []
+        async with running(*[attacker.run() for attacker in attackers.values()], *ending):
             await asyncio.sleep(3)  # paces the windows: the attackers come
-            for n in range(WINDOWS):
-                manager.begin(f"load-{n}")
+            for n in range(BESIDE):
+                manager.begin(f"beside-{n}")
                 await asyncio.sleep(seconds)  # paces the windows
             manager.begin("after")
         (folder / "stop").touch()
         said = await manager.end()
     told = {name: {"starts": one.starts, "said": one.said[-3:]} for name, one in attackers.items()}
-    print(json.dumps({"manager": said, "ends": counts, "papad": sampler.seen(), "attackers": told}))
+    gaps = [vars(end) for end in ends.seen]
+    print(json.dumps({"manager": said, "ends": gaps, "papad": sampler.seen(), "attackers": told}))
 
 
 if __name__ == "__main__":

@@ -75,13 +75,13 @@ class Reader:
 
 
 class Caller:
-    """Makes calls and notes how long each took, in the window in which it began."""
+    """Makes calls and notes when each began and ended (CLOCK_MONOTONIC), in the window in which it began."""
 
     def __init__(self, kernel: aio.Kernel, jobs: Path) -> None:
         self._kernel = kernel
         self._jobs = jobs
         self.window = "before"
-        self.seconds: dict[str, list[float]] = {}
+        self.calls: dict[str, list[tuple[float, float]]] = {}
         self.job_seconds: dict[str, list[float]] = {}
         self.errors: Counter[str] = Counter()
         self.jobs = 0
@@ -109,7 +109,7 @@ class Caller:
             self.errors[f"{type(error).__name__}: {error}"[:120]] += 1
             return None
         finally:
-            self.seconds.setdefault(window, []).append(time.monotonic() - begin)
+            self.calls.setdefault(window, []).append((begin, time.monotonic()))
             await asyncio.sleep(PAUSE)  # paces the calls
 
     async def make_jobs(self) -> None:
@@ -182,7 +182,7 @@ async def main(folder: Path, processes: int, pause: float) -> None:
             {
                 "wrong": [*failed, *reader.complaints(names), *caller.complaints()],
                 "dropped": reader.dropped, "lines": reader.lines, "records": reader.records, "jobs": caller.jobs,
-                "errors": caller.errors, "seconds": caller.seconds, "job seconds": caller.job_seconds,
+                "errors": caller.errors, "calls": caller.calls, "job seconds": caller.job_seconds,
             }
         )
     )  # fmt: skip

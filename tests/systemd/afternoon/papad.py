@@ -4,11 +4,16 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-#: Seconds for papad to be up again, whatever else the machine does.
-PATIENCE = 60
+from papa_dbus.bus import Bus, Message, address_of
+from papa_dbus.names import BUS_NAME
+
+#: Seconds for papad to be up again, whatever else the machine does: a reload waits for what is being made.
+PATIENCE = 90
 
 
 def show(prop: str) -> str:
@@ -28,16 +33,57 @@ def kill() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def is_another(before: str) -> None:
-    """Wait until papad is up and no longer the one that has this stamp."""
-    async with asyncio.timeout(PATIENCE):
-        while stamp() == before or show("ActiveState") != "active":
-            await asyncio.sleep(0.1)  # paces the looks
+@dataclass
+class End:
+    """How papad was ended, when it left the bus, and when another was there (CLOCK_MONOTONIC)."""
+
+    how: str
+    beside: bool  # all attackers
+    left: float
+    back: float = float("inf")
 
 
-def stamp() -> str:
-    """Give what changes with each restart and each reload."""
-    return show("StateChangeTimestampMonotonic")
+class Ends:
+    """Ends papad, and notes by what the bus says when it has left and come back."""
+
+    def __init__(self) -> None:
+        self.seen: list[End] = []
+        self.beside = False
+        self._how = "by itself"
+        self._back = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._bus = Bus(address_of("system"))
+        await self._bus.start()
+        self._bus.on_signal.append(self._hear)
+        driver = "org.freedesktop.DBus"
+        rule = f"type='signal',sender='{driver}',member='NameOwnerChanged',arg0='{BUS_NAME}'"
+        await self._bus.call(driver, "/org/freedesktop/DBus", driver, "AddMatch", "s", [rule])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._bus.close()
+
+    def _hear(self, message: Message) -> None:
+        if message.member != "NameOwnerChanged" or message.body[0] != BUS_NAME:
+            return
+        if not message.body[2]:
+            self.seen.append(End(self._how, self.beside, time.monotonic()))
+        elif self.seen:
+            self.seen[-1].back = time.monotonic()
+            self._back.set()
+
+    async def end(self, how: str) -> None:
+        """End papad by "kill" or "reload", and wait until another is on the bus."""
+        self._back.clear()
+        self._how = how
+        if how == "kill":
+            kill()
+        else:
+            reload = await asyncio.create_subprocess_exec("systemctl", "--no-block", "reload", "papa")
+            await reload.wait()
+        async with asyncio.timeout(PATIENCE):
+            await self._back.wait()
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -135,8 +135,8 @@ class OutputLog:
     """At most ``capacity`` bytes of payload, the oldest dropped first and counted.
 
     ``on_room`` is called when something has left a log that was full, ``on_shared`` when a consumer, which it is
-    given, has come to a log that has several of them, or whose process is ``superseded`` by a namesake, or when one
-    has acknowledged something there, and ``on_left`` when one has gone.
+    given, has come to a log that has several of them, or whose process is ``superseded`` by a namesake, and
+    ``on_moved`` when one has acknowledged something there, or has gone.
     """
 
     __slots__ = (
@@ -144,6 +144,7 @@ class OutputLog:
         "_end",
         "_ends",
         "_head",
+        "_last",
         "_on_room",
         "_start",
         "_starved",
@@ -158,7 +159,7 @@ class OutputLog:
         "exit_acknowledged",
         "files",
         "listener",
-        "on_left",
+        "on_moved",
         "on_shared",
         "readers",
         "superseded",
@@ -176,10 +177,11 @@ class OutputLog:
         self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
-        self.on_shared: Callable[[Reader | None], None] = lambda newcomer: None
-        self.on_left: Callable[[], None] = lambda: None
+        self.on_shared: Callable[[Reader], None] = lambda newcomer: None
+        self.on_moved: Callable[[], None] = lambda: None
         self.superseded = False
         self._on_room = on_room
+        self._last: Reader | None = None  # a consumer that holds back all that is there, as one of many does mostly
         self._starved = False  # of memory: what comes is lost
         self._times = array("Q")
         self._ends = array("Q")  # offset of the record's end, times four, plus its kind
@@ -423,7 +425,7 @@ class OutputLog:
         """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""
         if self._is_shared():
             self._add(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
-            self.on_left()
+            self.on_moved()
 
     def _is_shared(self) -> bool:
         return self.superseded or len(self.consumers) > 1
@@ -433,22 +435,27 @@ class OutputLog:
         del self.readers[reader]
         if reader.consumes:
             if self._is_shared():
-                self.on_left()
+                self.on_moved()
             del self.consumers[reader]
+            if self._last is reader:
+                self._last = None
             self._let_go()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
         if self._is_shared():
-            self.on_shared(None)
+            self.on_moved()
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._last in self.consumers and self._last.acknowledged <= self.acknowledged:
+            return
         last: Reader | None = None
         for reader in self.consumers:
             if reader.acknowledged <= self.acknowledged:
-                return  # it holds back all that is there, as one of many does mostly
+                self._last = reader
+                return
             if last is None or reader.acknowledged < last.acknowledged:
                 last = reader
         if last is None:

@@ -139,6 +139,39 @@ class Steps:
             return result()
 
 
+class Chores:
+    """What is to be done soon, one after the other, a step at each turn of the loop: each time an iterator goes on."""
+
+    def __init__(self) -> None:
+        self._chores: deque[tuple[Iterator[object], asyncio.Future[None]]] = deque()
+
+    def add(self, chore: Iterator[object]) -> "asyncio.Future[None]":
+        """Begin, after those that were added before, not before the loop's next turn; return what tells of the end."""
+        done = asyncio.get_running_loop().create_future()
+        self._chores.append((chore, done))
+        if len(self._chores) == 1:
+            self._go_on_soon()
+        return done
+
+    def _go_on_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        end = time.perf_counter() + STEP
+        while self._chores:
+            chore, done = self._chores[0]
+            try:
+                for _ in chore:
+                    if time.perf_counter() >= end:
+                        self._go_on_soon()
+                        return
+            except Exception as error:  # noqa: BLE001 (told to whoever waits; the others are done all the same)
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+            self._chores.popleft()
+
+
 async def take_all(items: Iterator[_Item], use: Callable[[list[_Item]], object]) -> None:
     """Give all items to ``use``, some at a time: a step at each turn of the loop."""
     done = False

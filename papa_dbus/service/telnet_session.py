@@ -486,6 +486,8 @@ class Session(asyncio.BufferedProtocol):
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
         try:
+            if (noted := self._kernel.noted()) is not None:
+                await noted
             if line:
                 await self._send(line)
             return await self._pass_on(watch, batch, sent)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from papa_dbus import names
-from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
@@ -783,6 +783,7 @@ class Kernel:
                     self._end_start(recovery, start, await start.executed(self._store))
                 except Exception:  # nobody waits for this, and the name must be free again
                     log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
+                    self._process_tokens.now_answer(start.stored.key, _not_hosted(start.name, start.stored.facts.pid))
 
         return asyncio.ensure_future(wait())
 
@@ -792,7 +793,7 @@ class Kernel:
             recovery.forget(start)
             return
         process = self._adopt(*recovery.host(start))
-        self._process_tokens.hosted(process)
+        self._process_tokens.now_answer(process.key, process.info)
         self._tell("process", "added", start.name)
         self._settle(process)
 
@@ -906,6 +907,18 @@ def _being_started(name: str) -> Callable[[], ProcessInfo]:
 
     def answer() -> ProcessInfo:
         raise Exists(f"process '{name}' is being started")
+
+    return answer
+
+
+def _not_hosted(name: str, pid: int) -> Callable[[], ProcessInfo]:
+    """Return what stands for the answer if it is not known whether a process runs that papad cannot host."""
+
+    def answer() -> ProcessInfo:
+        raise Spawn(
+            f"process '{name}' (PID {pid}) was started by an earlier papad and cannot be hosted, as papad's journal"
+            " says; ask with another token to start another one"
+        )
 
     return answer
 

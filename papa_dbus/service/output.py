@@ -103,13 +103,15 @@ def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int]
     """Return what another papad has to know of a log's consumers: client, last number acknowledged, offset after it.
 
     Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
-    and their acknowledgements change nothing. But of a ``retired`` process each client is told by its name: it alone is
-    to get the rest of it. A client's watches begin anew where the one is that has come least far.
+    and their acknowledgements change nothing. But of a ``retired`` process each is told with its client's name: they
+    alone are to get the rest of it. Else a client's watches begin anew where the one is that has come least far.
     """
     consumers = log_.consumers
-    if len(consumers) < 2 and not retired:
+    if retired:
+        return tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
+    if len(consumers) < 2:
         return ()
-    ahead = [reader for reader in consumers if retired or reader.acknowledged > log_.acknowledged]
+    ahead = [reader for reader in consumers if reader.acknowledged > log_.acknowledged]
     if len(ahead) == len(consumers):
         others: set[str] = set()
         noted = []
@@ -411,15 +413,10 @@ class OutputLog:
         if reader.consumes:
             self.consumers[reader] = None
 
-    def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
-        """Return the absent consumer of that client, if there is one; of several the one that has come least far.
-
-        ``acknowledged``: the one that has come just so far.
-        """
+    def absent(self, who: str) -> list[Absent]:
+        """Return the absent consumers of that client, first the one that has come least far."""
         found = [reader for reader in self.consumers if isinstance(reader, Absent) and reader.who == who]
-        if acknowledged is not None:
-            found = [reader for reader in found if reader.acknowledged == acknowledged]
-        return min(found, key=lambda reader: reader.acknowledged, default=None)
+        return sorted(found, key=lambda reader: reader.acknowledged)
 
     def leave_behind(self, reader: Reader) -> None:
         """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""

@@ -319,11 +319,11 @@ class Watch:
             self._in_flight += position.in_flight
             self.unacknowledged += cursor.unacknowledged
             self._taken[cursor] = None
-            absent = log.absent(self.who, position.acknowledged)
-        elif self.consumes and self.who:
-            absent = log.absent(self.who)
-            if absent is not None:
-                cursor.resume(absent)
+            absent = next((each for each in log.absent(self.who) if each.acknowledged == position.acknowledged), None)
+        elif self.consumes and self.who and (left := log.absent(self.who)):
+            # Which of its client's this was is not known: so each begins where the one was that had come least far.
+            cursor.resume(left[0])
+            absent = left[-1]
         log.attach(cursor)
         if absent is not None:
             log.detach(absent)

@@ -1,12 +1,13 @@
 """What is stored of consumers does not grow with those that come, watch everything, and leave."""
 
 import asyncio
+import os
 
 import pytest
 
 from papa_dbus.service import limits, steps
 from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.output import OTHERS
+from papa_dbus.service.output import OTHERS, consumers_of
 from papa_dbus.service.specs import WatchSpec
 from papa_dbus.service.store import Facts
 from papa_dbus.service.watches import Cursor, Output, Watch
@@ -131,3 +132,52 @@ async def test_whom_nobody_waits_for_any_more_is_given_up_in_steps(
     await until(lambda: not any(log.consumers for log in logs), "all to be given up")
     assert not kernel._absences
     kernel.remove_processes(["*"])
+
+
+async def lag(kernel: Kernel) -> tuple[Watch, Watch]:
+    """Return two watches of one client, of which one has acknowledged two lines more than the other."""
+    await run(kernel, "sleep", "600")
+    quick, slow = watch(kernel, ":1.1"), watch(kernel, ":1.1")
+    reads, writes = os.pipe()
+    for line in (b"1\n", b"2\n", b"3\n"):
+        os.write(writes, line)
+        quick.cursors[0].log.fill(reads, "out")
+    os.close(reads)
+    os.close(writes)
+    quick.take(1 << 20)
+    slow.take(1 << 20)
+    quick.acknowledge({"p": 3})
+    slow.acknowledge({"p": 1})
+    await noted(kernel)
+    return quick, slow
+
+
+def numbers(watch: Watch) -> list[int]:
+    """Return those of the records that a watch gets."""
+    return [rec.seq for event in watch.take(1 << 20) if isinstance(event, Output) for rec in event.records]
+
+
+async def test_two_watches_of_one_client_lose_nothing_to_each_other(kernel: Kernel) -> None:
+    """Whichever of them is back first: which one it is nobody knows."""
+    await kernel.close_watches(await lag(kernel))
+    first = watch(kernel, ":1.1")
+    assert numbers(first) == [2, 3]
+    first.acknowledge({"p": 3})
+    second = watch(kernel, ":1.1")
+    assert numbers(second) == [2, 3]
+    second.acknowledge({"p": 3})
+    third = watch(kernel, ":1.1")
+    assert not numbers(third)
+    for each in (first, second, third):
+        each.close()
+    kernel.remove_processes(["p"])
+
+
+async def test_of_a_retired_process_another_papad_knows_each_of_them(kernel: Kernel) -> None:
+    quick, slow = await lag(kernel)
+    log = quick.cursors[0].log
+    assert consumers_of(log, retired=False) == ((OTHERS, 0, 0),)
+    assert consumers_of(log, retired=True) == ((":1.1", 3, 6), (":1.1", 1, 2))
+    quick.close()
+    slow.close()
+    kernel.remove_processes(["p"])

@@ -787,6 +787,20 @@ async def test_connections_are_bounded_for_each_user_and_all(house: House, monke
     assert await (await house.connect()).welcomed()
 
 
+def test_no_line_and_no_value_holds_the_loop(client: LineClient) -> None:
+    """A megabyte of words, and one of characters that are shown escaped: tests/guarding.py would tell."""
+    assert "words at most" in client.fault("remove values " + "a " * (MAX_LINE // 2 - 100))
+    text = "a " * (512 * 1024 - 10) + "b"
+    client.say(f"set words {text}\n")
+    assert client.reply() == ""
+    assert client.ask("get words") == text
+    for name in "abcd":
+        assert client.ask(f"set {name} " + "\x01" * 1_000_000) == ""
+        assert client.ask(f"get {name}") == r"\x01" * 1_000_000
+    assert len(client.ask("list values")) > 16_000_000
+    client.ask("remove values a b c d words")
+
+
 async def test_one_users_many_commands_do_not_delay_anothers_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four hundred connections that say much at a time: another user's command is run after a few of theirs."""
     asked: list[int | None] = []

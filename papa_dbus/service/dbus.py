@@ -134,6 +134,7 @@ class DBusDoor:
     async def _begin(self) -> None:
         """Forget the clients of a connection that was lost before it was ready, which on_lost does not tell."""
         self._forget_clients()
+        await self._subscriptions.closed()
 
     def _forget_clients(self) -> None:
         self._subscriptions.close_all()
@@ -182,15 +183,25 @@ class DBusDoor:
         infos = self._kernel.each_process(call.body[0])
         return self._dictionary("a{sa{sv}}", ((info.name, wire.process_result(info)) for info in infos))
 
-    def _watch(self, call: Message) -> Result:
+    def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
         spec = WatchSpec(**wire.options(WATCH_OPTIONS, options))
-        return self._subscriptions.open(call.sender, patterns, spec)
+        return self._once_noted(self._subscriptions.open(call.sender, patterns, spec))
 
-    def _acknowledge(self, call: Message) -> Result:
+    def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
         self._subscriptions.acknowledge(call.sender, number, up_to)
-        return ()
+        return self._once_noted(())
+
+    def _once_noted(self, result: Result) -> Result | Awaitable[Result]:
+        """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""
+        noted = self._kernel.noted()
+        return result if noted is None else self._after(noted, result)
+
+    @staticmethod
+    async def _after(done: Awaitable[None], result: Result) -> Result:
+        await done
+        return result
 
     def _unwatch(self, call: Message) -> Result:
         self._subscriptions.end(call.sender, call.body[0])
@@ -363,7 +374,10 @@ class DBusDoor:
     async def close(self) -> None:
         """Answer what is under way as far as it is done, and leave the bus."""
         self._forget_clients()
+        await self._subscriptions.closed()
         await self._bus.close()
+        if (noted := self._kernel.noted()) is not None:
+            await noted
         for task in self._tasks:
             task.cancel()
 

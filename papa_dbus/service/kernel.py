@@ -7,14 +7,14 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from papa_dbus import names
-from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError
+from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import audit, limits, processes, sockets
 from papa_dbus.service.faults import reach
 from papa_dbus.service.forks import Fork, fork_here
@@ -30,6 +30,7 @@ from papa_dbus.service.registry import Patterns, Registry, is_number
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.sockets import HostedSocket
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
+from papa_dbus.service.steps import Chores
 from papa_dbus.service.store import Facts, Store, StoredProcess
 from papa_dbus.service.tokens import Tokens
 from papa_dbus.service.values import Values
@@ -74,8 +75,12 @@ class Kernel:
         self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
         self._retired = _Retired()  # replaced by a namesake, and still being read
         self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
-        self._absences: dict[Absent, asyncio.TimerHandle] = {}
-        self._left: dict[HostedProcess, None] = {}  # consumers have left these, which is to be stored
+        self._absences: dict[Absent, tuple[float, HostedProcess]] = {}  # with the loop's time at which each is given up
+        self._absence: asyncio.TimerHandle | None = None  # until the first of them is
+        self._to_note: dict[HostedProcess, None] = {}  # how far the consumers of these have come is to be stored
+        self._will_note = False  # all of those
+        self._noted: asyncio.Future[None] | None = None
+        self._chores = Chores()
         self._socket_tokens: Tokens[SocketInfo] = Tokens("socket", self._store)
         self._process_tokens: Tokens[ProcessInfo] = Tokens("process", self._store)
         self._recovering: list[asyncio.Task[None]] = []
@@ -351,8 +356,8 @@ class Kernel:
                 watch.give_up()
 
     def _feed(self, process: HostedProcess) -> None:
-        process.log.on_shared = partial(self._note_consumers, process)
-        process.log.on_left = partial(self._note_consumers_soon, process)
+        process.log.on_shared = partial(self._note_newcomer, process)
+        process.log.on_moved = partial(self._note_consumers_soon, process)
         if process.spec.journal:
             facts = process.facts
             self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
@@ -494,22 +499,23 @@ class Kernel:
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
-    def _note_consumers(self, process: HostedProcess, newcomer: Reader | None = None) -> None:
+    def _note_newcomer(self, process: HostedProcess, newcomer: Reader) -> None:
+        if not self._is_noted(process, newcomer):
+            self._note_consumers_soon(process)
+
+    def _note_consumers(self, process: HostedProcess) -> None:
         """Store how far each consumer has come: after a kill the others may not let go of what one has not had."""
-        if newcomer is not None and self._is_noted(process, newcomer):
-            return
-        self._left.pop(process, None)
         for reader in process.log.consumers:
             if isinstance(reader, Absent) and reader not in self._absences:
-                loop = asyncio.get_running_loop()
-                self._absences[reader] = loop.call_later(limits.ABSENCE, self._give_up, process, reader)
+                self._absences[reader] = asyncio.get_running_loop().time() + limits.ABSENCE, process
+                self._wait_for_absent()
         noted = consumers_of(process.log, process in self._retired)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _is_noted(self, process: HostedProcess, newcomer: Reader) -> bool:
         """Return whether one that has come no further than the log is noted with those who have not, either."""
-        if isinstance(newcomer, Absent) or process in self._left or process in self._retired:
+        if isinstance(newcomer, Absent) or process in self._to_note or process in self._retired:
             return False
         noted = process.facts.consumers
         if noted[:1] != ((OTHERS, 0, 0),) or newcomer.acknowledged > process.log.acknowledged:
@@ -517,20 +523,47 @@ class Kernel:
         return all(who != newcomer.who for who, _, _ in noted)
 
     def _note_consumers_soon(self, process: HostedProcess) -> None:
-        """Do that once for all that leave now. Until then what is noted of them holds back more than it need."""
-        if not self._left:
-            asyncio.get_running_loop().call_soon(self._note_left)
-        self._left[process] = None
+        """Do that once for all that happens now. Until then less is noted of them, which holds back more than it need.
 
-    def _note_left(self) -> None:
-        for process in list(self._left):
+        Of a newcomer nothing is noted; so it is told that it is one once noted() is over.
+        """
+        self._to_note[process] = None
+        if not self._will_note:
+            self._will_note = True
+            self._noted = self._chores.add(self._noting())
+
+    def _noting(self) -> Iterator[None]:
+        self._will_note = False
+        for process in list(self._to_note):
+            del self._to_note[process]
             self._note_consumers(process)
+            yield
 
-    def _give_up(self, process: HostedProcess, absent: Absent) -> None:
-        """Keep nothing more for a client that has not come back."""
-        del self._absences[absent]
-        if absent in process.log.readers:
-            process.log.detach(absent)
+    def noted(self) -> "asyncio.Future[None] | None":
+        """Return what tells when it is stored how far consumers have come, None if it is."""
+        return None if self._noted is None or self._noted.done() else asyncio.shield(self._noted)
+
+    def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":
+        """Close them in steps, whose clients will come back; returns what tells that it is done."""
+        return self._chores.add(step for watch in watches for step in watch.closing(away=True))
+
+    def _wait_for_absent(self) -> None:
+        if self._absences and self._absence is None:
+            due, _ = next(iter(self._absences.values()))
+            loop = asyncio.get_running_loop()
+            self._absence = loop.call_at(due, lambda: self._chores.add(self._giving_up(loop.time())))
+
+    def _giving_up(self, until: float) -> Iterator[None]:
+        """Keep nothing more for clients that have not come back."""
+        for absent, (due, process) in list(self._absences.items()):
+            if due > until:
+                break
+            del self._absences[absent]
+            if absent in process.log.readers:
+                process.log.detach(absent)
+            yield
+        self._absence = None
+        self._wait_for_absent()
 
     def _give_away(self, process: HostedProcess) -> None:
         """Give what nobody reads any more to a watch that consumes the name's present process, if there is one."""
@@ -678,9 +711,10 @@ class Kernel:
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
         self._feeds.finish()
-        self._note_left()
-        for absence in self._absences.values():
-            absence.cancel()
+        for _ in self._noting():
+            pass
+        if self._absence is not None:
+            self._absence.cancel()
         self._hooks.intake.close()
         self._store.close()
 
@@ -749,6 +783,7 @@ class Kernel:
                     self._end_start(recovery, start, await start.executed(self._store))
                 except Exception:  # nobody waits for this, and the name must be free again
                     log.exception("process '%s': what an earlier papad has started cannot be hosted", start.name)
+                    self._process_tokens.now_answer(start.stored.key, _not_hosted(start.name, start.stored.facts.pid))
 
         return asyncio.ensure_future(wait())
 
@@ -758,7 +793,7 @@ class Kernel:
             recovery.forget(start)
             return
         process = self._adopt(*recovery.host(start))
-        self._process_tokens.hosted(process)
+        self._process_tokens.now_answer(process.key, process.info)
         self._tell("process", "added", start.name)
         self._settle(process)
 
@@ -872,6 +907,18 @@ def _being_started(name: str) -> Callable[[], ProcessInfo]:
 
     def answer() -> ProcessInfo:
         raise Exists(f"process '{name}' is being started")
+
+    return answer
+
+
+def _not_hosted(name: str, pid: int) -> Callable[[], ProcessInfo]:
+    """Return what stands for the answer if it is not known whether a process runs that papad cannot host."""
+
+    def answer() -> ProcessInfo:
+        raise Spawn(
+            f"process '{name}' (PID {pid}) was started by an earlier papad and cannot be hosted, as papad's journal"
+            " says; ask with another token to start another one"
+        )
 
     return answer
 

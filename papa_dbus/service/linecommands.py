@@ -25,6 +25,10 @@ _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _STREAMS: Final = {"0": "null", "1": "pipe"}
 #: shlex takes a microsecond for each character, and nobody else has a turn meanwhile.
 _MAX_SHELL_TEXT: Final = 32 * 1024
+#: Words of a command, as many as a call on the bus may have elements. The text of a value may have any number.
+MAX_WORDS: Final = 16_384
+#: Stands for a space that belongs to a word. No line has it: what is not UTF-8 is decoded to others.
+_ESCAPED_SPACE: Final = "\ud800"
 _ALIASES: Final = {"output": "bufsize"}
 _LINE_OPTIONS: Final = frozenset({"watch", "shell", "quote"})
 #: Options that a line writes as one pair for each of their entries.
@@ -133,7 +137,9 @@ class _Words:
         self.from_client = False  # written as Papa's client writes it
 
     def _split(self) -> Iterator[str]:
-        for match in _WORD.finditer(self._text):
+        for count, match in enumerate(_WORD.finditer(self._text)):
+            if count >= MAX_WORDS:
+                raise InvalidArgs(f"a command may have {MAX_WORDS} words at most")
             self._begin, self._at = match.span()
             yield match[0].replace("\\ ", " ")
 
@@ -156,6 +162,13 @@ class _Words:
         first = [] if self._next is None else [self._next]
         self._next = None
         return (*first, *self._words)
+
+    def text(self) -> str:
+        """All words that are left, with one space between two."""
+        if self.peek() is None:
+            return ""
+        words = self._text[self._begin :].replace("\\ ", _ESCAPED_SPACE).split(" ")
+        return " ".join(filter(None, words)).replace(_ESCAPED_SPACE, " ")
 
     def as_typed(self) -> str:
         """All that is left, every space and backslash of it. Empty if no word is left, or other rules quote them."""
@@ -187,6 +200,8 @@ def _json_words(text: str) -> list[str]:
         words = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidArgs(f"option 'quote': what follows is not JSON: {error}") from None
+    if isinstance(words, list) and len(words) > MAX_WORDS:
+        raise InvalidArgs(f"a command may have {MAX_WORDS} words at most")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise InvalidArgs("option 'quote': what follows is not a JSON array of strings")
     for word in words:
@@ -306,10 +321,13 @@ def _make_process(words: _Words) -> MakeProcess:
     options = _ProcessOptions()
     while (pair := _pair(words)) is not None:
         options.add(*pair, words)
-    typed = words.as_typed()
-    command = words.rest()
-    if options.line.get("shell") and command:
-        command = ("/bin/sh", "-c", typed or " ".join(command))
+    shell = options.line.get("shell")
+    if shell and (typed := words.as_typed()):
+        command: tuple[str, ...] = ("/bin/sh", "-c", typed)
+    else:
+        command = words.rest()
+        if shell and command:
+            command = ("/bin/sh", "-c", " ".join(command))
     spec = ProcessSpec(name, command, env=options.env or None, rlimits=options.rlimits, **options.fields)
     return MakeProcess(spec, watch=bool(options.line.get("watch")))
 
@@ -318,7 +336,7 @@ def _set(words: _Words) -> SetValue:
     name = words.take("the name of the value")
     if fault := name_fault(name):  # without a value it would else be taken for a pattern
         raise InvalidArgs(f"value name {name[:60]!r}: {fault}")
-    return SetValue(name, " ".join(words.rest()) or None)
+    return SetValue(name, words.text() or None)
 
 
 def _get(words: _Words) -> GetValue:

@@ -4,7 +4,6 @@ Owns the reply's format and its escapes, so that nothing that the kernel holds c
 for another line. No I/O.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -19,21 +18,23 @@ BATCH_END: Final = b"] "
 
 _MAX_ERROR = 2000
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
-# Control characters of both sets, what is not UTF-8, and the two other ends of a line that Unicode knows.
-_CONTROLS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff"
-_UNSAFE = re.compile(f"[{_CONTROLS}]")
-_UNSAFE_BUT_TAB = re.compile(f"(?!\\t)[{_CONTROLS}]")
-_UNSAFE_IN_WORD = re.compile(f"[{_CONTROLS} =\\\\]")
 
 
-def _escape(match: re.Match[str]) -> str:
-    char = match[0]
+def _escape(char: str) -> str:
     if char in _NAMED_ESCAPES:
         return _NAMED_ESCAPES[char]
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+# Control characters of both sets, the two other ends of a line that Unicode knows, and what is not UTF-8.
+_CONTROLS = {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
+# For str.translate(), which a megabyte of them takes a tenth of what re.sub() takes.
+_UNSAFE: Final = {code: _escape(chr(code)) for code in _CONTROLS}
+_UNSAFE_BUT_TAB: Final = {code: text for code, text in _UNSAFE.items() if code != ord("\t")}
+_UNSAFE_IN_WORD: Final = _UNSAFE | {ord(char): _escape(char) for char in " =\\"}
 
 
 def word(text: str) -> str:
@@ -43,17 +44,17 @@ def word(text: str) -> str:
     """
     if text == '""':  # which stands for no text at all
         return r"\x22" + '"'
-    return _UNSAFE_IN_WORD.sub(_escape, text) or '""'
+    return text.translate(_UNSAFE_IN_WORD) or '""'
 
 
 def one_line(text: str) -> str:
     """Text that stays in its line and sends a terminal nothing but text."""
-    return _UNSAFE.sub(_escape, text)
+    return text.translate(_UNSAFE)
 
 
 def value(text: str) -> str:
     """A value as the client gets it: as it was set, but for what could end a line or steer a terminal."""
-    return text if text.isprintable() else _UNSAFE_BUT_TAB.sub(_escape, text)  # the usual one costs a tenth
+    return text if text.isprintable() else text.translate(_UNSAFE_BUT_TAB)  # the usual one costs a tenth
 
 
 def reply(text: str = "") -> bytes:

@@ -24,15 +24,16 @@ _T = TypeVar("_T")
 class Slots:
     """Places for what may hang: so many for each user, so many in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_user: int = MAX_OF_USER, in_all: int = MAX_ALL) -> None:
+        self._most_of_user = of_user
         self._of_user: weakref.WeakValueDictionary[Hashable, asyncio.Semaphore] = weakref.WeakValueDictionary()
-        self._all = asyncio.Semaphore(MAX_ALL)
+        self._all = asyncio.Semaphore(in_all)
 
     async def take(self, user: Hashable) -> Callable[[], None]:
         """Wait for a place. Returns what gives it back."""
         of_user = self._of_user.get(user)
         if of_user is None:
-            of_user = self._of_user[user] = asyncio.Semaphore(MAX_OF_USER)
+            of_user = self._of_user[user] = asyncio.Semaphore(self._most_of_user)
         await of_user.acquire()
         try:
             await self._all.acquire()

@@ -103,13 +103,15 @@ def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int]
     """Return what another papad has to know of a log's consumers: client, last number acknowledged, offset after it.
 
     Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
-    and their acknowledgements change nothing. But of a ``retired`` process each client is told by its name: it alone is
-    to get the rest of it. A client's watches begin anew where the one is that has come least far.
+    and their acknowledgements change nothing. But of a ``retired`` process each is told with its client's name: they
+    alone are to get the rest of it. Else a client's watches begin anew where the one is that has come least far.
     """
     consumers = log_.consumers
-    if len(consumers) < 2 and not retired:
+    if retired:
+        return tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
+    if len(consumers) < 2:
         return ()
-    ahead = [reader for reader in consumers if retired or reader.acknowledged > log_.acknowledged]
+    ahead = [reader for reader in consumers if reader.acknowledged > log_.acknowledged]
     if len(ahead) == len(consumers):
         others: set[str] = set()
         noted = []
@@ -135,8 +137,8 @@ class OutputLog:
     """At most ``capacity`` bytes of payload, the oldest dropped first and counted.
 
     ``on_room`` is called when something has left a log that was full, ``on_shared`` when a consumer, which it is
-    given, has come to a log that has several of them, or whose process is ``superseded`` by a namesake, or when one
-    has acknowledged something there, and ``on_left`` when one has gone.
+    given, has come to a log that has several of them, or whose process is ``superseded`` by a namesake, and
+    ``on_moved`` when one has acknowledged something there, or has gone.
     """
 
     __slots__ = (
@@ -144,6 +146,7 @@ class OutputLog:
         "_end",
         "_ends",
         "_head",
+        "_last",
         "_on_room",
         "_start",
         "_starved",
@@ -158,7 +161,7 @@ class OutputLog:
         "exit_acknowledged",
         "files",
         "listener",
-        "on_left",
+        "on_moved",
         "on_shared",
         "readers",
         "superseded",
@@ -176,10 +179,11 @@ class OutputLog:
         self.listener: Callable[[], None] | None = None  # reads along as well, and for it nothing is kept
         self.acknowledged = 0  # up to here; a watch that begins is told what was dropped after it
         self.acknowledged_offset = 0
-        self.on_shared: Callable[[Reader | None], None] = lambda newcomer: None
-        self.on_left: Callable[[], None] = lambda: None
+        self.on_shared: Callable[[Reader], None] = lambda newcomer: None
+        self.on_moved: Callable[[], None] = lambda: None
         self.superseded = False
         self._on_room = on_room
+        self._last: Reader | None = None  # a consumer that holds back all that is there, as one of many does mostly
         self._starved = False  # of memory: what comes is lost
         self._times = array("Q")
         self._ends = array("Q")  # offset of the record's end, times four, plus its kind
@@ -409,21 +413,16 @@ class OutputLog:
         if reader.consumes:
             self.consumers[reader] = None
 
-    def absent(self, who: str, acknowledged: int | None = None) -> Absent | None:
-        """Return the absent consumer of that client, if there is one; of several the one that has come least far.
-
-        ``acknowledged``: the one that has come just so far.
-        """
+    def absent(self, who: str) -> list[Absent]:
+        """Return the absent consumers of that client, first the one that has come least far."""
         found = [reader for reader in self.consumers if isinstance(reader, Absent) and reader.who == who]
-        if acknowledged is not None:
-            found = [reader for reader in found if reader.acknowledged == acknowledged]
-        return min(found, key=lambda reader: reader.acknowledged, default=None)
+        return sorted(found, key=lambda reader: reader.acknowledged)
 
     def leave_behind(self, reader: Reader) -> None:
         """Keep for a consumer, whose client will come back, what others may acknowledge meanwhile."""
         if self._is_shared():
             self._add(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
-            self.on_left()
+            self.on_moved()
 
     def _is_shared(self) -> bool:
         return self.superseded or len(self.consumers) > 1
@@ -433,22 +432,27 @@ class OutputLog:
         del self.readers[reader]
         if reader.consumes:
             if self._is_shared():
-                self.on_left()
+                self.on_moved()
             del self.consumers[reader]
+            if self._last is reader:
+                self._last = None
             self._let_go()
         self._on_room()
 
     def consumed(self) -> None:
         """Let go what every consuming watch has acknowledged."""
         if self._is_shared():
-            self.on_shared(None)
+            self.on_moved()
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._last in self.consumers and self._last.acknowledged <= self.acknowledged:
+            return
         last: Reader | None = None
         for reader in self.consumers:
             if reader.acknowledged <= self.acknowledged:
-                return  # it holds back all that is there, as one of many does mostly
+                self._last = reader
+                return
             if last is None or reader.acknowledged < last.acknowledged:
                 last = reader
         if last is None:

@@ -1,4 +1,4 @@
-"""Long work in steps of a few milliseconds, so that everybody else has a turn in between."""
+"""Long work, and much that is short, in steps of a few milliseconds: everybody else has a turn in between."""
 
 import asyncio
 import time
@@ -13,7 +13,9 @@ _Result = TypeVar("_Result")
 
 #: Seconds that one step takes.
 STEP: Final = 0.003
-_LOOK_AT_THE_CLOCK: Final = 4  # after so many items
+#: Of those who wait, so many may work in one turn of the loop, if there is time.
+MOST_LET_IN: Final = 32
+_TOGETHER: Final = 4  # items that are used at a time
 
 
 class Turn:
@@ -43,15 +45,75 @@ class Turn:
 
     def _pass_on(self) -> None:
         while self._waiting:
-            user = next(iter(self._waiting))
-            queue = self._waiting.pop(user)
-            given = queue.popleft()
-            if queue:
-                self._waiting[user] = queue
-            if not given.cancelled():
-                given.set_result(None)
+            if _give_next(self._waiting):
                 return
         self._held = False
+
+
+class Pace:
+    """Lets many who do little at a time work for a few milliseconds together, at each turn of the loop.
+
+    Those for whom there is no time wait, and users take turns.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # by user, in the order of their turns
+        self._late: deque[asyncio.Future[None]] = deque()  # let in already, when the time was over
+        self._end: float | None = None  # of this turn's time; None: nobody has worked yet
+        self._crowded = False  # somebody waits, or has just been let in
+        self._next: asyncio.Handle | None = None
+
+    async def turn(self) -> None:
+        """Wait until there is time for the user on whose behalf the caller acts, who works until the next ``await``."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._let_in)
+        if self._crowded or self._is_over():
+            self._crowded = True
+            await _given(self._waiting.setdefault(audit.user(), deque()))
+            while self._is_over():
+                await _given(self._late)
+
+    def _is_over(self) -> bool:
+        """Return whether this turn's time is over. It begins with the first who asks, who always has some."""
+        now = time.perf_counter()
+        if self._end is None:
+            self._end = now + STEP
+            return False
+        return now >= self._end
+
+    def _let_in(self) -> None:
+        """The loop's next turn has begun: let some work, those first who have waited longest."""
+        self._end = self._next = None
+        late, self._late = self._late, deque()
+        let_in = sum(_give(given) for given in late)
+        while self._waiting and let_in < MOST_LET_IN:
+            let_in += _give_next(self._waiting)
+        self._crowded = let_in > 0
+        if self._crowded:
+            self._next = asyncio.get_running_loop().call_soon(self._let_in)
+
+
+async def _given(queue: deque[asyncio.Future[None]]) -> None:
+    given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    queue.append(given)
+    await given
+
+
+def _give_next(waiting: dict[Hashable, deque[asyncio.Future[None]]]) -> bool:
+    """Let the first of the next user continue. Returns whether that one still waited."""
+    user = next(iter(waiting))
+    queue = waiting.pop(user)
+    given = queue.popleft()
+    if queue:
+        waiting[user] = queue
+    return _give(given)
+
+
+def _give(given: "asyncio.Future[None]") -> bool:
+    if given.cancelled():
+        return False
+    given.set_result(None)
+    return True
 
 
 class Steps:
@@ -67,7 +129,7 @@ class Steps:
         self, items: Iterator[_Item], use: Callable[[list[_Item]], object], result: Callable[[], _Result]
     ) -> _Result | Awaitable[_Result]:
         """Give all items to ``use``, some at a time, and return the result: at once if one step is enough."""
-        return result() if _step(items, use) else self._take_rest(items, use, result)
+        return result() if take_some(items, use) else self._take_rest(items, use, result)
 
     async def _take_rest(
         self, items: Iterator[_Item], use: Callable[[list[_Item]], object], result: Callable[[], _Result]
@@ -77,25 +139,59 @@ class Steps:
             return result()
 
 
+class Chores:
+    """What is to be done soon, one after the other, a step at each turn of the loop: each time an iterator goes on."""
+
+    def __init__(self) -> None:
+        self._chores: deque[tuple[Iterator[object], asyncio.Future[None]]] = deque()
+
+    def add(self, chore: Iterator[object]) -> "asyncio.Future[None]":
+        """Begin, after those that were added before, not before the loop's next turn; return what tells of the end."""
+        done = asyncio.get_running_loop().create_future()
+        self._chores.append((chore, done))
+        if len(self._chores) == 1:
+            self._go_on_soon()
+        return done
+
+    def _go_on_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        end = time.perf_counter() + STEP
+        while self._chores:
+            chore, done = self._chores[0]
+            try:
+                for _ in chore:
+                    if time.perf_counter() >= end:
+                        self._go_on_soon()
+                        return
+            except Exception as error:  # noqa: BLE001 (told to whoever waits; the others are done all the same)
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+            self._chores.popleft()
+
+
 async def take_all(items: Iterator[_Item], use: Callable[[list[_Item]], object]) -> None:
     """Give all items to ``use``, some at a time: a step at each turn of the loop."""
     done = False
     while not done:
         await asyncio.sleep(0)
-        done = _step(items, use)
+        done = take_some(items, use)
 
 
-def _step(items: Iterator[_Item], use: Callable[[list[_Item]], object]) -> bool:
-    """Return whether that was all."""
+def take_some(items: Iterator[_Item], use: Callable[[list[_Item]], object]) -> bool:
+    """Give items to ``use`` for one step. Returns whether that was all."""
     end = time.perf_counter() + STEP
     while True:
         some: list[_Item] = []
         for item in items:
             some.append(item)
-            if len(some) == _LOOK_AT_THE_CLOCK:
+            if len(some) == _TOGETHER or time.perf_counter() >= end:
                 break
-        use(some)
-        if len(some) < _LOOK_AT_THE_CLOCK:
+        else:
+            use(some)
             return True
+        use(some)
         if time.perf_counter() >= end:
             return False

@@ -8,7 +8,7 @@ A signal that the bus could not deliver ends its watch: nothing after it may be 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from papa_dbus import names
@@ -19,6 +19,7 @@ from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.queues import Queues
 from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.steps import Chores
 from papa_dbus.service.watches import (
     EVENT_COST,
     MUCH,
@@ -69,6 +70,7 @@ class _Client:
         self.untold: dict[int, Reason] = {}  # that the bus did not deliver
         self.retry: asyncio.TimerHandle | None = None
         self.warned = False
+        self.left = False
 
 
 class _Subscription:
@@ -104,6 +106,8 @@ class Subscriptions:
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0  # the loop's time from which the next turn may be
         self._tasks: set[asyncio.Task[None]] = set()
+        self._chores = Chores()
+        self._closed: asyncio.Future[None] | None = None
         bus.on_signal.append(self._hear)
         bus.on_connected.append(self._listen)
         bus.on_undelivered = self._undelivered
@@ -212,7 +216,7 @@ class Subscriptions:
     def _send_to(self, subscription: _Subscription) -> int:
         """Send the next of a watch; returns how many bytes of payload that was."""
         watch, client = subscription.watch, subscription.client
-        if not subscription.begun or not watch.ready:
+        if not subscription.begun or client.left or not watch.ready:
             return 0
         if not self._bus.has_room or not self._may_hear(client.name):
             self._held_up[subscription] = None
@@ -414,22 +418,29 @@ class Subscriptions:
                 self._leave(client)
 
     def revoke(self, name: str) -> None:
-        """End the watches of a client that may hear no more."""
+        """End the watches of a client that may hear no more, in steps: nothing is sent meanwhile."""
         client = self._clients.get(name)
-        for number in list(client.watches) if client is not None else ():
-            self._by_number[number].watch.close()
-            self._ended(self._by_number[number], "revoked")
+        if client is not None:
+            self._chores.add(self._revoking([self._by_number[number] for number in client.watches]))
+
+    def _revoking(self, subscriptions: Sequence[_Subscription]) -> Iterator[None]:
+        for subscription in subscriptions:
+            if subscription.end is None and self._by_number.get(subscription.watch.number) is subscription:
+                yield from subscription.watch.closing()
+                self._ended(subscription, "revoked")
 
     def _leave(self, client: _Client) -> None:
-        """Forget a client that has left the bus: what it had, for a while, and the rest in later turns."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _TURN
+        """Forget a client that has left the bus, and what it had, in steps."""
+        if not client.left:
+            client.left = True
+            self._chores.add(self._leaving(client))
+
+    def _leaving(self, client: _Client) -> Iterator[None]:
         while client.watches and self._clients.get(client.name) is client:
-            self._close(self._by_number[next(iter(client.watches))])
-            if client.watches and loop.time() >= until:
-                client.ready.clear()
-                loop.call_soon(self._leave, client)
-                return
+            subscription = self._by_number[next(iter(client.watches))]
+            yield from subscription.watch.closing()
+            if self._clients.get(client.name) is client:
+                self._forget(subscription)
         client.untold.clear()
         self._drop(client)
 
@@ -447,9 +458,13 @@ class Subscriptions:
         self._wake(client)
 
     def close_all(self) -> None:
-        """Close all watches when the bus has gone, and with it every client's name; the clients will come back."""
-        for subscription in self._by_number.values():
-            subscription.watch.close(away=True)
+        """Close all watches when the bus has gone, and with it every client's name; the clients will come back.
+
+        Nothing comes from them any more; closed() is awaited before a client may be served again.
+        """
+        left = list(self._by_number.values())
+        for subscription in left:
+            subscription.begun = False
         for client in self._clients.values():
             if client.retry is not None:
                 client.retry.cancel()
@@ -458,6 +473,13 @@ class Subscriptions:
         for everything in (self._by_number, self._clients, self._by_serial, self._ready, self._short, self._held_up):
             everything.clear()
         self._flights = Flights()
+        if left:
+            self._closed = self._kernel.close_watches([subscription.watch for subscription in left])
+
+    async def closed(self) -> None:
+        """Wait until those watches are closed."""
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
 
 
 def _body(event: Event) -> tuple[str, str, int, list[Any]]:

@@ -26,7 +26,7 @@ from papa_dbus.service.access import Access
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.limits import FLIGHT_SHARE
-from papa_dbus.service.steps import Steps
+from papa_dbus.service.steps import Pace, Steps
 from papa_dbus.service.telnet_handover import Connection
 from papa_dbus.service.telnet_listener import Listener
 from papa_dbus.service.telnet_session import MAX_BATCH, Session, TooMuch
@@ -82,6 +82,7 @@ class TelnetDoor:
         self._kernel = kernel
         self._access = access
         self.steps = Steps()
+        self.pace = Pace()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, _Guest] = {}
         self._users: Counter[int] = Counter()

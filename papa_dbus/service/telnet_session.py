@@ -20,7 +20,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.steps import Steps, take_all
+from papa_dbus.service.steps import Pace, Steps, take_all, take_some
 from papa_dbus.service.telnet_handover import Left
 from papa_dbus.service.watches import MUCH, REST, End, Watch, size_of
 from papa_dbus.service.watches import Event as WatchEvent
@@ -61,6 +61,8 @@ class Door(Protocol):
 
     #: What takes long is done in these: that of one connection after the other, a step at each turn of the loop.
     steps: Steps
+    #: And whatever else is done goes at this pace.
+    pace: Pace
 
     async def admit(self, session: "Session", sock: socket.socket) -> Caller:
         """Let it in, and say whose it is. Raises AccessDenied or Limit."""
@@ -126,7 +128,7 @@ class Session(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Keep what came, and no more of it than is worked on soon."""
         self._reader.receive(bytes(_received_bytes[:nbytes]))
-        if self._reader.waiting > MAX_READ_AHEAD:
+        if self._reader.waiting > MAX_READ_AHEAD or self._stirred.is_set():  # it has not had its turn since the last
             self._transport.pause_reading()
         try:
             self._account()
@@ -290,10 +292,10 @@ class Session(asyncio.BufferedProtocol):
         """The next thing that has come already. Telnet's own questions are answered on the way."""
         while isinstance(event := self._reader.next_event(), Answer):
             await self._send(event.data)
-            await asyncio.sleep(0)
+            await self._door.pace.turn()
         if event is not None:
             if self._reader.waiting:
-                await asyncio.sleep(0)  # others have their turn between two lines of one piece
+                await self._door.pace.turn()  # others have theirs between two lines of one piece
         elif not self._at_end:
             self._transport.resume_reading()
         return event
@@ -306,8 +308,9 @@ class Session(asyncio.BufferedProtocol):
         return self._at_end or self._ended
 
     async def _stir(self) -> None:
-        """Sleep until something has happened. Whoever calls has just looked at all that may."""
+        """Sleep until something has happened, and it is this one's turn. The caller has just looked at all that may."""
         await self._stirred.wait()
+        await self._door.pace.turn()
         self._stirred.clear()
 
     async def _send(self, data: bytes, *, patiently: bool = False) -> None:
@@ -353,10 +356,10 @@ class Session(asyncio.BufferedProtocol):
             self._transport.write_eof()
         except OSError:  # it has gone, and asyncio has not noticed yet
             return
-        self._transport.resume_reading()
         try:
             async with asyncio.timeout(LINGER):
                 while not (self._over() or self._leaving):
+                    self._transport.resume_reading()
                     await self._stir()
         except TimeoutError:
             pass
@@ -411,7 +414,12 @@ class Session(asyncio.BufferedProtocol):
         return linereply.reply()
 
     async def _list(self, command: linecommands.List) -> bytes:
+        """Answer at once if one step is enough; else begin anew when it is this one's turn."""
         lines: list[str] = []
+        if take_some(self._lines(command), lines.extend):
+            lines.sort()
+            return linereply.some_lines(lines) + (linereply.PROMPT if lines else linereply.reply())
+        lines.clear()
         reply = bytearray()
         async with self._door.steps.turn:
             await take_all(self._lines(command), lines.extend)
@@ -430,7 +438,9 @@ class Session(asyncio.BufferedProtocol):
 
     async def _remove(self, command: linecommands.Remove) -> None:
         files = self._kernel.files(command.patterns) if command.kind == "sockets" else []
-        await take_all(self._removing(command), lambda names: None)
+        rest = self._door.steps.take(self._removing(command), lambda names: None, lambda: None)
+        if rest is not None:
+            await rest
         await self._kernel.files_removed(files)
 
     def _removing(self, command: linecommands.Remove) -> Iterator[str]:
@@ -476,6 +486,8 @@ class Session(asyncio.BufferedProtocol):
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
         try:
+            if (noted := self._kernel.noted()) is not None:
+                await noted
             if line:
                 await self._send(line)
             return await self._pass_on(watch, batch, sent)

@@ -141,10 +141,10 @@ class Tokens(Generic[_Info]):
                 self._store.forget_request(self._kind, each.token)
         self._forget_old()
 
-    def hosted(self, item: Item[_Info]) -> None:
-        """Note that an item that was being made when papad ended is there."""
-        for token in self._of_item.get(item.key, ()):
-            self._requests[token].answer = item.info
+    def now_answer(self, key: int, answer: Callable[[], _Info]) -> None:
+        """Note what has become of an item that was being made when papad ended, and is there."""
+        for token in self._of_item.get(key, ()):
+            self._requests[token].answer = answer
 
     def not_made(self, key: int) -> None:
         """Note that an item that was being made when papad ended will not be there."""

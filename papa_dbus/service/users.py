@@ -7,7 +7,9 @@ An answer is used until one of the database's local files changes, and for a sec
 is out at once, who leaves a directory's group once the machine's own cache of that directory says so. Whom the local
 files alone make a member need not be asked for, and has no part in what the directory does. A late answer is
 not replaced by an older one. But a user who was a member a few minutes ago is asked for in threads that strangers
-cannot take, however many of those come while the directory is slow.
+cannot take, however many of those come while the directory is slow. One who can act as thousands of users, as the owner
+of subordinate ones can (subuid(5)), has them in one range: of each range a few are asked for at a time, so that after
+papad's start, when it remembers nobody, they do not keep out members of other ranges.
 """
 
 import asyncio
@@ -18,13 +20,14 @@ import pwd
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service.grouplist import groups_of
+from papa_dbus.service.lookups import Slots
 
 #: Seconds for which an answer is used.
 FRESH: Final = 1.0
@@ -32,12 +35,15 @@ FRESH: Final = 1.0
 TIMEOUT: Final = 10.0
 #: Questions under way at a time, each of which takes a thread: about strangers, and about users who were members. More
 #: wait until one is answered, as long as their askers wait.
-MAX_ASKED: Final = 8
+MAX_ASKED: Final = 32
+#: About strangers of one range of user numbers.
+MAX_ASKED_OF_RANGE: Final = 8
 MAX_ASKED_MEMBERS: Final = 64
 #: Seconds for which it is remembered that a user was a member, and how many such users, and how many others.
 REMEMBERED: Final = 600.0
 MAX_KNOWN_MEMBERS: Final = 1024
 MAX_KNOWN_STRANGERS: Final = 1024
+_RANGE_BITS: Final = 16  # useradd(8) gives so many subordinate users
 _FILES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
 #: What of nsswitch.conf(5) has to have the local files first, if it is there.
 _DATABASES: Final = frozenset({"passwd", "group", "initgroups"})
@@ -63,7 +69,10 @@ class Members:
         self._members: OrderedDict[int, _Answer] = OrderedDict()
         self._strangers: OrderedDict[int, _Answer] = OrderedDict()
         self._asked: dict[int, asyncio.Future[None]] = {}
-        self._slots = {True: asyncio.Semaphore(MAX_ASKED_MEMBERS), False: asyncio.Semaphore(MAX_ASKED)}
+        self._slots = {
+            True: Slots(MAX_ASKED_MEMBERS, MAX_ASKED_MEMBERS),
+            False: Slots(MAX_ASKED_OF_RANGE, MAX_ASKED),
+        }
 
     def known(self, uid: int) -> bool | None:
         """Return whether the user is a member, None if that has to be asked."""
@@ -96,16 +105,15 @@ class Members:
     async def _find_out(self, uid: int) -> None:
         """Wait for an answer, which is stale if the database has changed since the question."""
         if uid not in self._asked:
-            slots = self._slots[self.was_member(uid)]
-            await slots.acquire()
+            free = await self._slots[self.was_member(uid)].take(uid >> _RANGE_BITS)
             if uid in self._asked or self.known(uid) is not None:  # by another caller, meanwhile
-                slots.release()
+                free()
             else:
-                self._ask(uid, slots)
+                self._ask(uid, free)
         if (asked := self._asked.get(uid)) is not None:
             await asyncio.shield(asked)
 
-    def _ask(self, uid: int, slots: asyncio.Semaphore) -> None:
+    def _ask(self, uid: int, free: Callable[[], None]) -> None:
         """Ask in a thread, which gives its slot back. Raises AccessDenied, and leaves nothing behind, without one."""
         loop = asyncio.get_running_loop()
         stamp = _stamp()  # before the question: a change meanwhile makes the answer stale
@@ -113,7 +121,7 @@ class Members:
 
         def note(member: bool) -> None:
             del self._asked[uid]
-            slots.release()
+            free()
             self._note(uid, member, stamp)
             answer.set_result(None)
 
@@ -127,7 +135,7 @@ class Members:
         try:
             thread.start()
         except RuntimeError:  # EAGAIN: the machine, or papad's user, has as many threads as it may
-            slots.release()
+            free()
             raise AccessDenied(f"there is no thread left in which to ask who user {uid} is; try again later") from None
         self._asked[uid] = answer
 

@@ -4,7 +4,7 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -319,11 +319,11 @@ class Watch:
             self._in_flight += position.in_flight
             self.unacknowledged += cursor.unacknowledged
             self._taken[cursor] = None
-            absent = log.absent(self.who, position.acknowledged)
-        elif self.consumes and self.who:
-            absent = log.absent(self.who)
-            if absent is not None:
-                cursor.resume(absent)
+            absent = next((each for each in log.absent(self.who) if each.acknowledged == position.acknowledged), None)
+        elif self.consumes and self.who and (left := log.absent(self.who)):
+            # Which of its client's this was is not known: so each begins where the one was that had come least far.
+            cursor.resume(left[0])
+            absent = left[-1]
         log.attach(cursor)
         if absent is not None:
             log.detach(absent)
@@ -344,6 +344,8 @@ class Watch:
 
     def mark_ready(self, cursor: Cursor) -> None:
         """Called by a log that has got something new."""
+        if self.closed:
+            return
         if cursor.late:
             cursor.look_for_the_end()
             if cursor.finished:
@@ -354,7 +356,7 @@ class Watch:
         if cursor in self._ready:
             return  # the door knows, or is told once something has been acknowledged
         self._ready[cursor] = None
-        if not self.closed and self._in_flight < self.spec.window:
+        if self._in_flight < self.spec.window:
             self._on_ready()
 
     @property
@@ -480,6 +482,11 @@ class Watch:
 
         ``away``: its client has not gone, and is waited for: what other consumers acknowledge meanwhile is kept for it.
         """
+        for _ in self.closing(away):
+            pass
+
+    def closing(self, away: bool = False) -> Iterator[None]:
+        """Do as close() does, process by process; nothing more comes from it once that has begun."""
         if self.closed:
             return
         self.closed = True
@@ -489,10 +496,11 @@ class Watch:
         self._cursors.clear()
         self.share.give(len(left))
         self._earlier.clear()
+        self._on_closed(self)
+        # They know this watch: without them it goes at once, and is no work for the garbage collector.
+        self._on_ready, self._on_done = _do_nothing, _do_nothing
         for cursor in left:
             if away and self.consumes:
                 cursor.log.leave_behind(cursor)
             cursor.log.detach(cursor)
-        self._on_closed(self)
-        # They know this watch: without them it goes at once, and is no work for the garbage collector.
-        self._on_ready, self._on_done = _do_nothing, _do_nothing
+            yield

@@ -1,5 +1,6 @@
 """The message bus goes away and comes back: everything hosted goes on, and the name and its objects return."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.client import aio
 from papa_dbus.names import OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.parrot import Parrot
 from tests.support import PATIENCE, until
 
 
@@ -101,6 +104,42 @@ async def test_the_bus_goes_and_comes_back(broker: Broker, tmp_path: Path) -> No
     assert "the message bus has gone" in log
     assert "the message bus is back" in log
     assert "Traceback" not in log
+
+
+async def test_a_consumer_beside_one_that_lags_gets_nothing_twice(broker: Broker, tmp_path: Path) -> None:
+    """Another bus gives it another name, so papad sends again what the other has not acknowledged; it knows that."""
+    papad = start_papad(broker.address, tmp_path / "line")
+    parrot = Parrot(tmp_path)
+    quick, slow = list[bytes](), list[bytes]()
+    may_go_on = asyncio.Event()
+
+    async def read(kernel: aio.Kernel, got: list[bytes], hold: bool) -> None:
+        async with kernel.watch("parrot") as watch:
+            async for event in watch:
+                if isinstance(event, aio.Exited):
+                    return
+                assert isinstance(event, aio.Record)
+                got.append(event.data)
+                if hold:  # it is acknowledged once the next is asked for
+                    await may_go_on.wait()
+
+    async with asyncio.timeout(PATIENCE), aio.connect(broker.address) as one, aio.connect(broker.address) as other:
+        await one.make_process("parrot", list(parrot.command))
+        parrot.say("one")
+        readers = [asyncio.create_task(read(other, slow, True))]
+        await until(lambda: slow, "one")
+        readers.append(asyncio.create_task(read(one, quick, False)))
+        parrot.say("two", "three")
+        await until(lambda: b"".join(quick).endswith(b"three\n"), "three")
+        broker.stop()
+        broker.start()
+        parrot.say("four")
+        await until(lambda: b"".join(quick).endswith(b"four\n"), "four")
+        may_go_on.set()
+        parrot.end()
+        await asyncio.gather(*readers)
+    assert b"".join(quick) == b"".join(slow) == b"one\ntwo\nthree\nfour\n"
+    assert "Traceback" not in papad.stop()
 
 
 async def test_stopping_while_the_bus_is_away(broker: Broker, tmp_path: Path) -> None:

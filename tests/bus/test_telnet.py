@@ -20,7 +20,7 @@ import pexpect
 import pytest
 
 from papa_dbus.errors import AccessDenied, Bind
-from papa_dbus.service import telnet, telnet_session
+from papa_dbus.service import audit, steps, telnet, telnet_session
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.kernel import Kernel
@@ -28,7 +28,7 @@ from papa_dbus.service.lineproto import MAX_LINE
 from papa_dbus.service.telnet import TelnetDoor
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
 from tests.bus.parrot import Parrot
-from tests.support import end, turns, wait_until
+from tests.support import end, turns, until, wait_until
 
 IAC = b"\xff"
 
@@ -320,6 +320,21 @@ def test_defect_37_a_thousand_quick_connections(papad: Papad) -> None:
         for sock in socks:
             sock.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_hundreds_of_connections_that_say_much_at_a_time(papad: Papad) -> None:
+    """Each is answered in order, in whatever pieces it says that, and the loop is not held (tests/guarding.py)."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(papad.client()) for _ in range(400)]
+        for client in clients:
+            client.say("set x y\nget x\nlist values x*\nget")
+        for client in clients:
+            client.say(" x\n" + "get x\n" * 20)
+        for client in clients:
+            assert client.reply() == ""
+            assert client.reply() == "y"
+            assert client.reply() == "x y"
+            assert [client.reply() for _ in range(21)] == ["y"] * 21
 
 
 @pytest.mark.parametrize("said", [b"", b"list s\n", b"quit\n", b"POST / HTTP/1.1\r\n", b"set a", b"get a\n" * 1000])
@@ -770,6 +785,83 @@ async def test_connections_are_bounded_for_each_user_and_all(house: House, monke
     visitors[0].writer.close()
     await house.until_one_has_left()
     assert await (await house.connect()).welcomed()
+
+
+def test_no_line_and_no_value_holds_the_loop(client: LineClient) -> None:
+    """A megabyte of words, and one of characters that are shown escaped: tests/guarding.py would tell."""
+    assert "words at most" in client.fault("remove values " + "a " * (MAX_LINE // 2 - 100))
+    text = "a " * (512 * 1024 - 10) + "b"
+    client.say(f"set words {text}\n")
+    assert client.reply() == ""
+    assert client.ask("get words") == text
+    for name in "abcd":
+        assert client.ask(f"set {name} " + "\x01" * 1_000_000) == ""
+        assert client.ask(f"get {name}") == r"\x01" * 1_000_000
+    assert len(client.ask("list values")) > 16_000_000
+    client.ask("remove values a b c d words")
+
+
+async def test_one_users_many_commands_do_not_delay_anothers_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four hundred connections that say much at a time: another user's command is run after a few of theirs."""
+    asked: list[int | None] = []
+
+    def get_value(name: str) -> str:
+        asked.append(audit.user())
+        return name
+
+    monkeypatch.setattr(house.kernel, "get_value", get_value)
+    many = [await house.connect() for _ in range(400)]
+    assert all([await visitor.welcomed() for visitor in many])
+    house.keeper.uid = 2
+    one = await house.connect()
+    assert await one.welcomed()
+    for visitor in many:
+        visitor.say(b"get x\n" * 50)
+    await until(lambda: len(asked) > 1000, "commands")
+    before = len(asked)
+    one.say(b"get x\n")
+    await one.until(b"x\n> ")
+    assert asked.index(2) - before < 4 * steps.MOST_LET_IN
+    assert len(asked) < 400 * 50
+    for visitor in many:
+        visitor.writer.transport.abort()
+    await until(lambda: house.door.connections == 1, "all have left")
+
+
+async def test_no_more_is_read_of_one_that_waits_for_its_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await house.connect()
+    assert await one.welcomed()
+    [session] = house.door._sessions
+    turn = asyncio.Event()
+    monkeypatch.setattr(house.door.pace, "turn", turn.wait)
+    one.say(b" " * 500)
+    await until(lambda: session._reader.waiting == 500, "a piece")
+    one.say(b" " * 500)
+    await until(lambda: session._reader.waiting == 1000, "another one")
+    one.say(b"get x\n")
+    await turns(20)
+    assert session._reader.waiting == 1000
+    turn.set()
+    assert await one.until(b"> ") == b"\n> "
+
+
+async def test_a_short_command_waits_for_no_long_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for one of the same user on another connection, either; long ones are worked on one after the other."""
+    for number in range(300):
+        house.kernel.set_value(f"v{number}", "")
+    house.kernel.set_value("w", "short")
+    one = await house.connect()
+    assert await one.welcomed()
+    async with house.door.steps.turn:
+        one.say(b"list values w\n")
+        assert await one.until(b"> ") == b"w short\n> "
+        one.say(b"remove values w\n")
+        assert await one.until(b"> ") == b"\n> "
+        monkeypatch.setattr(steps, "STEP", 0.0)
+        one.say(b"list values v*\n")
+        await turns(20)
+        house.kernel.set_value("v", "")
+    assert (await one.until(b"> ")).count(b"\n") == 301
 
 
 async def test_who_reads_no_reply_in_time_is_disconnected(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
 
 async def until_all_slots_are_taken(directory: Directory) -> None:
     """Wait until the directory has been asked about as many strangers as it may be at a time."""
-    await until(lambda: len(directory.asked) >= users.MAX_ASKED, "questions")
+    await until(lambda: len(directory.asked) >= users.MAX_ASKED_OF_RANGE, "questions")
 
 
 async def test_18_a_thread_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,11 +66,11 @@ async def test_18_a_thread_that_cannot_be_started_leaves_nothing_behind(monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        for uid in (DAEMON.pw_uid, *range(20_000, 20_000 + 2 * users.MAX_ASKED)):
+        for uid in (DAEMON.pw_uid, *range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE)):
             with pytest.raises(AccessDenied, match="no thread left"):
                 await members.has(uid)
     assert await members.has(DAEMON.pw_uid)
-    for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED):
+    for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE):
         assert not await members.has(uid)
 
 
@@ -81,7 +81,7 @@ async def test_18_a_question_that_fails_gives_its_slot_back(monkeypatch: pytest.
     members = users.Members(GROUP)
     with monkeypatch.context() as patch:
         patch.setattr(pwd, "getpwuid", broken)
-        for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED):
+        for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE):
             assert not await members.has(uid)
     assert await members.has(DAEMON.pw_uid)
 
@@ -98,7 +98,19 @@ async def test_22_strangers_keep_no_member_out(directory: Directory, monkeypatch
         stamp[0] = number  # so that the answer is too old
         assert members.known(DAEMON.pw_uid) is None
         assert await members.has(DAEMON.pw_uid)
-    assert len(set(directory.asked) - {DAEMON.pw_uid}) == users.MAX_ASKED
+    assert len(set(directory.asked) - {DAEMON.pw_uid}) == users.MAX_ASKED_OF_RANGE
+    directory.answers.set()
+    assert not any(await asyncio.gather(*strangers))
+
+
+async def test_22_strangers_of_one_range_keep_no_member_of_another_out_after_a_restart(directory: Directory) -> None:
+    """papad remembers nobody then: thousands of one user's subordinate users come before the member."""
+    members = users.Members(GROUP)
+    directory.slow = range(100_000, 165_536)
+    strangers = [asyncio.ensure_future(members.has(uid)) for uid in range(100_000, 165_536, 32)]
+    await until(lambda: len(directory.asked) == 2 * users.MAX_ASKED_OF_RANGE, "questions")
+    assert await members.has(DAEMON.pw_uid)
+    assert len(directory.asked) == 2 * users.MAX_ASKED_OF_RANGE + 1
     directory.answers.set()
     assert not any(await asyncio.gather(*strangers))
 
@@ -107,7 +119,7 @@ async def test_22_a_stranger_waits_for_a_slot_and_no_longer_than_for_an_answer(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = users.Members(GROUP)
-    strangers = [asyncio.ensure_future(members.has(20_000 + number)) for number in range(users.MAX_ASKED)]
+    strangers = [asyncio.ensure_future(members.has(20_000 + number)) for number in range(users.MAX_ASKED_OF_RANGE)]
     await until_all_slots_are_taken(directory)
     with monkeypatch.context() as patch:
         patch.setattr(users, "TIMEOUT", 0.01)

@@ -69,7 +69,7 @@ async def test_a_database_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(users, "is_member", hang)
     monkeypatch.setattr(users, "TIMEOUT", 0.2)
     entry = Access("daemon")
-    asked = [asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + users.MAX_ASKED)]
+    asked = [asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + users.MAX_ASKED_OF_RANGE)]
     await turns()
     await entry.check(caller(0))  # root is known without it
     waiting = asyncio.ensure_future(entry.check(caller(5000)))

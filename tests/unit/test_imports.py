@@ -101,7 +101,7 @@ def test_the_front_doors_do_not_know_each_other() -> None:
 
 @pytest.mark.parametrize("module", sorted(ACCESS))
 def test_access_knows_neither_door_nor_kernel(module: str) -> None:
-    known = ACCESS | {"audit", "grouplist", "log_budget"}
+    known = ACCESS | {"audit", "grouplist", "log_budget", "lookups"}
     for name in imports(PACKAGE / "service" / f"{module}.py"):
         if name.startswith("papa_dbus.service."):
             assert name.split(".")[2] in known, name

@@ -512,6 +512,38 @@ def test_commands_and_their_abbreviations(line: str, command: commands.Command) 
     assert parse(line.encode()) == command
 
 
+@given(st.text(alphabet="ab \\\t\0\udc80"))
+def test_the_text_of_a_value_is_its_words(text: str) -> None:
+    """With one space between two; a space after a backslash belongs to a word."""
+    words = [match.replace("\\ ", " ") for match in re.findall(r"(?:[^ \\]|\\ ?)+", text)]
+    parsed = parse(b"set x " + text.encode("utf-8", "surrogateescape"))
+    assert parsed == commands.SetValue("x", " ".join(words) or None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"make process p /bin/echo " + b"a " * commands.MAX_WORDS,
+        b"make process p " + b"".join(b"env.v%d=a " % number for number in range(commands.MAX_WORDS)) + b"/bin/true",
+        b"make process p quote=json " + json.dumps(["a"] * (commands.MAX_WORDS + 1)).encode(),
+        b"remove values " + b"a " * commands.MAX_WORDS,
+        b"help " + b"a " * commands.MAX_WORDS,
+    ],
+    ids=["arguments", "variables", "json", "names", "help"],
+)
+def test_the_words_of_a_command_are_bounded(line: bytes) -> None:
+    with pytest.raises(InvalidArgs, match="a command may have 16384 words at most"):
+        parse(line)
+
+
+def test_a_text_may_have_any_number_of_words() -> None:
+    text = "a " * (2 * commands.MAX_WORDS) + "b"
+    assert parse(f"set x {text}".encode()) == commands.SetValue("x", text)
+    script = parse(f"make process p shell=1 echo {text}".encode())
+    assert isinstance(script, commands.MakeProcess)
+    assert script.spec.command == ("/bin/sh", "-c", f"echo {text}")
+
+
 @pytest.mark.parametrize("line", ["e", "exit-", "exit-if-idl"])
 def test_exit_if_idle_has_no_abbreviation(line: str) -> None:
     with pytest.raises(UnknownCommand, match="cannot abbreviate"):

@@ -44,6 +44,7 @@ async def test_what_is_noted_of_it_does_not_grow_with_its_watches(
     kernel = Kernel(store=store)
     await run(kernel, "sleep", "600")
     watches = [kernel.watch(["p"], WatchSpec(), lambda: None, who=who) for who in ("a", "b") for _ in range(100)]
+    await turns(2)
     [stored] = store.processes()
     assert stored.facts.consumers == ((OTHERS, 0, 0),)
     noted, update = [], store.update_process
@@ -55,6 +56,6 @@ async def test_what_is_noted_of_it_does_not_grow_with_its_watches(
     monkeypatch.setattr(store, "update_process", note)
     for watch in watches:
         watch.close()
-    await turns()
+    await turns(2)
     assert noted == [()]
     end(kernel)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bus.conftest import Papad
 from tests.guard import sitecustomize as guard
 from tests.support import PATIENCE
 
@@ -38,3 +39,9 @@ def test_what_holds_the_loop_of_a_papad_is_found(tmp_path: Path, program: str, f
     held = [json.loads(line) for line in file.read_text().splitlines()]
     assert [name for name in ("waits", "computes", "neither") if any(name in each["by"] for each in held)] == found
     assert all(each["held"] > guard.LIMIT for each in held)
+
+
+def test_it_is_in_the_papads_of_the_other_tests(papad: Papad) -> None:
+    """It has a file open by which it sees how long papad waited for a processor."""
+    files = [os.readlink(file) for file in Path(f"/proc/{papad.process.pid}/fd").iterdir()]
+    assert any(file.endswith("/schedstat") for file in files)

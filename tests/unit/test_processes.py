@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import pwd
 import resource
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
@@ -610,7 +612,10 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     assert marker.exists()
 
 
-async def test_exit_if_idle(kernel: Kernel) -> None:
+async def test_it_exits_if_nothing_is_held_and_the_journal_says_who_asked(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     exits = []
     kernel.on_exit = lambda: exits.append(True)
     kernel.set_value("v", "1")
@@ -620,8 +625,11 @@ async def test_exit_if_idle(kernel: Kernel) -> None:
     assert not kernel.exit_if_idle()
     os.kill(kernel.list_processes()[0].pid, signal.SIGKILL)
     await Reader(kernel, ["p"]).until_exited()
-    assert kernel.exit_if_idle()
+    with acting(Caller(1000, 7, ":1.9")):
+        assert kernel.exit_if_idle()
     assert exits == [True]
+    [record] = [record.__dict__ for record in caplog.records if record.__dict__.get("PAPA_ACTION") == "ended"]
+    assert (record["PAPA_KERNEL"], record["PAPA_CALLER_UID"], record["PAPA_CALLER"]) == ("papad", "1000", ":1.9")
 
 
 async def ended(kernel: Kernel, name: str = "p") -> None:

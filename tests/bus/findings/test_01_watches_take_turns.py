@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.bus import Bus, Variant
+from papa_dbus.bus import Bus
 from papa_dbus.service import limits
-from tests.bus.conftest import Papad, connected
-from tests.bus.consumer import Gate, consumer
+from tests.bus.conftest import connected
+from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside
+from tests.bus.parrot import Parrot
 from tests.support import until
 
 
@@ -44,19 +45,22 @@ async def test_clients_take_turns_and_so_do_the_watches_of_each(
                 assert turns[:6] == [0, 3, 1, 3, 2, 3]
 
 
-async def test_begun_lines_that_are_kept_hold_up_no_other_watch(papad: Papad, tmp_path: Path) -> None:
+async def test_begun_lines_that_are_kept_hold_up_no_other_watch(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More of them than a user may have on the way: an acknowledgement of something else shows that they were read."""
-    size, gate = 1_000_000, Gate(tmp_path)
-    names = [f"begun{number}" for number in range(limits.MAX_FLIGHT_OF_USER // size + 1)]
-    async with consumer(papad.address) as client:
-        client.holds.update(names)
-        for name in names:
-            await client.make_process(name, "sh", "-c", f"{gate.wait()}; head -c {size} /dev/zero")
+    size, other = limits.FLIGHT_SHARE, Parrot(tmp_path)
+    for bound in ("OF_CLIENT", "OF_USER"):
+        monkeypatch.setattr(limits, f"MAX_FLIGHT_{bound}", 2 * size)
+    async with papad_inside(bus_address), consumer(bus_address) as client:
+        await client.make_process(other.name, *other.command)
+        await client.consume(other.name)
+        for number in range(6):
+            name = f"begun{number}"
+            client.holds.add(name)
+            await client.make_process(name, "sh", "-c", f"head -c {size} /dev/zero")
             await client.consume(name)
-        script = f"{gate.wait()}; head -c {3 * size} /dev/zero"
-        await client.make_process("other", "sh", "-c", script, bufsize=Variant("t", 3 * size))
-        await client.consume("other")
-        await gate.open()
-        await client.until_all((len(names) + 3) * size)
-        assert client.gaps == []
-        assert (await client.listed(names[0]))["buffered"] == size
+            await client.wait(lambda name=name: client.got.get(name) == size, name)
+            other.say("one line")
+            await client.wait(lambda had=9 * (number + 1): client.got.get(other.name) == had, "a line of the other")
+        other.end()

@@ -17,6 +17,8 @@ from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.telnet import PortFor, TelnetDoor
 from tests.support import PATIENCE, until
 
+pytestmark = pytest.mark.root
+
 #: A system user of every Debian, whose own group has its name.
 DAEMON, BIN, STRANGER = 1, 2, 65534
 GROUP = "daemon"

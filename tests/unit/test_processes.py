@@ -119,6 +119,7 @@ async def test_numbers_do_not_collide_with_those_of_listen_fds(kernel: Kernel) -
     assert said == f"{low.port}\n"
 
 
+@pytest.mark.root
 async def test_defect_33_a_login_like_environment(kernel: Kernel) -> None:
     said = await output_of(
         kernel, "sh", "-c", "umask; pwd; env -u PWD -u SHLVL -u _ | cut -d= -f1 | sort | tr '\\n' ' '"
@@ -157,6 +158,7 @@ async def test_the_descriptor_limit_is_the_one_papad_was_started_with_or_the_usu
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.root
 async def test_user_and_groups(kernel: Kernel) -> None:
     assert os.geteuid() == 0, "these tests change users: run them as root"
     by_name = await output_of(kernel, "id", uid="nobody")
@@ -166,6 +168,7 @@ async def test_user_and_groups(kernel: Kernel) -> None:
     assert await output_of(kernel, "id", uid=4242, gid=6) == "uid=4242 gid=6(disk) groups=6(disk)\n"
 
 
+@pytest.mark.root
 async def test_supplementary_groups(kernel: Kernel) -> None:
     groups = os.getgrouplist("www-data", 33)
     said = await output_of(kernel, "sh", "-c", "id -G", uid="www-data")
@@ -215,6 +218,7 @@ async def test_the_program_is_looked_for_in_its_own_path(kernel: Kernel, tmp_pat
         (["true", *["x" * 130_000] * 16], {"rlimits": {"stack": 65536}}, Spawn, "Argument list too long"),
     ],
 )
+@pytest.mark.root
 async def test_what_cannot_be_started_says_why_and_leaves_nothing(
     kernel: Kernel, command: list[str], options: dict[str, Any], error: type[Exception], says: str
 ) -> None:
@@ -644,6 +648,7 @@ async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:
     assert (await kernel.make_process(again)).pid == first.pid
 
 
+@pytest.mark.root
 async def test_a_user_without_a_home_has_the_root_directory(kernel: Kernel) -> None:
     user = next(entry.pw_name for entry in pwd.getpwall() if not Path(entry.pw_dir).exists())
     made = await run(kernel, "pwd", uid=user, name="homeless")

@@ -9,6 +9,8 @@ import pytest
 from papa_dbus.bus import Variant
 from tests.bus.conftest import Client, Papad, connected, start_papad
 
+pytestmark = pytest.mark.root
+
 PROGRAM = Path(__file__).parents[2] / "keyring.py"
 
 

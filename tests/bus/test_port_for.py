@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -278,6 +279,20 @@ async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monk
     assert await visitor.ask("get a") == b"\n> "  # between two lines there is no hurry
     visitor.sock.send(b"set a ")
     assert b"has no end" in await visitor.rest()
+
+
+async def test_the_journal_says_that_a_client_has_read_no_reply(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(telnet_session, "WRITE_TIMEOUT", 0.1)
+    await house.open()
+    house._kernels[-1].set_value("a", "x" * 1_000_000)
+    visitor = house.connect(0)
+    assert await visitor.welcomed()
+    visitor.sock.send(b"get a\n" * 100)
+    await until(lambda: not house.door._sessions, "the end of its session")
+    assert "a client that read no reply for 0 seconds was disconnected" in caplog.text
 
 
 async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

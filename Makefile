@@ -27,18 +27,18 @@ SYSTEM   = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' POLKIT='$(POLKIT)' PYTHON='$(
         packages-deb may-install all tests build benchmarks
 
 help:
-	@echo 'make run          the kernel in the foreground, on a message bus of its own (PORT=$(PORT))'
+	@echo 'make run          papad in the foreground, on a message bus of its own (PORT=$(PORT))'
 	@echo 'make test         every check and every test, the booted systemd included (as root)'
 	@echo 'make check        ruff, its formatter, mypy (make lint is the same)'
-	@echo 'make format       lets ruff mend what it can'
-	@echo 'make man          writes docs/man anew, of --help and of the contract'
-	@echo 'make docs         the documentation as a site, build/docs/index.html; what is doubtful in it is an error'
-	@echo 'make docs-links   asks for each link of it to another site whether it is there'
+	@echo 'make format       automatic fixes and formatting by ruff'
+	@echo 'make man          regenerates docs/man from --help and the contract'
+	@echo 'make docs         the documentation as a site, build/docs/index.html; warnings are errors'
+	@echo 'make docs-links   checks its links to other sites'
 	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
 	@echo 'make dist         a wheel and an sdist, in dist/'
-	@echo 'make deb          a package for the Debian that this is, in dist/'
+	@echo 'make deb          a package for this version of Debian, in dist/'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'
-	@echo 'make uninstall    all of it away again; only the group papa stays'
+	@echo 'make uninstall    removes everything except the group papa'
 	@echo 'make clean        removes the virtual environment and the caches'
 
 run: $(VENV)/.ready-run
@@ -82,11 +82,11 @@ install: may-install packages-run
 uninstall:
 	@$(SYSTEM) uninstall
 
-# Before packages are asked for: what was typed wrongly is said at once.
+# Before packages are installed: a mistake in the command is named at once.
 may-install:
 	@$(SYSTEM) check
 
-# What people type, too; of some there is a folder, which make would call up to date.
+# Other names that people type; some of them are folders, which make would call up to date.
 all: help
 tests: test
 build: dist

@@ -1,4 +1,4 @@
-"""A program: join a session keyring and execute another, put a key into the present one, or read it from there."""
+"""A program: put a key into a new session keyring and execute another; put one into the present one, or read it."""
 
 import ctypes
 import os
@@ -16,12 +16,12 @@ def _done(result: int) -> int:
     return result
 
 
-def _put(text: bytes) -> int:
-    return _done(_libc.syscall(_ADD_KEY, b"user", b"papa-test", text, len(text), _SESSION))
+def _put(name: bytes, text: bytes) -> int:
+    return _done(_libc.syscall(_ADD_KEY, b"user", name, text, len(text), _SESSION))
 
 
-def _read() -> bytes:
-    key = _done(_libc.syscall(_KEYCTL, _SEARCH, _SESSION, b"user", b"papa-test", 0))
+def _read(name: bytes) -> bytes:
+    key = _done(_libc.syscall(_KEYCTL, _SEARCH, _SESSION, b"user", name, 0))
     buffer = ctypes.create_string_buffer(100)
     size = _done(_libc.syscall(_KEYCTL, _READ, key, buffer, 100))
     return buffer.raw[:size]
@@ -31,9 +31,11 @@ def main(what: str, *command: str) -> None:
     """Do it, and print what came of it."""
     if what == "join":
         _done(_libc.syscall(_KEYCTL, _JOIN, None))
+        _put(b"papads", b"secret")
         os.execvp(command[0], command)
     try:
-        said = f"put as {_put(b'secret')}" if what == "put" else _read().decode()
+        name, *text = map(os.fsencode, command)
+        said = f"put as {_put(name, *text)}" if what == "put" else _read(name).decode()
     except OSError as error:
         said = str(error.strerror)
     sys.stdout.write(f"{said}\n")

@@ -149,6 +149,7 @@ def test_what_makes_no_sense_is_refused(papactl: Papactl, fifo: Path, log: Path)
         assert words in papactl("consume", "web", *arguments, status=2).stderr
 
 
+@pytest.mark.root
 def test_a_full_disk_is_waited_for(papactl: Papactl, papad: Papad, small_disk: Path) -> None:
     log, ballast = small_disk / "log", small_disk / "ballast"
     ballast.write_bytes(b"x" * 60 * 1024)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from papa_dbus import __version__, errors
 from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.conftest import Client, Papad, connected, start_papad
+from tests.bus.findings.inside import papad_inside
 from tests.bus.lineclient import LineClient
 from tests.bus.parrot import Parrot
 from tests.support import PATIENCE, turns, until
@@ -48,12 +49,30 @@ async def test_live_introspection_is_the_contract(client: Client) -> None:
     assert members(xml) == members(CONTRACT.read_text())
 
 
-async def test_the_projects_copy_of_the_contract_is_the_contract() -> None:
-    """If the contract itself is at hand, beside a checkout: what is there is here, and more may be."""
-    shared = Path(__file__).parents[3] / "shared" / "dbus" / "org.papa.Kernel.xml"
-    if shared.exists():
-        agreed, ours = members(shared.read_text()), members(CONTRACT.read_text())
-        assert {name: ours.get(name) for name in agreed} == agreed
+async def test_a_defect_of_papads_is_an_internal_error_without_a_traceback(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*of: object) -> None:
+        raise ZeroDivisionError(f"secret {of}")
+
+    async def fail_later(*of: object) -> None:
+        fail(*of)
+
+    async with papad_inside(bus_address) as papad:
+        monkeypatch.setattr(papad.kernel, "set_value", fail)
+        monkeypatch.setattr(papad.kernel, "make_process", fail_later)
+        async for client in connected(bus_address):
+            for call in (client.call("SetValue", "ss", "a", "b"), client.make_process("p", "true")):
+                with pytest.raises(errors.PapaError, match="^internal error; the journal of papad has the details$"):
+                    await call
+            assert await client.call("ListValues", "as", []) == {}
+    assert caplog.text.count("ZeroDivisionError: secret") == 2
+
+
+def test_what_was_agreed_on_is_in_the_contract() -> None:
+    """More may be in it; what is there keeps its name, types and meaning (agreed.xml is how it was given)."""
+    agreed, ours = members(Path(__file__).with_name("agreed.xml").read_text()), members(CONTRACT.read_text())
+    assert {name: ours.get(name) for name in agreed} == agreed
 
 
 async def test_every_method_of_the_contract_is_answered(client: Client) -> None:

@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from papa_dbus.service import telnet, telnet_session, users
+from papa_dbus.service import telnet, telnet_handover, telnet_session, users
 from papa_dbus.service.__main__ import arguments
 from papa_dbus.service.access import Access
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.telnet import PortFor, TelnetDoor
 from tests.support import PATIENCE, until
+
+pytestmark = pytest.mark.root
 
 #: A system user of every Debian, whose own group has its name.
 DAEMON, BIN, STRANGER = 1, 2, 65534
@@ -277,6 +281,20 @@ async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monk
     assert b"has no end" in await visitor.rest()
 
 
+async def test_the_journal_says_that_a_client_has_read_no_reply(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(telnet_session, "WRITE_TIMEOUT", 0.1)
+    await house.open()
+    house._kernels[-1].set_value("a", "x" * 1_000_000)
+    visitor = house.connect(0)
+    assert await visitor.welcomed()
+    visitor.sock.send(b"get a\n" * 100)
+    await until(lambda: not house.door._sessions, "the end of its session")
+    assert "a client that read no reply for 0 seconds was disconnected" in caplog.text
+
+
 async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telnet_session, "LINGER", 0.0)
     await house.open()
@@ -285,3 +303,52 @@ async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytes
     visitor.sock.send(b"quit\n")
     await until(lambda: not house.door._sessions, "the end of its session")
     assert await visitor.rest() == b"ok\n"
+
+
+async def test_37_a_connection_is_its_makers_whoever_has_it_now(house: House) -> None:
+    """Linux is asked once which user made the socket at the other end; that user's rights are what is asked again."""
+    await house.open()
+    members, strangers = house.connect(DAEMON), house.connect(STRANGER)
+    assert await members.welcomed()
+    assert b"you are user" in await strangers.rest()
+    os.fchown(members.sock.fileno(), STRANGER, -1)  # Linux tells of another user from now on
+    assert await members.ask("set a 1") == b"\n> "
+
+
+async def test_nothing_listens_for_other_machines(house: House) -> None:
+    """Neither what papad binds nor what papa.socket binds for it."""
+    await house.open()
+    bound = house.door.bind(0)
+    assert {sock.getsockname()[0] for sock in bound} == {"127.0.0.1", "::1"}
+    for sock in bound:
+        sock.close()
+    units = Path(__file__).parents[2] / "units"
+    listens = {
+        folder: re.findall("^Listen.*", (units / folder / "papa.socket").read_text(), re.MULTILINE)
+        for folder in ("system", "user")
+    }
+    assert listens == {
+        "system": ["ListenStream=127.0.0.1:20202", "ListenStream=[::1]:20202"],
+        "user": ["ListenStream=%t/papa/line.sock"],
+    }
+
+
+async def test_connections_that_come_in_a_form_of_another_version_are_told_so(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.open()
+    visitors = [house.connect(0) for _ in range(2)]
+    for visitor in visitors:
+        assert await visitor.welcomed()
+    before = house.door
+    listening, connections = await before.hand_over()
+    for fd in listening:
+        os.close(fd)
+    packed = telnet_handover.pack(connections)
+    monkeypatch.setattr(telnet_handover, "VERSION", telnet_handover.VERSION + 1)
+    connections = telnet_handover.unpack([of.fd for of in connections], packed)
+    await house.open()
+    await house.door.adopt(connections)
+    for visitor in visitors:
+        assert (await visitor.rest()).startswith(b"Error: ")
+    await before.stop()

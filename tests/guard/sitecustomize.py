@@ -1,8 +1,9 @@
 """Note each callback that holds papad's loop for too long. Python imports this module if its folder is in PYTHONPATH.
 
 The time counted is from the callback's start to its end, less the time in which papad was ready to run and others had
-the processors (/proc/thread-self/schedstat). So a busy machine gives no false alarm, and a wait for a directory, a hung
-path or a child counts, as does whatever papad computes. It begins when papad is ready.
+the processors (/proc/thread-self/schedstat), or in which a thread that it starts was: Thread.start() waits for it. So a
+busy machine gives no false alarm, and a wait for a directory, a hung path or a child counts, as does whatever papad
+computes. It begins when papad is ready.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import gc
 import json
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -24,13 +26,17 @@ class _Guard:
         self._file = file
         self._run = asyncio.Handle._run
         self._schedstat = -1
+        self._starting = 0.0  # seconds in which threads were started, less those in which papad was ready to run
 
     def install(self) -> None:
         guard = self
-        freeze = gc.freeze
+        freeze, start = gc.freeze, threading.Thread.start
 
         def watched(handle: Any) -> None:
             guard._watched(handle)
+
+        def started(thread: threading.Thread) -> None:
+            guard._started(thread, start)
 
         def ready() -> None:
             """Begin. papad calls gc.freeze() when it is ready."""
@@ -38,6 +44,7 @@ class _Guard:
             gc.freeze = freeze
             guard._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
             asyncio.Handle._run = watched  # type: ignore[assignment,method-assign]
+            threading.Thread.start = started  # type: ignore[assignment,method-assign]
 
         gc.freeze = ready
 
@@ -51,9 +58,16 @@ class _Guard:
             if took > LIMIT:
                 self._note(callback, took, self._waited() - waited)
 
+    def _started(self, thread: threading.Thread, start: Any) -> None:
+        waited, begun = self._waited(), time.monotonic()
+        try:
+            start(thread)
+        finally:
+            self._starting += time.monotonic() - begun - (self._waited() - waited)
+
     def _waited(self) -> float:
         """Return the seconds in which papad was ready to run and did not (Documentation/scheduler/sched-stats.rst)."""
-        return int(os.pread(self._schedstat, 128, 0).split()[1]) / 1e9
+        return int(os.pread(self._schedstat, 128, 0).split()[1]) / 1e9 + self._starting
 
     def _note(self, callback: Any, took: float, waited: float) -> None:
         limit = LIMIT_UNDER_LOAD if os.getloadavg()[0] > (os.cpu_count() or 1) else LIMIT

@@ -80,6 +80,7 @@ def guarded(papa: Bed) -> Iterator[Bed]:
     held = "/run/papa-guard"
     papa.copy_in(Path(guard.__file__), "/root/guard/sitecustomize.py")
     papa.run(f"systemctl set-environment PYTHONPATH=/root/guard {guard.FILE}={held}; : >{held}; systemctl restart papa")
+    papa.wait_until("ls -l /proc/$(systemctl show --property=MainPID --value papa)/fd | grep /schedstat")  # it has it
     try:
         yield papa
     finally:

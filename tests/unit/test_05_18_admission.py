@@ -262,9 +262,9 @@ class DeafBus(FakeBus):
         ("OF_SENDER", [":0.1"], ":0.2"),
         ("OF_USER", [":0.1", ":0.2"], ":7.1"),
         ("", [":0.1", ":1.1", ":2.1"], ""),
-        ("OF_STRANGER", [":1000.1"], ":1001.1"),
-        ("OF_STRANGERS", [":1000.1", ":1001.1", ":1002.1"], ""),
-        ("OF_UNKNOWN", [":1000.1", ":1001.1", ":1002.1"], ""),
+        ("OF_STRANGER", [":20000.1"], ":20001.1"),
+        ("OF_STRANGERS", [":20000.1", ":20001.1", ":20002.1"], ""),
+        ("OF_UNKNOWN", [":20000.1", ":20001.1", ":20002.1"], ""),
     ],
 )
 async def test_what_waits_is_bounded(
@@ -305,13 +305,13 @@ async def test_the_questions_to_polkit_are_bounded(
     house: House, polkit: Polkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_QUESTIONS", 2)
-    for uid in (1000, 1001):
+    for uid in (20000, 20001):
         house.take(call(f":{uid}.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
     await until(lambda: len(polkit.asked) == 2, "two questions to polkit")
-    house.take(call(":1002.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
+    house.take(call(":20002.1", MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
     await house.until(lambda: len(house.refused) == 1)
     assert "2 users wait for polkit already" in str(house.refused[0][1])
-    house.take(call(":1003.1"))  # it does not wait for a person
+    house.take(call(":20003.1"))  # it does not wait for a person
     await house.until(lambda: len(house.refused) == 2)
     assert isinstance(house.refused[1][1], AccessDenied)
     house.admission.forget()

@@ -12,6 +12,8 @@ from papa_dbus.service.kernel import Kernel
 from tests.hung import HungFolder
 from tests.support import PATIENCE, children, output_of, run, until
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture(params=["papad", "launcher"])
 def forking(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[set[int]]:

@@ -29,6 +29,7 @@ async def test_root_and_its_own_user_are_always_served() -> None:
             await entry.check(caller(uid))
 
 
+@pytest.mark.root
 async def test_the_group_is_served_where_there_is_one() -> None:
     await Access(DAEMON.pw_name).check(caller(DAEMON.pw_uid))
     for entry in (Access(), Access("nogroup"), Access("papa-no-such-group")):

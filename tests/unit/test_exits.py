@@ -70,6 +70,7 @@ def stranger() -> Iterator[Stranger]:
     stranger.close()
 
 
+@pytest.mark.root
 def test_before_and_after_it_is_reaped(stranger: Stranger) -> None:
     assert look_at(stranger.pidfd) is STILL_RUNNING
     stranger.kill()
@@ -78,6 +79,7 @@ def test_before_and_after_it_is_reaped(stranger: Stranger) -> None:
     assert look_at(stranger.pidfd) in (-signal.SIGKILL, None)  # the latter before Linux 6.15
 
 
+@pytest.mark.root
 def test_who_may_not_know_it_waits_until_it_is_reaped(stranger: Stranger) -> None:
     stranger.kill()
     if not (child := os.fork()):

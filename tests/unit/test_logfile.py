@@ -72,6 +72,7 @@ async def test_so_many_are_kept(path: Path) -> None:
     file.close()
 
 
+@pytest.mark.root
 async def test_a_rotated_file_is_followed_by_one_of_the_same_owner_and_mode(path: Path) -> None:
     path.touch()
     path.chmod(0o640)
@@ -120,6 +121,7 @@ async def test_what_asks_for_it_has_the_file_at_once_or_after_what_is_being_writ
     file.close()
 
 
+@pytest.mark.root
 async def test_a_full_disk_is_waited_for(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 60 * 1024)

@@ -10,6 +10,8 @@ from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from tests.support import Reader, output_of, run
 
+pytestmark = pytest.mark.root
+
 #: As nginx, php-fpm and many scripts do.
 BY_NAME = "echo one >/dev/stdout; echo two | tee /dev/stderr; echo three >>/proc/self/fd/2"
 

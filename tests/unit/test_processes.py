@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import pwd
 import resource
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.forks import Launcher
 from papa_dbus.service.kernel import Kernel
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
@@ -117,6 +119,7 @@ async def test_numbers_do_not_collide_with_those_of_listen_fds(kernel: Kernel) -
     assert said == f"{low.port}\n"
 
 
+@pytest.mark.root
 async def test_defect_33_a_login_like_environment(kernel: Kernel) -> None:
     said = await output_of(
         kernel, "sh", "-c", "umask; pwd; env -u PWD -u SHLVL -u _ | cut -d= -f1 | sort | tr '\\n' ' '"
@@ -155,6 +158,7 @@ async def test_the_descriptor_limit_is_the_one_papad_was_started_with_or_the_usu
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.root
 async def test_user_and_groups(kernel: Kernel) -> None:
     assert os.geteuid() == 0, "these tests change users: run them as root"
     by_name = await output_of(kernel, "id", uid="nobody")
@@ -164,6 +168,7 @@ async def test_user_and_groups(kernel: Kernel) -> None:
     assert await output_of(kernel, "id", uid=4242, gid=6) == "uid=4242 gid=6(disk) groups=6(disk)\n"
 
 
+@pytest.mark.root
 async def test_supplementary_groups(kernel: Kernel) -> None:
     groups = os.getgrouplist("www-data", 33)
     said = await output_of(kernel, "sh", "-c", "id -G", uid="www-data")
@@ -213,6 +218,7 @@ async def test_the_program_is_looked_for_in_its_own_path(kernel: Kernel, tmp_pat
         (["true", *["x" * 130_000] * 16], {"rlimits": {"stack": 65536}}, Spawn, "Argument list too long"),
     ],
 )
+@pytest.mark.root
 async def test_what_cannot_be_started_says_why_and_leaves_nothing(
     kernel: Kernel, command: list[str], options: dict[str, Any], error: type[Exception], says: str
 ) -> None:
@@ -610,7 +616,10 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     assert marker.exists()
 
 
-async def test_exit_if_idle(kernel: Kernel) -> None:
+async def test_it_exits_if_nothing_is_held_and_the_journal_says_who_asked(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     exits = []
     kernel.on_exit = lambda: exits.append(True)
     kernel.set_value("v", "1")
@@ -620,8 +629,11 @@ async def test_exit_if_idle(kernel: Kernel) -> None:
     assert not kernel.exit_if_idle()
     os.kill(kernel.list_processes()[0].pid, signal.SIGKILL)
     await Reader(kernel, ["p"]).until_exited()
-    assert kernel.exit_if_idle()
+    with acting(Caller(1000, 7, ":1.9")):
+        assert kernel.exit_if_idle()
     assert exits == [True]
+    [record] = [record.__dict__ for record in caplog.records if record.__dict__.get("PAPA_ACTION") == "ended"]
+    assert (record["PAPA_KERNEL"], record["PAPA_CALLER_UID"], record["PAPA_CALLER"]) == ("papad", "1000", ":1.9")
 
 
 async def ended(kernel: Kernel, name: str = "p") -> None:
@@ -636,6 +648,7 @@ async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:
     assert (await kernel.make_process(again)).pid == first.pid
 
 
+@pytest.mark.root
 async def test_a_user_without_a_home_has_the_root_directory(kernel: Kernel) -> None:
     user = next(entry.pw_name for entry in pwd.getpwall() if not Path(entry.pw_dir).exists())
     made = await run(kernel, "pwd", uid=user, name="homeless")

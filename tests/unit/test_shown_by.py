@@ -23,6 +23,12 @@ def test_it_is_there(page: str, name: str) -> None:
     assert name in WRITTEN, f"docs/{page}.md"
 
 
+def test_it_is_there_once() -> None:
+    """A name that stands twice would not say which is meant."""
+    named = {name for names in NAMED.values() for name in names}
+    assert [name for name in named if len(re.findall(rf"^(?:async )?def {name}\(", TESTS, re.MULTILINE)) > 1] == []
+
+
 def test_each_bound_is_shown() -> None:
     rows = re.findall(r"^\| .+? \| [\d,.]+ \| .*$", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
     assert [row for row in rows if not re.search(r"\| `test_\w+`(, `test_\w+`)* \|$", row)] == []

@@ -37,6 +37,7 @@ def at(kernel: Kernel, name: str = "s") -> socket.socket:
         ({"path": "s", "type": "seqpacket"}, socket.AF_UNIX, socket.SOCK_SEQPACKET),
     ],
 )
+@pytest.mark.root
 async def test_families_and_types(
     kernel: Kernel, tmp_path: Path, options: dict[str, Any], family: int, kind: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Hold the suite to CONTRIBUTING.md: no test is left out, and no sleep stands for something that has happened."""
+"""Hold the suite to CONTRIBUTING.md: no test is left out, and no sleep stands for something that has happened (46)."""
 
 import re
 from collections.abc import Iterator

@@ -18,7 +18,7 @@ PROCESSES, SIZE = 3, 50_000_000
 WINDOW = Variant("t", limits.MAX_WINDOW)
 
 
-@pytest.fixture(params=["dbus-daemon", "dbus-broker"])
+@pytest.fixture(params=["dbus-daemon", pytest.param("dbus-broker", marks=pytest.mark.root)])
 def papad(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, request.param)
     papad = start_papad(bus.address, tmp_path / "line")

@@ -184,6 +184,7 @@ def holding_children(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("step", ["gate opened", "process runs"])
 async def test_28_a_home_that_is_not_there_is_known_to_the_next_papad(
     supervised: SupervisedPapad, caller: Client, tmp_path: Path, step: str

@@ -9,9 +9,12 @@ import pytest
 from papa_dbus.bus import Message, Variant
 from papa_dbus.client import aio
 from papa_dbus.errors import InvalidArgs, NoReply
+from papa_dbus.service.specs import ProcessInfo, ProcessSpec
 from tests.bus.fakepapad import Answer, fake_papad
+from tests.bus.findings.inside import papad_inside
 from tests.bus.isolated import PrivateBus, SupervisedPapad
-from tests.support import PATIENCE
+from tests.bus.test_bus_restart import Broker
+from tests.support import PATIENCE, until
 
 _SOCKET = {"name": Variant("s", "web"), "family": Variant("s", "inet"), "type": Variant("s", "stream"),
            "fileno": Variant("u", 7)}  # fmt: skip
@@ -62,6 +65,30 @@ async def test_a_job_runs_once_over_a_kill(tmp_path: Path) -> None:
     finally:
         papad.stop()
         bus.stop()
+
+
+async def test_a_job_runs_once_over_a_lost_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bus goes between the start and its answer; over the next one the first one's answer comes."""
+    broker, ran = Broker(tmp_path), tmp_path / "ran"
+    made: list[ProcessInfo] = []
+    try:
+        async with papad_inside(broker.address) as papad, aio.connect(broker.address, timeout=PATIENCE) as kernel:
+            make_process = papad.kernel.make_process
+
+            async def make_and_lose_the_bus(spec: ProcessSpec) -> ProcessInfo:
+                made.append(await make_process(spec))
+                if len(made) == 1:
+                    await until(lambda: not papad.kernel.list_processes()[0].running, "the end of the job")
+                    broker.stop()
+                    broker.start()
+                return made[-1]
+
+            monkeypatch.setattr(papad.kernel, "make_process", make_and_lose_the_bus)
+            answer = await kernel.make_process("job", ["/bin/sh", "-c", f"echo $$ >> {ran}"])
+            assert [info.pid for info in made] == [answer.pid] * 2
+        assert ran.read_text() == f"{answer.pid}\n"
+    finally:
+        broker.stop()
 
 
 @pytest.mark.parametrize("kind", ["MakeSocket", "MakeProcess"])

@@ -17,6 +17,8 @@ from tests.bus.conftest import Papad, connected, start_papad
 from tests.bus.isolated import PrivateBus, as_user
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 ROOT = Path(__file__).parents[3]
 _EVERYTHING = """<policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
 <allow send_type="signal"/><allow send_requested_reply="true"/><allow receive_type="method_call"/>

@@ -14,6 +14,8 @@ from tests.bus.lineclient import LineClient
 from tests.hung import SlowDirectory
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> SlowDirectory:

@@ -12,6 +12,8 @@ from tests.bus.isolated import SupervisedPapad, ended
 from tests.hung import HungFolder
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -21,7 +21,7 @@ def has_printed(descendant: int, count: Path, size: int) -> bool:
     return count.stat().st_size >= size
 
 
-@pytest.mark.parametrize("how", ["reload", "kill"])
+@pytest.mark.parametrize("how", ["reload", "restart", "kill"])
 @pytest.mark.parametrize("what", ["removed", "replaced"])
 async def test_a_descendant_prints_on(bus_address: str, tmp_path: Path, how: str, what: str) -> None:
     papad = SupervisedPapad(bus_address, tmp_path)
@@ -44,11 +44,11 @@ async def test_a_descendant_prints_on(bus_address: str, tmp_path: Path, how: str
                 else:
                     await client.call("RemoveProcesses", "as", ["web"])
                 for _ in range(2):  # the next papad's successor, too
-                    if how == "kill":
-                        papad.kill()
-                        papad.start()
-                    else:
+                    if how == "reload":
                         papad.reload()
+                    else:
+                        papad.kill() if how == "kill" else papad.terminate()
+                        papad.start()
                     written = count.stat().st_size
                     await until(partial(has_printed, descendant, count, written + 5), papad.log.read_text)
     finally:

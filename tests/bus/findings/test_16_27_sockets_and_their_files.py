@@ -13,6 +13,8 @@ from tests.bus.conftest import Client
 from tests.bus.isolated import SupervisedPapad
 from tests.support import until
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture(autouse=True)
 def started(supervised: SupervisedPapad) -> None:

@@ -9,6 +9,8 @@ import pytest
 from papa_dbus.bus import Variant
 from tests.bus.conftest import Client, Papad, connected, start_papad
 
+pytestmark = pytest.mark.root
+
 PROGRAM = Path(__file__).parents[2] / "keyring.py"
 
 
@@ -26,9 +28,9 @@ async def keyring_client(keyring_papad: Papad) -> AsyncIterator[Client]:
     assert "Traceback" not in keyring_papad.stop()
 
 
-async def said(client: Client, name: str, what: str, uid: int) -> str:
+async def said(client: Client, name: str, uid: int, *what: str) -> str:
     """Return what the program says as a user."""
-    program = ["/usr/bin/python3", "-I", "-c", PROGRAM.read_text(), what]
+    program = ["/usr/bin/python3", "-I", "-c", PROGRAM.read_text(), *what]
     who = {"uid": Variant("u", uid), "gid": Variant("u", uid)}
     await client.make_process(name, *program, working_dir=Variant("s", "/"), **who)
     await client.watch(name)
@@ -38,5 +40,6 @@ async def said(client: Client, name: str, what: str, uid: int) -> str:
 
 @pytest.mark.parametrize("reader", [1, 65534])
 async def test_a_program_reads_no_key_of_another(keyring_client: Client, reader: int) -> None:
-    assert (await said(keyring_client, "a", "put", 65534)).startswith("put as ")
-    assert await said(keyring_client, "b", "read", reader) == "Required key not available\n"
+    assert (await said(keyring_client, "a", 65534, "put", "programs", "secret")).startswith("put as ")
+    for owner in ("programs", "papads"):
+        assert await said(keyring_client, f"b.{owner}", reader, "read", owner) == "Required key not available\n"

@@ -4,9 +4,13 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from papa_dbus.service.log_budget import MAX_RECORDS
 from tests.bus.lineclient import Papad
 from tests.support import PATIENCE
+
+pytestmark = pytest.mark.root
 
 
 def test_19_a_users_subordinate_uids_share_one_budget(tmp_path: Path) -> None:

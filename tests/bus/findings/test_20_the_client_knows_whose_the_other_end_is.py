@@ -14,6 +14,8 @@ from papa_dbus.errors import NotPapas, Unreachable
 from tests.bus.lineclient import Papad
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 NOBODY = 65534
 SECRET = "s3cret"
 

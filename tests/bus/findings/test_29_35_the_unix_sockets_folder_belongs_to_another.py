@@ -19,6 +19,8 @@ from papa_dbus.service.telnet import TelnetDoor
 from tests.bus.isolated import as_user
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 NOBODY = 65534
 GROUP = "daemon"
 

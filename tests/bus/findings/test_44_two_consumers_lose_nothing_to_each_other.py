@@ -30,8 +30,7 @@ async def again(papad: SupervisedPapad, how: str) -> None:
     elif how == "reload":
         await asyncio.to_thread(papad.reload)
     else:
-        papad.process.terminate()
-        await asyncio.to_thread(papad.process.wait, PATIENCE)
+        await asyncio.to_thread(papad.terminate)
         await asyncio.to_thread(papad.start)
 
 

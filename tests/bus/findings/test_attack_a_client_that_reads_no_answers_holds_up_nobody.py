@@ -25,7 +25,7 @@ GUESSES = 400
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
-@pytest.fixture(params=["dbus-daemon", "dbus-broker"])
+@pytest.fixture(params=["dbus-daemon", pytest.param("dbus-broker", marks=pytest.mark.root)])
 def papad(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Papad]:
     bus = PrivateBus(tmp_path, request.param)
     papad = start_papad(bus.address, tmp_path / "line")

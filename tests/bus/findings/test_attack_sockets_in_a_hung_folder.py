@@ -12,6 +12,8 @@ from tests.bus.conftest import Papad
 from tests.hung import HungFolder
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.root
+
 
 async def test_others_have_theirs_made_and_removed(papad: Papad, tmp_path: Path) -> None:
     folder = tmp_path / "hung"

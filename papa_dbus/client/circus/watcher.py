@@ -10,6 +10,7 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from papa_dbus.client import papa
+from papa_dbus.client.circus import inherited
 from papa_dbus.client.circus.prefix import claim, fault, of_watcher
 from papa_dbus.client.circus.process import PapaProcess
 
@@ -60,6 +61,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         self._tell_what_papa_cannot()
 
     def _tell_what_papa_cannot(self) -> None:
+        inherited.tell(self.papa)
         if not self.close_child_stdin:
             logger.warning(
                 "%s: close_child_stdin = false has no effect with use_papa: the input is /dev/null", self.name

@@ -14,9 +14,10 @@ PAGE = PROJECT / "docs/howto/circus.md"
 #: Where the programs leave what is looked at when the machine is off.
 FOLDER = "/var/lib/last-words"
 DROP_IN = "[Unit]\nBefore=circus.service\n"
-_END = "sleep 1; echo one; sleep 1; echo two; exit 4"
+#: The first signal counts: either may come while it deals with the other.
+_TRAP = "trap 'trap \"\" TERM INT; echo {0}; sleep 1; echo one; sleep 1; echo two; exit 4' {0}; "
 #: Its watcher says INT; systemd ends scopes by TERM.
-WORDS = f"trap 'echo TERM; {_END}' TERM; trap 'echo INT; {_END}' INT; echo ready; while :; do sleep 0.1; done"
+WORDS = f"{_TRAP.format('TERM')}{_TRAP.format('INT')}echo ready; while :; do sleep 0.1; done"
 LINES = 3000
 MUCH = f"""
 import signal, sys
@@ -70,7 +71,10 @@ def hosting(debian: Bed) -> Iterator[Bed]:
     debian.copy_in(PROJECT / "examples/circus/circus.service", "/etc/systemd/system/circus.service")
     start(debian)
     yield debian
-    debian.run("rm -rf /etc/systemd/system/papa-.scope.d; systemctl stop circus papa.service papa.slice")
+    debian.run(
+        "rm -rf /etc/systemd/system/papa-.scope.d; systemctl stop papa.slice; systemctl stop circus papa.service"
+    )
+    debian.run("systemctl clean --what=all papa.service")
 
 
 def start(bed: Bed) -> None:

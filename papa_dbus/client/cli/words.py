@@ -35,7 +35,9 @@ _MANAGER = "that is a manager's: with Circus"
 _NOT_STOPPED = "papad does not stop processes, their manager does (circusctl stop NAME)"
 _NOT_RESTARTED = "papad does not restart processes, their manager does (circusctl restart NAME)"
 _NO_FILE = "papad has no file of processes to read"
-_KEPT = "papad keeps what it holds by itself, over its own restart; after a reboot the manager starts it anew"
+_NOTHING_TO_SAVE = (
+    "papad keeps what it holds by itself, over its own restart; after a reboot the manager starts it anew"
+)
 _ONE_PROCESS = (
     "processes need no such word: 'papactl list processes', 'papactl run NAME -- COMMAND', 'papactl kill NAME'"
 )
@@ -69,8 +71,8 @@ INSTEAD: Final[dict[str, str]] = {
     "enable": f"{_SERVICE}: 'systemctl enable papa.socket'; processes are started by their manager",
     "disable": f"{_SERVICE}: 'systemctl disable papa.socket'; processes are started by their manager",
     "startup": f"{_SERVICE}: 'systemctl enable papa.socket'",
-    "save": _KEPT,
-    "resurrect": _KEPT,
+    "save": _NOTHING_TO_SAVE,
+    "resurrect": _NOTHING_TO_SAVE,
     "shutdown": f"{_SERVICE}: 'systemctl stop papa.socket papa.slice papa.service' ends it and all that it hosts",
     "pid": "'papactl status NAME' shows the PID; for scripts, 'papactl list processes NAME --json'",
     "pids": "'papactl list processes' shows the PIDs",
@@ -112,7 +114,7 @@ INSTEAD: Final[dict[str, str]] = {
     "is-enabled": f"{_SERVICE}: 'systemctl is-enabled papa.socket'",
     "unstartup": f"{_SERVICE}: 'systemctl disable papa.socket'",
     "list-unit-files": f"{_NO_FILE}; 'papactl list processes' shows what is there",
-    "dump": _KEPT,
+    "dump": _NOTHING_TO_SAVE,
     "reloadLogs": "'papactl consume --to FILE' opens its file anew at SIGHUP, or rotates it by --rotate-size",
     "rename": "a name is given when a process starts: 'papactl run NAME -- COMMAND'",
     "id": "'papactl status NAME' shows the PID; processes have names and no numbers",

@@ -6,7 +6,7 @@ makes is told, since they may not be acknowledged yet, and how much of those has
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from papa_dbus.text import whole_characters
 MAX_KEPT = 64 * 1024
 #: Seconds for the end of a line that has begun; then `LineAssembler.pass_on` gives out what has come of it.
 PAUSE: Final = 0.5
+_BOTH: Final = ("out", "err")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +114,18 @@ class LineAssembler:
             if begun.chunks and self._bytes - begun.chunks[0].before > MAX_KEPT
         ]
 
-    @property
-    def due(self) -> float | None:
-        """When `pass_on` will have something to give out, by time.monotonic(); None: no line waits for its end."""
-        came = [begun.chunks[0].came for begun in self._begun.values() if begun.chunks]
-        return min(came) + PAUSE if came else None
+    def due(self, streams: Container[str] = _BOTH) -> float | None:
+        """Return when `pass_on` will have something to give out, by time.monotonic(); None: no line waits."""
+        return min((at for _, _, at in self._waiting(streams)), default=None)
 
-    def pass_on(self, now: float) -> list[Piece]:
-        """Give out what has come of lines without an end, if the first of it has waited for so long."""
-        return [
-            self._give_begun(stream, begun)
-            for stream, begun in self._begun.items()
-            if begun.chunks and begun.chunks[0].came + PAUSE <= now
-        ]
+    def pass_on(self, now: float, streams: Container[str] = _BOTH) -> list[Piece]:
+        """Give out what has come of these streams' lines without an end, if the first of it has waited for so long."""
+        return [self._give_begun(stream, begun) for stream, begun, at in self._waiting(streams) if at <= now]
+
+    def _waiting(self, streams: Container[str]) -> Iterator[tuple[str, _Begun, float]]:
+        for stream, begun in self._begun.items():
+            if begun.chunks and stream in streams:
+                yield stream, begun, begun.chunks[0].came + PAUSE
 
     def _give_begun(self, stream: str, begun: _Begun) -> Piece:
         """Give out what has come of a line: up to a character's end, if there is more than that character."""

@@ -78,6 +78,15 @@ class Place:
         """What a program prints in the environment of this Circus."""
         return subprocess.check_output([self.python, "-c", program], env=self.variables, timeout=PATIENCE, text=True)
 
+    def kept(self, name: str) -> int:
+        """Bytes of a process's output that nobody has acknowledged."""
+        program = (
+            "import asyncio, sys\nfrom papa_dbus.client import aio\nasync def main():\n"
+            " async with aio.connect() as p: print((await p.list_processes(sys.argv[1]))[sys.argv[1]].buffered)\n"
+            "asyncio.run(main())"
+        )
+        return int(subprocess.check_output([self.python, "-c", program, name], env=self.variables, timeout=PATIENCE))
+
     def processes(self) -> dict[str, Any]:
         """What papad hosts and runs."""
         found: dict[str, Any] = self.papa("p.list_processes()")

@@ -21,17 +21,17 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield made
 
 
-def configure(circusd: Circusd, program: str, stamp: bool = False, count: int = 1) -> None:
+def configure(circusd: Circusd, program: str, stamp: bool = False, count: int = 1, fancy: bool = False) -> None:
     """Have a watcher run a program, and its output go to a file."""
     (circusd.folder / "program.py").write_text(program)
+    to_file = f"stdout_stream.class = FileStream\nstdout_stream.filename = {circusd.folder}/app.log"
     circusd.configure(f"""
 [watcher:app]
 cmd = python3 -u {circusd.folder}/program.py $(circus.wid)
 copy_env = true
 numprocesses = {count}
 use_papa = true
-stdout_stream.class = FileStream
-stdout_stream.filename = {circusd.folder}/app.log
+{"stdout_stream.class = FancyStdoutStream" if fancy else to_file}
 stderr_stream.class = FileStream
 stderr_stream.filename = {circusd.folder}/app.log
 {"stdout_stream.time_format = at %H:%M:%S" if stamp else ""}
@@ -96,19 +96,45 @@ def test_a_partial_line_is_passed_on(circusd: Circusd, stamp: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["quits", "is killed"])
-def test_a_partial_line_over_a_restart_of_circusd(circusd: Circusd, how: str) -> None:
+def test_a_partial_line_over_a_restart_of_circusd(place: Place, circusd: Circusd, how: str) -> None:
     configure(circusd, steps(circusd, "print('one', end='')", "print(' line', end='')", "print('\\ntwo')"), stamp=True)
     circusd.begin()
     wait_for(circusd, "<1>one")
     if how == "quits":
         circusd.quit()
     else:
+        [pid] = circusd.running("app")
+        [name] = [name for name, info in place.processes().items() if info["pid"] == pid]
+        wait_until(lambda: place.kept(name) == 0, place.processes)  # what circusd has in hand would come again
         circusd.kill()
     circusd.begin()
     go_on(circusd)
     wait_for(circusd, "<1>one line")
     go_on(circusd)
     wait_for(circusd, "<1>one line\n<1>two\n")
+
+
+@pytest.mark.parametrize("stamp", [False, True])
+def test_a_partial_line_is_cut_between_characters(circusd: Circusd, stamp: bool) -> None:
+    mark = "<1>" if stamp else ""
+    write = "sys.stdout.buffer.write({}), sys.stdout.buffer.flush()"
+    parts = "gr\xfcn".encode()
+    configure(circusd, steps(circusd, write.format(parts[:3]), write.format(parts[3:] + b"\n")), stamp=stamp)
+    circusd.begin()
+    wait_for(circusd, f"{mark}gr")
+    go_on(circusd)
+    wait_for(circusd, f"{mark}gr\xfcn\n")
+
+
+def test_a_partial_line_beside_a_stream_that_takes_whole_ones(circusd: Circusd) -> None:
+    """Circus's FancyStdoutStream takes whole lines: it does not hold up the other stream's prompt."""
+    write = "print('begun', end=''); print('a prompt: ', end='', file=sys.stderr)"
+    configure(circusd, steps(circusd, write, "print(' and ended')"), fancy=True)
+    circusd.begin()
+    wait_for(circusd, "a prompt: ")
+    go_on(circusd)
+    wait_until(lambda: "begun and ended" in circusd.words(), lambda: (circusd.words(), log(circusd)))
+    assert circusd.words().count("begun") == 1
 
 
 def test_partial_lines_of_two_processes_in_one_file(circusd: Circusd) -> None:

@@ -1,13 +1,13 @@
 """The way of a process's output from Papa to its watcher's streams, by circusd's own loop.
 
 What a stream has taken is acknowledged, and nothing else: what it could not take is tried again while the process runs,
-and what circusd had in hand when it died comes again. A partial line is passed on after a short pause. When circusd
-quits, Papa keeps how much of a partial line's records has been passed on, and which the first of them is, since those
-records come again as a whole. Later ones are not taken for them, so it does not matter when circusd is killed.
+and what circusd had in hand when it died comes again. What has come of a line without an end is passed on after a
+pause, up to the end of a character; Papa keeps of which lines the beginning has been passed on, for the next circusd.
+When circusd quits, Papa also keeps how much of the records in hand has been passed on, and which the first of them is,
+since those come again as a whole. Later ones are not taken for them, so it does not matter when circusd is killed.
 """
 
 import contextlib
-import json
 import os
 import time
 from collections import deque
@@ -18,7 +18,8 @@ from circus.stream import FancyStdoutStream
 from tornado.ioloop import IOLoop
 
 from papa_dbus.client import papa
-from papa_dbus.client.circus.begun import BegunLines
+from papa_dbus.client.circus.notes import OutputNotes
+from papa_dbus.client.circus.openlines import OpenLines
 from papa_dbus.client.lineconnection import readable
 from papa_dbus.client.lines import LineAssembler, Piece
 from papa_dbus.client.papa_watcher import Watch
@@ -27,8 +28,6 @@ from papa_dbus.errors import NoReply, NotFound, Unreachable
 
 #: Seconds before a stream that failed is tried again, and a watch that has ended.
 _RETRY = 1.0
-#: Seconds that the rest of a partial line is waited for.
-_PAUSE = 0.5
 _SOON = 0.1  # seconds, if somebody waits for the last words
 _STREAMS = {"out": ("stdout", 1), "err": ("stderr", 2)}
 
@@ -40,13 +39,13 @@ class Output:
         self._process = process
         self._watch: Watch | None = watch
         self._loop: IOLoop = process.watcher.loop
-        self._lines = LineAssembler()
-        self._recalled = _recall(process) if process.found else None
-        self._noted = self._recalled is not None  # Papa has a value about it
+        self._notes = OutputNotes(process)
+        self._lines = LineAssembler(begun=self._notes.recall_begun() if process.found else None)
+        self._recalled = self._notes.recall() if process.found else None
         self._pending: deque[Piece] = deque()
         self._in_hand: deque[list[int]] = deque()  # events that are not acknowledged: what each is known by
         self._pausing = False  # a partial line is waited for
-        self._begun = BegunLines(process, recall=process.found)
+        self._files = OpenLines(process)
         self._lost = False  # the watch has ended, and is to be opened again
         self._last = False  # the process has ended: what a stream does not take now is lost
         self._exit: Exited | None = None
@@ -84,35 +83,40 @@ class Output:
         for event in events:
             self._take(event)
         self._pass_on()
-        if self._lines.kept:
-            self._wait_for_the_rest()
+        self._wait_for_ends()
 
-    def _wait_for_the_rest(self) -> None:
-        if not self._pausing:
+    def _wait_for_ends(self) -> None:
+        """Pass on what has come of lines that have no end yet, after a pause: so a prompt or dots are seen."""
+        due = self._lines.due(self._in_parts())
+        if due is not None and not self._pausing:
             self._pausing = True
-            self._loop.call_later(_PAUSE, self._pass_on_partial)
+            pause = _RETRY if self._lost or self._pending else max(0.0, due - time.monotonic())
+            self._loop.call_later(pause, self._pass_on_begun)
 
-    def _pass_on_partial(self) -> None:
-        """Pass on what has come of lines that have no end yet, so that a prompt or dots are seen."""
+    def _pass_on_begun(self) -> None:
         self._pausing = False
         if self._watch is None:
             return
-        if self._lost or self._pending:
-            self._wait_for_the_rest()
-            return
+        if not self._lost and not self._pending:
+            self._pending.extend(self._lines.pass_on(time.monotonic(), self._in_parts()))
+            self._pass_on()
+        self._wait_for_ends()
+
+    def _in_parts(self) -> list[str]:
+        """The streams whose lines can be passed on in parts. Circus's FancyStdoutStream stamps whatever it gets."""
+        return [name for name in _STREAMS if not isinstance(self._stream(name), FancyStdoutStream)]
+
+    def _stream(self, name: str) -> Any:
+        """What Circus passes a stream on to; None: circusd's own."""
         redirector = self._process.watcher.stream_redirector
-        streams = redirector.redirect.values() if redirector is not None else ()
-        if any(isinstance(stream, FancyStdoutStream) for stream in streams):
-            return  # it stamps whatever it gets
-        self._pending.extend(self._lines.rest())
-        self._pass_on()
+        return redirector.get_stream(_STREAMS[name][0]) if redirector is not None else None
 
     def _take(self, event: Event) -> None:
         known_by = _known_by(event)
         if self._recalled is not None:
             first, passed = self._recalled
             if first in (known_by, None):
-                self._lines = LineAssembler(passed)
+                self._lines = LineAssembler(passed, self._lines.begun)
             self._recalled = None
         self._in_hand.append(known_by)
         self._pending.extend(self._pieces(event))
@@ -139,7 +143,9 @@ class Output:
             self._lose(error, for_good=not isinstance(error, (NoReply, Unreachable)))
             return
         if not self._watch.exact:  # all that was in hand comes again
-            self._lines = LineAssembler()
+            if self._in_hand:
+                self._recalled = self._in_hand[0], self._lines.passed
+            self._lines = LineAssembler(begun=self._lines.begun)
             self._in_hand.clear()
         self._fd = self._watch.fileno()
         self._listen(True)
@@ -152,7 +158,9 @@ class Output:
         match event:
             case Exited():
                 self._exit = event
-                return self._begun.end(self._lines.rest(), event.timestamp / 1e6)
+                begun, rest = self._lines.begun, self._lines.rest()
+                ends = begun.keys() - {piece.stream for piece in rest}  # of which nothing is left
+                return rest + [Piece(stream, event.timestamp / 1e6, b"", continued=True) for stream in sorted(ends)]
             case Dropped():
                 self._lines.lose()
                 logger.warning("%s: %d bytes of output were lost", self._process.name, event.bytes)
@@ -182,6 +190,7 @@ class Output:
         if self._watch is None:
             return
         self._listen(True)
+        self._notes.note_begun(self._lines.begun)
         done = len(self._in_hand) - self._lines.kept
         for _ in range(done):
             self._in_hand.popleft()
@@ -190,25 +199,16 @@ class Output:
         except papa.Error as error:
             self._lose(error, for_good=False)
         if self._exit is not None and self._process.exit_code is None:
-            self._forget()
-            self._begun.forget()
+            self._notes.forget()
             self._process.ended(self._exit.exit_code)
-
-    def _forget(self) -> None:
-        """Remove what a circusd that quit has noted."""
-        if self._noted:
-            self._noted = False
-            with contextlib.suppress(papa.Error):
-                self._process.kernel.set(_passed(self._process))
 
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]
-        redirector = self._process.watcher.stream_redirector
-        stream = redirector.get_stream(name) if redirector is not None else None
+        stream = self._stream(piece.stream)
         if stream is not None:
             before = _end_of_file(stream)
             try:
-                self._begun.write(stream, name, piece, last=self._exit is not None)
+                self._files.write(stream, name, piece, last=self._exit is not None)
             except Exception:
                 _undo(stream, before)
                 raise
@@ -227,11 +227,7 @@ class Output:
     def leave(self) -> None:
         """Watch no more; the next circusd begins where this one has got to."""
         if self._watch is not None and self._watch.exact and not self._pending and self._lines.passed:
-            said = {"first": self._in_hand[0], "passed": self._lines.passed}
-            try:
-                self._process.kernel.set(_passed(self._process), json.dumps(said))
-            except papa.Error as error:
-                logger.warning("%s: what was logged of a begun line may be logged again: %s", self._process.name, error)
+            self._notes.note_passed(self._in_hand[0], self._lines.passed)
         self.close()
 
     def close(self) -> None:
@@ -243,25 +239,6 @@ class Output:
                 watch.leave()
             except papa.Error as error:
                 logger.warning("%s: %s", self._process.name, error)
-
-
-def _passed(process: Any) -> str:
-    return f"{process.papa_name}.passed"
-
-
-def _recall(process: Any) -> tuple[list[int] | None, dict[str, int]] | None:
-    """What the last circusd had passed on of records that come again, and which the first of them is.
-
-    The value stays: whatever comes later is another record. An older circusd did not say which it is.
-    """
-    said = process.kernel.get(_passed(process))
-    if not said:
-        return None
-    value = json.loads(said)
-    if "first" in value:
-        return value["first"], value["passed"]
-    process.kernel.set(_passed(process))
-    return None, value
 
 
 def _known_by(event: Event) -> list[int]:

@@ -61,7 +61,7 @@ class Joiner:
     @property
     def due(self) -> float | None:
         """When `begun` will have something to give, by time.monotonic(); None: no line waits for its end."""
-        return min((due for each in self._assemblers.values() if (due := each.due) is not None), default=None)
+        return min((due for each in self._assemblers.values() if (due := each.due()) is not None), default=None)
 
     def begun(self, now: float = float("inf")) -> list[Line]:
         """Return what has come of lines without an end, if they have waited for it long enough."""

@@ -1,8 +1,8 @@
-"""Partial lines in a watcher's streams: passed on as they come, and stamped once.
+"""Lines without an end yet in a watcher's files: passed on as they come, and stamped once.
 
 Circus's file streams stamp and end whatever they are given. So a part of a line is written to them as it is to be in
-the file: a stamp before the first part, no end after it, nothing before the others. Whose line is open in a file is
-known here, and which of a process's are in Papa, for the next circusd.
+the file: a stamp before the first part, no end after it, nothing before the others. Which process's line is open in a
+file is known here.
 """
 
 import contextlib
@@ -10,25 +10,17 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from papa_dbus.client import papa
 from papa_dbus.client.lines import Piece
 
 #: By file: the process and its stream whose line has no end yet.
-_open_lines: dict[str, tuple["BegunLines", str]] = {}
+_open_lines: dict[str, tuple["OpenLines", str]] = {}
 
 
-class BegunLines:
-    """Those of one process. ``recall``: it was there before this circusd."""
+class OpenLines:
+    """Those of one process."""
 
-    def __init__(self, process: Any, *, recall: bool) -> None:
+    def __init__(self, process: Any) -> None:
         self._process = process
-        said = process.kernel.get(self._value) if recall else None
-        self._begun = set((said or "").split())  # as Papa has it
-        self._recalled = set(self._begun)
-
-    @property
-    def _value(self) -> str:
-        return f"{self._process.papa_name}.begun"
 
     def write(self, stream: Any, name: str, piece: Piece, *, last: bool) -> None:
         """Give a stream a piece of output. Raises whatever the stream does."""
@@ -39,10 +31,10 @@ class BegunLines:
                 stream(said if whole or last else said | {"begun": True})
             return
         file = stream._filename
-        self._take_over(stream, file, piece.stream)
+        if piece.continued and file not in _open_lines and not _ends_whole(stream):
+            _open_lines[file] = self, piece.stream  # the last circusd has begun it
         if whole and file not in _open_lines:
             stream(said)
-            self._note(file, piece.stream, begun=False)
             return
         if not piece.data and _open_lines.get(file) != (self, piece.stream):
             return  # somebody else's line has ended this one
@@ -51,25 +43,10 @@ class BegunLines:
             data += b"\n"
         with _unstamped(stream):
             stream(said | {"data": data, "begun": not data.endswith(b"\n")})
-        self._note(file, piece.stream, begun=not data.endswith(b"\n"))
-
-    def end(self, rest: list[Piece], timestamp: float) -> list[Piece]:
-        """Return the last pieces of a process that has ended: what is left, and ends for lines that have none."""
-        streams = {piece.stream for piece in rest}
-        return rest + [Piece(stream, timestamp, b"") for stream in sorted(self._begun - streams)]
-
-    def forget(self) -> None:
-        """The process has ended."""
-        if self._begun:
-            self._begun.clear()
-            self._remember()
-
-    def _take_over(self, stream: Any, file: str, name: str) -> None:
-        """A line that the last circusd has begun in this file goes on there, if nobody has ended it."""
-        if name in self._recalled:
-            self._recalled.discard(name)
-            if file not in _open_lines and not _ends_whole(stream):
-                _open_lines[file] = self, name
+        if data.endswith(b"\n"):
+            _open_lines.pop(file, None)
+        else:
+            _open_lines[file] = self, piece.stream
 
     def _continued(self, stream: Any, file: str, piece: Piece) -> bytes:
         """What is to be written, with its stamps."""
@@ -86,19 +63,6 @@ class BegunLines:
         stamp = f"{time} [{self._process.pid}] | ".encode()
         end = b"\n" if data.endswith(b"\n") else b""
         return before + stamp + data.removesuffix(b"\n").replace(b"\n", b"\n" + stamp) + end
-
-    def _note(self, file: str, name: str, *, begun: bool) -> None:
-        if begun:
-            _open_lines[file] = self, name
-        else:
-            _open_lines.pop(file, None)
-        if begun != (name in self._begun):
-            self._begun ^= {name}
-            self._remember()
-
-    def _remember(self) -> None:
-        with contextlib.suppress(papa.Error):  # at worst the rest of the line is stamped as well
-            self._process.kernel.set(self._value, " ".join(sorted(self._begun)) or None)
 
 
 @contextlib.contextmanager

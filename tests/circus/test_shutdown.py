@@ -61,27 +61,23 @@ def debian(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bed]:
         bed.stop()
 
 
-@pytest.fixture
-def hosting(debian: Bed) -> Iterator[Bed]:
-    """Have circusd run both programs."""
+@pytest.fixture(params=[""])
+def hosting(debian: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Have circusd run both programs; a parameter is the drop-in of all scopes."""
     debian.run(f"mkdir -p {FOLDER} {Path(INI).parent} /etc/systemd/system/papa-.scope.d; rm -f {FOLDER}/*")
+    (debian.root / "etc/systemd/system/papa-.scope.d/circus.conf").write_text(request.param)
     for name, text in (("words", WORDS), ("much", MUCH)):
         (debian.root / FOLDER[1:] / name).write_text(text)
     (debian.root / INI[1:]).write_text(CIRCUS)
     debian.copy_in(PROJECT / "examples/circus/circus.service", "/etc/systemd/system/circus.service")
-    start(debian)
+    debian.run("systemctl daemon-reload; systemctl start circus")
+    for name in ("words", "much"):
+        debian.wait_until(f"grep -q ready {FOLDER}/{name}.log || {{ cat {FOLDER}/circus.log >&2; false; }}")
     yield debian
     debian.run(
         "rm -rf /etc/systemd/system/papa-.scope.d; systemctl stop papa.slice; systemctl stop circus papa.service"
     )
     debian.run("systemctl clean --what=all papa.service")
-
-
-def start(bed: Bed) -> None:
-    """Start circusd, and wait until its programs run."""
-    bed.run("systemctl daemon-reload; systemctl start circus")
-    for name in ("words", "much"):
-        bed.wait_until(f"grep -q ready {FOLDER}/{name}.log")
 
 
 def said(bed: Bed, name: str) -> list[str]:
@@ -112,13 +108,10 @@ def test_the_machine_goes_off(hosting: Bed) -> None:
     had_their_say(hosting, "TERM", "INT")
 
 
+@pytest.mark.parametrize("hosting", [DROP_IN], indirect=True, ids=["ordered"])
 def test_the_machine_goes_off_with_the_watchers_own_signals(hosting: Bed) -> None:
     """With the drop-in that the page names systemd ends a scope only once circusd has ended."""
     assert DROP_IN in PAGE.read_text()
-    hosting.run("systemctl stop papa.slice; systemctl stop circus")
-    hosting.run(f"rm {FOLDER}/*.log")
-    (hosting.root / "etc/systemd/system/papa-.scope.d/circus.conf").write_text(DROP_IN)
-    start(hosting)
     goes_off(hosting)
     had_their_say(hosting, "INT")
     assert "systemd is ending" not in hosting.run(f"cat {FOLDER}/circus.log").stdout

@@ -56,6 +56,7 @@ class _Backend(Protocol):
     def exit_if_idle(self) -> bool: ...
     def watch(self, patterns: Sequence[str]) -> Watch: ...
     def open_socket(self, name: str) -> socket: ...
+    def pid(self) -> int | None: ...
 
 
 class Papa:
@@ -276,6 +277,10 @@ class Papa:
     def open_socket(self, name: str) -> socket:
         """A duplicate of a hosted socket, for the caller to close; by D-Bus only. Papa 1.0.6 had nothing like it."""
         return self._kernel.open_socket(name)
+
+    def papads_pid(self) -> int | None:
+        """Return papad's PID; None over the line protocol, which does not say it. Papa 1.0.6 had nothing like it."""
+        return self._kernel.pid()
 
     def exit_if_idle(self) -> bool:
         """Ask the kernel to exit where it holds nothing; whether it does."""

@@ -14,6 +14,7 @@ from papa_dbus.client.link import Link
 from papa_dbus.client.records import Event, Process, Socket
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NotFound, PapaError
+from papa_dbus.names import BUS_NAME
 
 _T = TypeVar("_T")
 
@@ -87,6 +88,11 @@ class BusBackend:
 
     def remove_processes(self, patterns: Sequence[str]) -> None:
         self.run(self.kernel.remove_processes(*patterns))
+
+    def pid(self) -> int | None:
+        bus, kernel = "org.freedesktop.DBus", [BUS_NAME]
+        asked = self.kernel.link.bus.call(bus, "/org/freedesktop/DBus", bus, "GetConnectionUnixProcessID", "s", kernel)
+        return int(self.run(asked).body[0])
 
     def exit_if_idle(self) -> bool:
         return self.run(self.kernel.exit_if_idle())

@@ -327,7 +327,7 @@ def test_consumers_that_are_killed_lose_nothing(papactl: Papactl, papad: Papad, 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["statsu"], 2, "Did you mean 'status'?"),
+        (["statsu"], 2, "did you mean 'status'?"),
         (["list", "--jsno"], 2, "Did you mean"),
         (["list", "procesess"], 2, "'processes'"),
         (["run", "x", "ls", "-l"], 2, "A command's own options come after --."),

@@ -14,6 +14,7 @@ from papa_dbus import bridge
 from papa_dbus.client.cli import words
 from papa_dbus.client.cli.commands import papactl as root
 from papa_dbus.client.cli.ends import run
+from papa_dbus.client.cli.group import Group
 from papa_dbus.service.ownbus import OwnBus
 from tests.bus.conftest import Papad, start_papad
 from tests.bus.test_papactl import told
@@ -196,7 +197,12 @@ def test_the_same_thing_under_another_name_is_done(inside: Inside, word: str) ->
     if word == "attach":
         assert "one" in followed(inside.address, [word, "ended"])
         return
-    arguments = {("top",): ["-n", "1", "-d", "0.1"], ("list",): [], ("list", "sockets"): []}.get(same, ["ended"])
+    if word == "sendSignal":
+        assert "CONT sent" in inside(word, "SIGCONT", "it")
+        return
+    arguments = ["ended"]
+    if same[0] in ("top", "list") and "processes" not in same:
+        arguments = ["-n", "1", "-d", "0.1"] if same == ("top",) else []
     done = inside(word, *arguments, status=3 if word == "is-active" else 0)
     if word in ("rm", "stats", "monit"):  # the second time it is another
         assert "ended" in done
@@ -204,27 +210,109 @@ def test_the_same_thing_under_another_name_is_done(inside: Inside, word: str) ->
         assert done == inside(*same, *arguments, status=None)
 
 
-@pytest.mark.parametrize("word", words.INSTEAD)
-def test_one_line_says_what_to_type(capfd: pytest.CaptureFixture[str], word: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [(["papactl", word], line) for word, line in words.INSTEAD.items()]
+    + [(["papactl", "socket", word], line) for word, line in words.SOCKET_INSTEAD.items()],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_one_line_says_what_to_type(capfd: pytest.CaptureFixture[str], path: list[str], instead: str) -> None:
     for more in ([], ["web"], ["web", "--force"]):
-        assert run(root, [word, *more]) == 2
-        assert capfd.readouterr().err == f"papactl: no command '{word}': {words.INSTEAD[word]} (papactl --help)\n"
+        assert run(root, [*path[1:], *more]) == 2
+        said = f"papactl: no command '{path[-1]}': {instead} ({' '.join(path[:-1])} --help)\n"
+        assert capfd.readouterr().err == said
+
+
+def test_words_of_other_tools_below_socket(inside: Inside) -> None:
+    for word, same in words.SOCKET_SAME.items():
+        if same == ("make",):
+            assert "127.0.0.1:" in inside("socket", word, "s", "--port", "0")
+            inside("socket", "remove", "s")
+        elif same == ("remove",):
+            assert inside("socket", word, "sock") == "sock\n"
+            inside("socket", "make", "sock", "--port", "0")
+        else:
+            assert inside("socket", word, "sock") == inside(*same, "sock")
+
+
+#: The commands of each tool that are about processes, files of them and the daemon, in the order of its help.
+TOOLS = {
+    "supervisorctl 4.3": "add clear avail exit fg maintail open pid quit reload remove reread restart shutdown signal"
+    " start status stop tail update version",
+    "circusctl 0.19": "add decr dstats get globaloptions incr kill list listen listsockets numprocesses numwatchers"
+    " options quit reload reloadconfig restart rm set signal start stats status stop",
+    "docker 28": "attach create events exec inspect kill logs pause port ps rename restart rm run start stats stop top"
+    " unpause update version wait ls container",
+    "pm2 6": "start startOrRestart delete stop restart reload id inspect sendSignal ping list ls l ps jlist prettylist"
+    " monit save dump resurrect logs flush reloadLogs describe desc info show env scale reset startup unstartup set get"
+    " unset attach update",
+    "systemctl 257": "list-units list-sockets start stop reload restart try-restart reload-or-restart kill clean freeze"
+    " thaw is-active is-failed status show cat set-property help reset-failed list-unit-files enable disable mask"
+    " is-enabled edit daemon-reload",
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_each_word_of_other_tools_is_known(tool: str) -> None:
+    known = {"help", *root.commands, *words.SAME, *words.INSTEAD}
+    assert not set(TOOLS[tool].split()) - known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["lgos", "web"], "no command 'lgos'; did you mean 'logs'?"),
+        (["restrat", "web"], "no command 'restrat'; did you mean 'restart'?"),
+        (["vlaue"], "no command 'vlaue'; did you mean 'value'?"),
+        (["xyzzy"], "no command 'xyzzy'"),
+        (["socket", "mkae", "s"], "no command 'mkae'; did you mean 'make'?"),
+        (["socket", "lsit"], "no command 'lsit'; did you mean 'list'?"),
+        (["socket", "strat", "s"], "no command 'strat'; did you mean 'start'?"),
+        (["socket", "xyzzy"], "no command 'xyzzy'"),
+    ],
+    ids=" ".join,
+)
+def test_a_misspelt_word_is_guessed_at(capfd: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert run(root, arguments) == 2
+    below = "papactl socket" if arguments[0] == "socket" else "papactl"
+    assert capfd.readouterr().err == f"papactl: {said} ({below} --help)\n"
+
+
+def test_what_is_listed_in_the_singular(inside: Inside) -> None:
+    for one, all_ in (("process", "processes"), ("socket", "sockets"), ("value", "values")):
+        assert inside("list", one) == inside("list", all_)
+    said = "'it' is none of 'sockets', 'processes', 'values'; 'papactl show it' shows one item"
+    assert said in inside("list", "it", status=2)
+
+
+@pytest.mark.parametrize("group", [[], ["socket"]], ids=["papactl", "papactl socket"])
+def test_a_group_alone_shows_its_help(capfd: pytest.CaptureFixture[str], group: list[str]) -> None:
+    assert run(root, group) == 2
+    shown = capfd.readouterr().err
+    assert run(root, [*group, "--help"]) == 0
+    assert shown == capfd.readouterr().out
 
 
 def test_each_word_is_known_once_and_stands_in_the_docs() -> None:
-    assert not set(words.SAME) & set(words.INSTEAD)
-    assert not {*words.SAME, *words.INSTEAD} & set(root.commands)
     page = PAGE.read_text(encoding="utf-8")
-    for word, same in words.SAME.items():
-        assert f"| `{word}` | the same as `papactl {' '.join(same)}` |" in page
-    for word, instead in words.INSTEAD.items():
-        assert f"| `{word}` | {instead} |" in page
+    socket = root.commands["socket"]
+    assert isinstance(socket, Group)
+    assert isinstance(root, Group)
+    for group, below in ((root, ""), (socket, "socket ")):
+        assert not set(group.same) & set(group.instead)
+        assert not {*group.same, *group.instead} & set(group.commands)
+        for word, same in group.same.items():
+            at = below if same[0] in socket.commands else ""
+            assert f"| `{below}{word}` | the same as `papactl {at}{' '.join(same)}` |" in page
+        for word, instead in group.instead.items():
+            assert f"| `{below}{word}` | {instead} |" in page
 
 
 def test_help_is_a_word_too(papactl: Papactl) -> None:
     assert papactl("help").stdout == papactl("--help").stdout
+    assert papactl("socket", "help", "make").stdout == papactl("socket", "make", "--help").stdout
     assert papactl("help", "socket", "make").stdout == papactl("socket", "make", "--help").stdout
-    assert "Did you mean 'logs'" in told(papactl("help", "lgos", status=2))
+    assert "did you mean 'logs'" in told(papactl("help", "lgos", status=2))
 
 
 # ----------------------------------------------------------------------------- relative paths

@@ -25,7 +25,8 @@ def build_wheel(folder: Path) -> Path:
 def install(bed: Bed, version: str, wheel: Path) -> None:
     """Install Circus of a version and the project into /opt/circus-VERSION of a bed that is not booted."""
     target = f"/opt/circus-{version}"
-    kept = TREES / f"circus-{version}-python{sys.version_info.major}.{sys.version_info.minor}"
+    python = bed.run_unbooted("/usr/bin/python3 -c 'import sys; print(*sys.version_info[:2], sep=chr(46))'").strip()
+    kept = TREES / f"circus-{version}-python{python}"
     bed.copy_in(wheel, f"/opt/{wheel.name}")
     pip = f"{target}/bin/pip install --quiet --disable-pip-version-check --root-user-action=ignore"
     if kept.exists():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.circus import surroundings
 from tests.circus.environments import VERSIONS
 from tests.circus.sidebyside import FILES, Circusd, Place
 from tests.support import PATIENCE, wait_until
@@ -76,6 +77,8 @@ WATCHER = {
     "stdin_socket": "stdin_socket = one",
     "on_demand": "on_demand = true\nuse_sockets = true",
     "virtualenv": "virtualenv = {environment}\ncopy_env = true",
+    "virtualenv_py_ver": "virtualenv = {environment}\nvirtualenv_py_ver = 3.11\ncopy_env = true",
+    "check_flapping": "check_flapping = false",
     "options of one's own": "colour = green",
 }
 
@@ -107,12 +110,15 @@ CIRCUS = {
     "include": "include = included.ini",
     "include_dir": "include_dir = more",
     "statsd, stats_endpoint": "statsd = true\nstats_endpoint = ipc://{folder}/stats",
+    "endpoint_owner": "endpoint_owner = nobody",
+    "logoutput": "logoutput = {folder}/log",
     "multicast_endpoint": "multicast_endpoint = udp://237.219.251.97:12027",
 }
 
 #: Commands, and what they are asked with; those that change something come last.
 COMMANDS: list[tuple[str, dict[str, Any]]] = [
-    ("list", {"name": "cmd"}), ("status", {"name": "cmd"}), ("status", {}), ("numwatchers", {}), ("numprocesses", {}),
+    ("list", {"name": "cmd"}), ("list", {}), ("numprocesses", {"name": "cmd"}), ("status", {"name": "cmd"}),
+    ("status", {}), ("numwatchers", {}), ("numprocesses", {}),
     ("options", {"name": "cmd"}), ("get", {"name": "cmd", "keys": ["numprocesses", "cmd"]}), ("listsockets", {}),
     ("globaloptions", {}), ("stats", {"name": "cmd"}), ("dstats", {}), ("signal", {"name": "cmd", "signum": "winch"}),
     ("incr", {"name": "cmd", "nb": 2}), ("decr", {"name": "cmd", "nb": 1}),
@@ -153,6 +159,8 @@ def _sections(circusd: Circusd, environment: Path, papa: bool) -> str:
     use = "use_papa = true\n" if papa else ""
     probe = f"python3 {FILES}/probe.py {circusd.folder}"
     text = f"[env]\nPYTHONPATH = {FILES}\nNOTES = {circusd.folder}\nWORD = word\n"
+    text += "[env:env_of_*,nobodys]\nWORD = other\nMORE = $(circus.env.word) more\n"
+    text += f"[watcher:env_of_some]\ncmd = {probe}/env_of_some.1 $(circus.env.word)\n{use}"
     text += f"[socket:one]\npath = {circusd.folder}/one\n{use}"
     for option, lines in WATCHER.items():
         name = _name(option)
@@ -250,6 +258,12 @@ def compare(place: Place) -> list[Row]:
         for circusd in both
     ]
     rows = [_circus_row(option, both, started) for option in CIRCUS]
+    rows += [
+        Row("[env]", "NAME = VALUE", _differences(*(_environment(on["cmd"]) for on in started)), None),
+        Row(
+            "[env:PATTERN,…]", "NAME = VALUE", _differences(*(_environment(on["env_of_some"]) for on in started)), None
+        ),
+    ]
     warnings = both[1].warnings()
     answers = [[_answer(circusd, command, asked) for command, asked in COMMANDS] for circusd in both]
     for circusd in both:
@@ -263,11 +277,26 @@ def compare(place: Place) -> list[Row]:
             ]
             rows.append(Row(section, option, _differences(*seen), _told(warnings, name, option)))
     for (command, asked), *said in zip(COMMANDS, *answers, strict=True):
-        what = "".join(f" {value}" for key, value in asked.items() if key == "options")
-        rows.append(Row("circusctl", command + what, "" if said[0] == said[1] else f"{said[0]} is {said[1]}", None))
+        rows.append(
+            Row("circusctl", _typed(command, asked), "" if said[0] == said[1] else f"{said[0]} is {said[1]}", None)
+        )
     for circusd in both:
         circusd.kill()
-    return rows
+    more = [Row(*row) for row in surroundings.compare(place)]
+    order = ("[circus]", "circusd", "[env]", "[env:PATTERN,…]", "[plugin:NAME]", "[watcher:NAME]", "[socket:NAME]")
+    return sorted([*rows, *more], key=lambda row: (*order, "circusctl").index(row.section))
+
+
+def _typed(command: str, asked: Mapping[str, Any]) -> str:
+    """A command as it is typed; the values of its options are an example."""
+    words = [command, *(word for key, word in (("name", "NAME"), ("cmd", "COMMAND")) if key in asked)]
+    words += [str(asked[key]) for key in ("signum", "nb") if key in asked]
+    words += [f"{key} {value}" for key, value in asked.get("options", {}).items()]
+    return " ".join([*words, *asked.get("keys", [])])
+
+
+def _environment(seen: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: seen.get(f"{key} of .1") for key in ("environment", "arguments")}
 
 
 def _circus_row(option: str, both: list[Circusd], started: list[dict[str, Any]]) -> Row:
@@ -275,7 +304,8 @@ def _circus_row(option: str, both: list[Circusd], started: list[dict[str, Any]])
     for circusd, watchers in zip(both, started, strict=True):
         names = sorted(watchers)
         pid = (circusd.folder / "pid").exists()
-        seen.append({"watchers": names, "pid": pid, "umask": watchers["cmd"].get("umask of .1")})
+        owner = (circusd.folder / "ctl").stat().st_uid
+        seen.append({"watchers": names, "pid": pid, "owner": owner, "umask": watchers["cmd"].get("umask of .1")})
     return Row("[circus]", option, _differences(*seen), None)
 
 

@@ -72,7 +72,11 @@ class Place:
     def papa(self, code: str) -> Any:
         """Evaluate an expression about ``p``, a client of papad."""
         program = f"import json; from papa_dbus.client.papa import Papa; p = Papa(); print(json.dumps({code}))"
-        return json.loads(subprocess.check_output([self.python, "-c", program], env=self.variables, timeout=PATIENCE))
+        return json.loads(self.python_says(program))
+
+    def python_says(self, program: str) -> str:
+        """What a program prints in the environment of this Circus."""
+        return subprocess.check_output([self.python, "-c", program], env=self.variables, timeout=PATIENCE, text=True)
 
     def kept(self, name: str) -> int:
         """Bytes of a process's output that nobody has acknowledged."""

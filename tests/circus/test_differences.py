@@ -170,6 +170,96 @@ def test_a_prefix_that_changes_waits_for_a_restart(circusd: Circusd) -> None:
     assert "papa_prefix has changed in" in warning
 
 
+def test_what_is_left_under_another_prefix_is_told(circusd: Circusd, place: Place) -> None:
+    """Until it is gone, and whichever of the two prefixes is the default one."""
+    for before, after in (("", "papa_prefix = other\n"), ("papa_prefix = first\n", "")):
+        old = before.rpartition("= ")[2].strip() or "circus"
+        circusd.configure(APP.format(1000) + "[socket:web]\nport = 0\nuse_papa = true\n", circus=before)
+        circusd.begin()
+        [pid] = circusd.running("app")
+        circusd.quit()
+        circusd.configure(APP.format(1000), circus=after)
+        circusd.begin()
+        circusd.running("app")
+        [warning] = circusd.warnings()
+        assert f"papa_prefix was {old} before" in warning
+        assert f"process {old}.app.1 (PID {pid}), socket {old}.web; to have it back, set papa_prefix = {old}" in warning
+        assert f"papactl kill '{old}.*', then papactl remove '{old}.*' and papactl socket remove '{old}.*'" in warning
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: not alive(pid), place.processes)  # type: ignore[misc]
+        place.papa(f"[p.remove_processes('{old}.app.1'), p.remove_sockets('{old}.web')]")
+        circusd.do("stop")
+        circusd.quit()
+        circusd.begin()
+        circusd.do("stop")
+        assert circusd.warnings() == []
+        assert [name for name in place.papa("p.list_values()") if name.startswith(f"{old}.")] == []
+        circusd.quit()
+    circusd.begin()
+
+
+def test_a_prefix_that_another_circusd_had_is_not_told(circusd: Circusd, place: Place) -> None:
+    other = place.circusd("second")
+    other.configure(OTHER, circus="papa_prefix = second\n")
+    other.begin()
+    other.quit()
+    place.papa("p.set('strange.circusd', 'no JSON')")
+    circusd.configure(APP.format(1000))
+    circusd.begin()
+    circusd.running("app")
+    assert circusd.warnings() == []
+    place.papa("p.remove_values('strange.circusd')")
+    other.begin()
+    other.do("stop")
+    other.quit()
+
+
+ODD = [
+    "my app",
+    "a/b",
+    "a.b.1",
+    "grün",
+    "日本",
+    "y" * 180,
+    "A:B",
+    "a*b",
+    "a(b)",
+    "100%",
+    "tab\tname",
+    'quo"te',
+    "-dash",
+]
+
+
+def test_watchers_with_odd_names(circusd: Circusd, place: Place) -> None:
+    """They are found again; one that cannot be named in Papa is refused by name, once."""
+    sections = [f"[watcher:{name}]\ncmd = sleep 1000\nuse_papa = true\n" for name in [*ODD, "z" * 200, "bell\a"]]
+    circusd.configure("".join(sections))
+    circusd.begin()
+    before = {name: circusd.running(name) for name in ODD}
+    for warning, name in zip(sorted(circusd.warnings()), ("bell\a", "z" * 200), strict=True):
+        assert f"[ERROR] {name}: its name (a name may " in warning
+        assert warning.endswith(") is not possible with use_papa; it is not started")
+        assert circusd.status(name) == "stopped"
+    circusd.quit()
+    circusd.configure(
+        "".join(sections[: len(ODD)]).replace("[watcher:my app]\ncmd = sleep 1000\nuse_papa = true\n", "")
+    )
+    circusd.begin()
+    assert {name: circusd.running(name) for name in ODD[1:]} == {name: before[name] for name in ODD[1:]}
+    [warning] = circusd.warnings()
+    assert f"process circus.my%20app.1 runs in papa (PID {before['my app'][0]}), and no watcher of the file" in warning
+    circusd.quit()
+    circusd.configure("".join(sections[: len(ODD)]).replace("use_papa = true\n", "", 1))
+    circusd.begin()
+    [warning] = circusd.warnings()
+    assert f"process circus.my%20app.1 runs in papa (PID {before['my app'][0]}), and its watcher has no use" in warning
+    os.kill(before["my app"][0], signal.SIGKILL)
+    wait_until(lambda: not alive(before["my app"][0]), place.processes)
+    place.papa("p.remove_processes('circus.my%20app.1')")
+    place.papa("p.remove_values('circus.my%20app.1.asked')")
+
+
 def test_a_restart_from_a_file_that_was_not_read(circusd: Circusd) -> None:
     circusd.configure(APP.format(1000))
     circusd.begin()

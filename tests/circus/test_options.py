@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.circus.environments import VERSIONS
-from tests.circus.sidebyside import Circusd, Place
+from tests.circus.sidebyside import FILES, Circusd, Place
 from tests.support import PATIENCE, alive, wait_until
+from tests.systemd.bed import PROJECT
 
 SLEEP = "[watcher:app]\ncmd = sleep infinity\nuse_papa = true\n"
 
@@ -75,17 +76,22 @@ cmd = sh -c "echo run >>{told}; while [ ! -e {told}.end ]; do sleep 0.1; done; e
 autostart = false
 respawn = false
 use_papa = true
+hooks.after_reap = noting.note
 stdout_stream.class = FileStream
 stdout_stream.filename = {circusd.folder}/job.log
+[env:job]
+NOTES = {circusd.folder}
 """)
-    circusd.begin()
+    hooks = {"PYTHONPATH": f"{PROJECT}:{FILES}"}
+    circusd.begin(variables=hooks)
     circusd.do("start", name="job")
     circusd.running("job")
     circusd.quit()
     told.with_name("told.end").touch()
     wait_until(lambda: not place.processes(), place.processes)
-    circusd.begin()
+    circusd.begin(variables=hooks)
     assert circusd.status("job") == "stopped"
+    assert '["after_reap", {"exit_code": 3}]' in (circusd.folder / "job.hooks").read_text()
     assert told.read_text() == "run\n"
     assert (circusd.folder / "job.log").read_text() == "last words\n"
     assert "process 1 ended while circusd was away" in circusd.words()

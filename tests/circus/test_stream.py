@@ -155,6 +155,17 @@ def test_partial_lines_of_two_processes_in_one_file(circusd: Circusd) -> None:
     wait_for(circusd, "<1>mine\n<1> too\n<1> goes on\n")
 
 
+@pytest.mark.parametrize("stamp", [False, True])
+def test_a_long_line(circusd: Circusd, stamp: bool) -> None:
+    """Longer than any bound of ours, of characters of one to four bytes: it is one line, stamped once."""
+    line = '{"text": "' + "aé€😀" * 15_000 + '"}'
+    configure(circusd, f"import signal\nprint({line!r})\nprint('next')\nsignal.pause()", stamp)
+    circusd.begin()
+    mark = "<1>" if stamp else ""
+    wait_until(lambda: log(circusd).endswith("next\n"), lambda: log(circusd)[-200:])
+    assert log(circusd) == f"{mark}{line}\n{mark}next\n"
+
+
 def test_the_end_in_a_partial_line(circusd: Circusd) -> None:
     configure(circusd, steps(circusd, "print('half', end='')"), stamp=True)
     circusd.begin()

@@ -1,5 +1,8 @@
 """What happens around papad: systemd executes itself anew, the target changes, the bus restarts, a port is taken."""
 
+import os
+import re
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -95,3 +98,72 @@ def test_a_port_that_another_program_has(debian: Bed) -> None:
     debian.run("systemctl stop old-papa; systemctl restart papa")
     assert debian.run("systemctl is-active papa.socket").stdout == "active\n"
     assert call(debian, "GetValue", "s", "v") == 's "kept"\n'
+
+
+def test_papad_goes_and_comes(debian: Bed) -> None:
+    """Restarted, reloaded or killed: the same processes, sockets and values, and output without a gap."""
+    debian.run("systemctl start papa; papactl set v kept; papactl socket make web --port 8080")
+    debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
+    debian.run("papactl run ended -- sh -c 'exit 3'; papactl wait ended", check=False)
+    process = debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout
+    for moment in (
+        "systemctl restart papa",
+        "systemctl reload papa",
+        "systemctl kill --kill-who=main --signal=KILL papa",
+    ):
+        had = len(debian.run("papactl logs counter --output cat").stdout.split())
+        debian.run(moment)
+        debian.wait_until(f"[ $(papactl logs counter --output cat | wc -l) -gt {had + 2} ]")
+        assert debian.run("papactl get v").stdout.strip() == "kept", moment
+        assert '"port" q 8080' in call(debian, "ListSockets", "as", "0"), moment
+        assert '"exit_code" i 3' in call(debian, "ListProcesses", "as", "1", "ended"), moment
+    lines = [int(line) for line in debian.run("papactl logs counter --output cat").stdout.split()]
+    assert lines == list(range(1, len(lines) + 1))
+    assert debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout == process
+
+
+def test_who_consumes_or_removes_ends_no_process(debian: Bed) -> None:
+    """A consumer that is killed leaves what it has not acknowledged; what is removed goes on, and is forgotten."""
+    debian.run("systemctl start papa")
+    debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
+    debian.run("systemd-run --unit=consumer papactl consume counter --to /root/consumed")
+    debian.wait_until("[ $(wc -l </root/consumed) -gt 2 ]")
+    debian.run("systemctl kill --signal=KILL consumer")
+    debian.wait_until("[ $(papactl logs counter --output cat | wc -l) -gt 2 ]")
+    consumed = debian.run("cat /root/consumed").stdout.split()
+    left = debian.run("papactl logs counter --output cat").stdout.split()
+    assert {*range(1, int(left[-1]) + 1)} == {*map(int, consumed), *map(int, left)}
+    debian.run("papactl remove counter; rm /root/consumed")
+    assert debian.run("systemctl is-active papa-counter.scope").stdout == "active\n"
+    assert "SIGTERM" not in debian.run("systemctl stop papa-counter.scope").stdout
+    debian.wait_until('[ "$(papactl list processes --no-legend)" = "" ]')
+
+
+def test_the_power_fails(debian: Bed) -> None:
+    """Nothing is left of what was held, and papad starts as on the first day."""
+    debian.run(
+        "systemctl start papa; papactl set v gone; papactl socket make web --port 8080; papactl run p -- sleep 9"
+    )
+    os.kill(debian.leader, signal.SIGKILL)
+    debian.wait_until_off()
+    debian.boot()
+    debian.run("systemctl start papa")
+    assert debian.run("papactl list").stdout == ""
+
+
+def test_one_that_was_started_by_hand_ends(debian: Bed) -> None:
+    """What it hosts goes on, and gets SIGPIPE once it prints; all else is gone."""
+    by_hand = ["systemd-run", "--unit=by-hand", "--property=KillMode=process", "papad", "--bus", "own", "--port", "0"]
+    after = debian.journal_cursor()
+    debian.run(by_hand)
+    debian.wait_for_journal("unix:path=", after)
+    said = debian.journal(f"--after-cursor={after}", "--unit=by-hand")
+    papactl = f"papactl --bus {re.findall('unix:path=[^ ,]*', said)[0].strip()}"
+    debian.run("rm -f /run/may-print; mkfifo /run/may-print")
+    debian.run(f"{papactl} run quiet -- sleep 777; {papactl} set v 1; {papactl} socket make web --port 8080")
+    debian.run([*papactl.split(), "run", "loud", "--", "sh", "-c", "read x </run/may-print; echo; echo"])
+    listed = debian.run(f"{papactl} list processes --no-legend").stdout.splitlines()
+    loud, quiet = (line.split()[2] for line in listed)
+    debian.run("systemctl stop by-hand; echo >/run/may-print")
+    debian.wait_until(f"! kill -0 {loud}")
+    debian.run(f"kill {quiet}; ! grep -i :1F90 /proc/net/tcp; rm /run/may-print")

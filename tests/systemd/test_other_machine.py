@@ -31,6 +31,38 @@ async def main():
 asyncio.run(main())
 """
 
+A_SIGNAL_FOR_ONE_THAT_WAS_REPLACED = """
+import asyncio
+import sys
+from papa_dbus.client import aio
+from papa_dbus.client.cli import kill
+from papa_dbus.errors import NotFound, PapaError
+async def is_there(kernel, unit):
+    try:
+        await kernel.link.bus.call(kill._SYSTEMD, kill._ROOT, f"{kill._SYSTEMD}.Manager", "GetUnit", "s", [unit])
+    except PapaError:
+        return False
+    return True
+async def main(host):
+    async with aio.connect(host=host) as kernel:
+        old = await kernel.make_process("web", ["sleep", "1000"])
+        await kill._send(kernel, old, 15)
+        await kernel.wait("web")
+        await kernel.remove_processes("web")
+        while await is_there(kernel, old.unit):
+            await asyncio.sleep(0.05)  # paces the question
+        new = await kernel.make_process("web", ["sleep", "1000"])
+        assert (new.unit, new.pid != old.pid) == (old.unit, True)
+        try:
+            await kill._send(kernel, old, 9)
+        except NotFound as error:
+            print(str(error).replace(str(old.pid), "PID"))
+        await kill._send(kernel, new, 2)
+        print(await kernel.wait("web"))
+        await kernel.remove_processes("web")
+asyncio.run(main(sys.argv[1] if sys.argv[1:] else None))
+"""
+
 
 @pytest.fixture(scope="module")
 def machines(beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, Bed]]:
@@ -100,6 +132,14 @@ def test_a_day_with_another_machine(here: Bed, there: Bed) -> None:
     # No ssh and no bridge is left.
     assert here.run("pgrep --exact ssh", check=False).stdout == ""
     there.wait_until("! pgrep systemd-stdio-b")
+
+
+def test_a_signal_is_never_for_a_later_process_of_that_name(here: Bed, there: Bed) -> None:
+    refused = "'web' (PID PID) has ended or was replaced meanwhile; nothing was sent"
+    afar = here.run([PYTHON, "-c", A_SIGNAL_FOR_ONE_THAT_WAS_REPLACED, f"root@{THERE}"]).stdout
+    assert afar.splitlines() == [f"'web' (papa-web.scope) was not signalled: {refused}", "-2"]
+    near = there.run([PYTHON, "-c", A_SIGNAL_FOR_ONE_THAT_WAS_REPLACED]).stdout
+    assert near.splitlines() == [refused, "-2"]
 
 
 def test_descriptors_stay_where_they_are(here: Bed, there: Bed) -> None:

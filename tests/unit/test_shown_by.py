@@ -7,9 +7,10 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 #: Each with fewer tests than it names, so that one of which nothing is read is noticed.
-PAGES = {"threat-model": 50, "bounds": 80, "architecture": 80}
+PAGES = {"threat-model": 50, "bounds": 80, "architecture": 80, "explanation/what-survives": 20}
 NAMED = {page: sorted(set(re.findall(r"`(test_\w+)`", (PROJECT / f"docs/{page}.md").read_text()))) for page in PAGES}
-TESTS = "\n".join(file.read_text() for file in PROJECT.glob("tests/**/*.py"))
+TEXTS = [file.read_text() for file in PROJECT.glob("tests/**/*.py")]
+TESTS = "\n".join(TEXTS)
 WRITTEN = set(re.findall(r"^(?:async )?def (test_\w+)\(", TESTS, re.MULTILINE))
 
 
@@ -32,6 +33,17 @@ def test_it_is_there_once() -> None:
 def test_each_bound_is_shown() -> None:
     rows = re.findall(r"^\| .+? \| [\d,.]+ \| .*$", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
     assert [row for row in rows if not re.search(r"\| `test_\w+`(, `test_\w+`)* \|$", row)] == []
+
+
+def test_each_moment_is_shown_on_a_debian() -> None:
+    """And on both where it says so: the test's fixtures have both."""
+    page = (PROJECT / "docs/explanation/what-survives.md").read_text().partition("## Shown by\n")[2]
+    rows = re.findall(r"^\|.*\| (`test_\w+`(?:, `test_\w+`)*) \| (12|13|12, 13) \|$", page, re.MULTILINE)
+    assert len(rows) == page.partition("\n## ")[0].count("\n|") - 2  # without the head
+    for names, where in rows:
+        for name in re.findall(r"\w+", names):
+            [text] = [text for text in TEXTS if f"def {name}(" in text]
+            assert where != "12, 13" or re.search(r'params=\(.*"bookworm", "trixie"\)', text), name
 
 
 def test_each_module_is_in_the_picture() -> None:

@@ -8,12 +8,15 @@ import json
 import os
 import re
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
+from papa_dbus import names
 from papa_dbus.client import papa
 
 _DEFAULT = "circus."
+_VALUE = "circusd"
 _VALID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -36,6 +39,16 @@ def describe(endpoint: str, file: str, name: str | None) -> None:
 def prefix() -> str:
     """Return what each name in Papa begins with."""
     return _Mine.prefix
+
+
+def of_watcher(name: str) -> str:
+    """Return what the names of a watcher's processes begin with; what a name may not have is written as in a URL."""
+    return prefix() + re.sub(r"[\s:*()%]", lambda match: quote(match[0]), name.lower()) + "."
+
+
+def fault(name: str) -> str | None:
+    """Say why a watcher's processes cannot be named in Papa, None if they can."""
+    return names.name_fault(f"{of_watcher(name)}numprocesses")  # none is longer, with 99,999 processes
 
 
 def claim(kernel: papa.Papa) -> None:
@@ -73,6 +86,22 @@ def is_mine(kernel: papa.Papa) -> bool:
     return _Mine.claimed or other.get("endpoint") == _Mine.endpoint
 
 
+def former(kernel: papa.Papa) -> list[str]:
+    """Return the prefixes that this circusd had before its file said another one. Raises papa.Error."""
+    found = []
+    for name, said in kernel.list_values().items():
+        other = name.removesuffix(_VALUE)
+        if name == other + _VALUE and other != _Mine.prefix:
+            try:
+                owner = json.loads(said)
+                mine = owner["endpoint"] == _Mine.endpoint or (owner["file"] == _Mine.file and not _runs(owner))
+            except (ValueError, TypeError, KeyError):
+                continue  # somebody else's value
+            if mine:
+                found.append(other)
+    return found
+
+
 def _owner(kernel: papa.Papa) -> dict[str, Any]:
     """Return what the circusd that has the prefix has said of itself; empty if there is none. Raises papa.Error."""
     said = kernel.get(_value())
@@ -86,7 +115,7 @@ def _owner(kernel: papa.Papa) -> dict[str, Any]:
 
 
 def _value() -> str:
-    return f"{_Mine.prefix}circusd"
+    return f"{_Mine.prefix}{_VALUE}"
 
 
 def _in_use(kernel: papa.Papa, other: dict[str, Any]) -> bool:

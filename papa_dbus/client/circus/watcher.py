@@ -1,8 +1,6 @@
 """A watcher that may have its processes in Papa."""
 
-import re
 from typing import Any
-from urllib.parse import quote
 
 from circus import logger
 from circus.exc import MessageError
@@ -12,7 +10,8 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from papa_dbus.client import papa
-from papa_dbus.client.circus.prefix import claim, prefix
+from papa_dbus.client.circus import inherited
+from papa_dbus.client.circus.prefix import claim, fault, of_watcher
 from papa_dbus.client.circus.process import PapaProcess
 
 _RETRY = 0.1  # seconds, where another of Circus's commands runs
@@ -44,7 +43,8 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             self.papa = papa.Papa()
             claim(self.papa)
             self._configured = self.numprocesses
-            self._found_wids = self._find_wids()
+            self._fault = fault(name)
+            self._found_wids = [] if self._fault else self._find_wids()
             if self._found_wids:
                 self.autostart = True  # they run: whoever started them by hand did not stop them
 
@@ -61,6 +61,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         self._tell_what_papa_cannot()
 
     def _tell_what_papa_cannot(self) -> None:
+        inherited.tell(self.papa)
         if not self.close_child_stdin:
             logger.warning(
                 "%s: close_child_stdin = false has no effect with use_papa: the input is /dev/null", self.name
@@ -75,8 +76,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     @property
     def _prefix(self) -> str:
-        # What a name in Papa may not have is written as in a URL.
-        return prefix() + re.sub(r"[\s:*()%]", lambda match: quote(match[0]), self.name.lower()) + "."
+        return of_watcher(self.name)
 
     def papa_name(self, wid: int) -> str:
         """What a process is called in Papa."""
@@ -132,8 +132,9 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         """As Circus does; one that ended while nobody looked is reaped, and not taken for one that runs."""
         if not self.use_papa or self.is_stopped():
             return super().spawn_process(recovery_wid)
-        if self.stdin_socket is not None:
-            logger.error("%s: stdin_socket is not possible with use_papa; it is not started", self.name)
+        if self.stdin_socket is not None or self._fault:
+            what = f"its name ({self._fault})" if self._fault else "stdin_socket"
+            logger.error("%s: %s is not possible with use_papa; it is not started", self.name, what)
             return False
         runs = self._runs(recovery_wid or self._nextwid)
         if recovery_wid and not runs:
@@ -248,6 +249,8 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     def _remembered(self) -> int:
         """Return how many processes were wanted last, unless the file says another number than it did then."""
+        if self._fault:
+            return self._configured
         wanted, _, configured = (self.papa.get(self._value) or "").partition(" of ")
         if not wanted.isdigit() or configured != str(self._configured):
             return self._configured
@@ -259,6 +262,8 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return int(wanted)
 
     def _remember(self) -> None:
+        if self._fault:
+            return
         changed = self.numprocesses != self._configured
         try:
             self.papa.set(self._value, f"{self.numprocesses} of {self._configured}" if changed else None)

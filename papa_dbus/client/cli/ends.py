@@ -85,7 +85,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     stdout = sys.stdout
     try:
-        group.main(arguments, prog_name="papactl", standalone_mode=False)
+        status = group.main(arguments, prog_name="papactl", standalone_mode=False)  # an int if click itself has exited
         sys.stdout.flush()
     except SystemExit as end:
         if sys.stdout is not stdout:  # click's way with a broken pipe, and its status for that is 1
@@ -98,7 +98,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         return Status.BROKEN_PIPE
     except (KeyboardInterrupt, asyncio.CancelledError, RuntimeError, OSError, click.ClickException) as error:
         return _end_with(error)
-    return Status.OK
+    return status if isinstance(status, int) else Status.OK
 
 
 def _end_with(error: BaseException) -> int:

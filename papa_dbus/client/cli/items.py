@@ -11,8 +11,9 @@ import click
 
 from papa_dbus import __version__
 from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
-from papa_dbus.client.cli import names, printing
+from papa_dbus.client.cli import names, printing, words
 from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.cli.group import Group
 from papa_dbus.client.cli.printing import Column
 from papa_dbus.client.cli.running import Command, Target, missing, with_kernel
 
@@ -166,8 +167,23 @@ def _count(number: int, word: str, plural: str = "s") -> str:
     return f"{number} {word}{'' if number == 1 else plural}"
 
 
+class _Kind(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """What is listed: one of the kinds, or one of them in the singular."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the kind; say how a single item is listed."""
+        kind = {"socket": "sockets", "process": "processes", "value": "values"}.get(value, value)
+        if kind not in _KINDS:
+            self.fail(
+                f"{value!r} is none of {', '.join(map(repr, _KINDS))}; 'papactl show {value}' shows one item",
+                param,
+                ctx,
+            )
+        return super().convert(kind, param, ctx)
+
+
 @click.command("list", cls=Command)
-@click.argument("kind", required=False, type=click.Choice(_KINDS))
+@click.argument("kind", required=False, type=_Kind(_KINDS))
 @click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.ANYTHING)
 @JSON
 @click.option("--no-legend", is_flag=True, help="Without the columns' names.")
@@ -244,7 +260,7 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
     return [("process", item.name), ("state", item.state), *((k, v) for k, v in facts.items() if k not in left_out)]
 
 
-@click.group("socket")
+@click.group("socket", cls=Group, same=words.SOCKET_SAME, instead=words.SOCKET_INSTEAD)
 def socket_() -> None:
     """Make and remove sockets."""
 

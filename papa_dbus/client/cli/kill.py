@@ -13,7 +13,8 @@ from papa_dbus.client.cli.items import state
 from papa_dbus.client.cli.running import Command, with_kernel
 from papa_dbus.errors import AccessDenied, NotFound, NotSupported, PapaError
 
-_SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_SYSTEMD = "org.freedesktop.systemd1"
+_ROOT = "/org/freedesktop/systemd1"
 
 
 class Signal(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -83,12 +84,16 @@ async def kill(kernel: Kernel, patterns: tuple[str, ...], number: int) -> int:
 
 
 async def _send(kernel: Kernel, process: Process, number: int) -> str:
-    """Send a signal, never to another process that has got the same PID meanwhile; returns what it was sent to."""
+    """Send a signal to this process and no other, whatever has its name or its PID by now; return what it was sent to.
+
+    Raises NotFound if it has ended.
+    """
     if not kernel.link.bus.passes_descriptors:
         await _send_by_systemd(kernel, process, number)
         return f"all processes of {process.unit}"
     pidfd = await kernel.open_process(process.name)
     try:
+        await _check_same(kernel, process)
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         raise NotFound(f"'{process.name}' has ended already") from None
@@ -101,13 +106,27 @@ async def _send(kernel: Kernel, process: Process, number: int) -> str:
     return f"PID {process.pid}"
 
 
+async def _check_same(kernel: Kernel, process: Process) -> None:
+    """Raise NotFound unless the process runs and has its name still, so that what the name gave is its own."""
+    now = (await kernel.list_processes(process.name)).get(process.name)
+    if now is None or not now.running or (now.pid, now.started) != (process.pid, process.started):
+        raise NotFound(f"'{process.name}' (PID {process.pid}) has ended or was replaced meanwhile; nothing was sent")
+
+
 async def _send_by_systemd(kernel: Kernel, process: Process, number: int) -> None:
+    """Have systemd send it to the scope by its invocation, since a later process of that name has a scope so named."""
     if not process.unit:
         raise NotSupported(
             f"'{process.name}' has no scope of systemd's, so it cannot be signalled from another machine:"
             f" there, type 'kill {process.pid}'"
         )
+    bus = kernel.link.bus
     try:
-        await kernel.link.bus.call(*_SYSTEMD, "KillUnit", "ssi", [process.unit, "all", number])
+        [path] = (await bus.call(_SYSTEMD, _ROOT, f"{_SYSTEMD}.Manager", "GetUnit", "s", [process.unit])).body
+        which = [f"{_SYSTEMD}.Unit", "InvocationID"]
+        [invocation] = (await bus.call(_SYSTEMD, path, "org.freedesktop.DBus.Properties", "Get", "ss", which)).body
+        await _check_same(kernel, process)
+        path = f"{_ROOT}/unit/{bytes(invocation.value).hex()}"
+        await bus.call(_SYSTEMD, path, f"{_SYSTEMD}.Unit", "Kill", "si", ["all", number])
     except PapaError as error:
         raise type(error)(f"'{process.name}' ({process.unit}) was not signalled: {error}") from None

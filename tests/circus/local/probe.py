@@ -26,6 +26,8 @@ said = {
     "gid": os.getgid(),
     "input": os.readlink("/proc/self/fd/0"),
     "limits": {name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in limits},
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "processors": sorted(os.sched_getaffinity(0)),
     "session": os.getsid(0) == os.getpid(),
     "sockets": [describe(int(argument)) for argument in sys.argv[2:] if argument.isdigit()],
     "uid": os.getuid(),

@@ -1,0 +1,1 @@
+"""In the place of circus-web, which needs a Python 2."""

@@ -1,0 +1,126 @@
+"""At shutdown circusd stops its watchers and has their last words, before papad ends; else it leaves them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.circus.environments import VERSIONS, install
+from tests.circus.machine import INI
+from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.conftest import make_bed, readme_command
+
+PAGE = PROJECT / "docs/howto/circus.md"
+#: Where the programs leave what is looked at when the machine is off.
+FOLDER = "/var/lib/last-words"
+DROP_IN = "[Unit]\nBefore=circus.service\n"
+#: The first signal counts: either may come while it deals with the other.
+_TRAP = "trap 'trap \"\" TERM INT; echo {0}; sleep 1; echo one; sleep 1; echo two; exit 4' {0}; "
+#: Its watcher says INT; systemd ends scopes by TERM.
+WORDS = f"{_TRAP.format('TERM')}{_TRAP.format('INT')}echo ready; while :; do sleep 0.1; done"
+LINES = 3000
+MUCH = f"""
+import signal, sys
+def end(*_):
+    sys.stdout.write(("y" * 99 + chr(10)) * {LINES})
+    print("the end", flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+CIRCUS = f"""[circus]
+logoutput = {FOLDER}/circus.log
+[watcher:words]
+cmd = sh {FOLDER}/words
+stop_signal = INT
+use_papa = true
+stdout_stream.class = FileStream
+stdout_stream.filename = {FOLDER}/words.log
+[watcher:much]
+cmd = python3 -u {FOLDER}/much
+use_papa = true
+stdout_stream.class = FileStream
+stdout_stream.filename = {FOLDER}/much.log
+"""
+
+
+@pytest.fixture(scope="module", params=("bookworm", "trixie"))
+def debian(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bed]:
+    """Give each Debian with Papa, Circus and the example's unit."""
+    bed = make_bed(request.param)
+    try:
+        brings_make = readme_command("make run").removesuffix("make run")
+        bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
+        install(bed, VERSIONS[-1], wheel)
+        (bed.root / "opt/circus").symlink_to(f"circus-{VERSIONS[-1]}")
+        bed.boot()
+        yield bed
+    finally:
+        bed.stop()
+
+
+@pytest.fixture(params=[""])
+def hosting(debian: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Have circusd run both programs; a parameter is the drop-in of all scopes."""
+    debian.run(f"mkdir -p {FOLDER} {Path(INI).parent} /etc/systemd/system/papa-.scope.d; rm -f {FOLDER}/*")
+    (debian.root / "etc/systemd/system/papa-.scope.d/circus.conf").write_text(request.param)
+    for name, text in (("words", WORDS), ("much", MUCH)):
+        (debian.root / FOLDER[1:] / name).write_text(text)
+    (debian.root / INI[1:]).write_text(CIRCUS)
+    debian.copy_in(PROJECT / "examples/circus/circus.service", "/etc/systemd/system/circus.service")
+    debian.run("systemctl daemon-reload; systemctl start circus")
+    for name in ("words", "much"):
+        debian.wait_until(f"grep -q ready {FOLDER}/{name}.log || {{ cat {FOLDER}/circus.log >&2; false; }}")
+    yield debian
+    debian.run(
+        "rm -rf /etc/systemd/system/papa-.scope.d; systemctl stop papa.slice; systemctl stop circus papa.service"
+    )
+    debian.run("systemctl clean --what=all papa.service")
+
+
+def said(bed: Bed, name: str) -> list[str]:
+    """What a program has in its log."""
+    return bed.run(f"cat {FOLDER}/{name}.log").stdout.splitlines()
+
+
+def goes_off(bed: Bed) -> None:
+    bed.run("systemctl poweroff", check=False)  # the machine may be off before the answer is there
+    bed.wait_until_off()
+    bed.boot()
+
+
+def had_their_say(bed: Bed, *signals: str) -> None:
+    """The last words are in the files of their streams."""
+    ready, by, *last = said(bed, "words")
+    assert (ready, last) == ("ready", ["one", "two"])
+    assert by in signals
+    assert said(bed, "much") == ["ready", *["y" * 99] * LINES, "the end"]
+    log = bed.run(f"cat {FOLDER}/circus.log").stdout
+    assert log.count("words stopped") == log.count("much stopped") == 1
+    assert "left running" not in log
+
+
+def test_the_machine_goes_off(hosting: Bed) -> None:
+    """systemd ends the programs at the same time, so that either signal may be the first."""
+    goes_off(hosting)
+    had_their_say(hosting, "TERM", "INT")
+
+
+@pytest.mark.parametrize("hosting", [DROP_IN], indirect=True, ids=["ordered"])
+def test_the_machine_goes_off_with_the_watchers_own_signals(hosting: Bed) -> None:
+    """With the drop-in that the page names systemd ends a scope only once circusd has ended."""
+    assert DROP_IN in PAGE.read_text()
+    goes_off(hosting)
+    had_their_say(hosting, "INT")
+    assert "systemd is ending" not in hosting.run(f"cat {FOLDER}/circus.log").stdout
+
+
+def test_circusd_alone_is_restarted(hosting: Bed) -> None:
+    """What it hosts goes on."""
+    before = hosting.run("papactl list processes --no-legend | awk '{print $1, $3}'").stdout
+    hosting.run("systemctl restart circus")
+    hosting.wait_until(f"grep -q 'words: process 1 was found' {FOLDER}/circus.log")
+    assert hosting.run("papactl list processes --no-legend | awk '{print $1, $3}'").stdout == before
+    assert said(hosting, "words") == ["ready"]

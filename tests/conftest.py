@@ -9,17 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.leftovers import (  # noqa: F401 (fixtures)
-    ask_for_tasks,
-    no_task_is_left,
-    nothing_is_left,
-    temporary_folder,
-)
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Time only the test itself if machines are made for it; each step of making one has an end of its own (bed.py)."""
-    ask_for_tasks(items)
     for item in items:
         if item.path.parent.name in ("systemd", "circus") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))

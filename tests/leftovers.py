@@ -1,4 +1,4 @@
-"""Check after every test that it has left no task, child, descriptor or file."""
+"""Check after every test of a folder that it has left no task, child, descriptor or file."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""A kernel in the test's own loop; what it leaves behind fails the test."""
+"""A kernel in the test's own loop; what a test leaves behind fails it."""
 
 import os
 import signal
@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service.kernel import Kernel
+from tests.leftovers import ask_for_tasks, no_task_is_left, nothing_is_left, temporary_folder  # noqa: F401 (fixtures)
 from tests.support import begin_counting_children, children, descriptors, end
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have all tests here looked at for tasks that they leave."""
+    ask_for_tasks([item for item in items if item.path.is_relative_to(FOLDER)])
 
 
 @pytest.fixture

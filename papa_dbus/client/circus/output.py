@@ -47,6 +47,7 @@ class Output:
         self._pausing = False  # a partial line is waited for
         self._files = OpenLines(process)
         self._lost = False  # the watch has ended, and is to be opened again
+        self._failed_with: str | None = None  # a stream's error that has been told
         self._last = False  # the process has ended: what a stream does not take now is lost
         self._exit: Exited | None = None
         self._fd = watch.fileno()
@@ -178,15 +179,16 @@ class Output:
             piece = self._pending[0]
             try:
                 self._write(piece)
-            except Exception:  # noqa: BLE001 (whatever a stream of the user's raises)
+            except Exception as error:  # noqa: BLE001 (whatever a stream of the user's raises)
                 name, pid = self._process.name, self._process.pid
                 if not self._last:
-                    logger.exception("%s: a stream failed; trying again in %d s", name, _RETRY)
+                    self._tell_failure(piece, error)
                     self._listen(False)
                     self._loop.call_later(_RETRY, self._pass_on)
                     return
                 logger.exception("%s: %d bytes of the output of process %d are lost", name, len(piece.data), pid)
             self._pending.popleft()
+            self._failed_with = None
         if self._watch is None:
             return
         self._listen(True)
@@ -201,6 +203,18 @@ class Output:
         if self._exit is not None and self._process.exit_code is None:
             self._notes.forget()
             self._process.ended(self._exit.exit_code)
+
+    def _tell_failure(self, piece: Piece, error: Exception) -> None:
+        """Log once that a stream fails, with its traceback if the fault may be the stream's own."""
+        if repr(error) == self._failed_with:
+            return
+        self._failed_with = repr(error)
+        logger.error(
+            "%s: the %s of process %d cannot be written: %r; trying again every %d s. Papa keeps what it prints"
+            " meanwhile; once Papa's buffer is full the process waits",
+            self._process.name, _STREAMS[piece.stream][0], self._process.pid, error, _RETRY,
+            exc_info=not isinstance(error, OSError),
+        )  # fmt: skip
 
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from papa_dbus import schema
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
 from papa_dbus.service import limits, rlimits
@@ -22,9 +23,9 @@ SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
 
 #: The options that limit a process's scope, and the most that each can be.
 _MOST = {
-    "memory_max": limits.MAX_MEMORY_MAX,
-    "cpu_quota": limits.MAX_CPU_QUOTA,
-    "tasks_max": limits.MAX_TASKS_MAX,
+    "memory_max": schema.MAX_MEMORY_MAX,
+    "cpu_quota": schema.MAX_CPU_QUOTA,
+    "tasks_max": schema.MAX_TASKS_MAX,
 }
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.MAX_TOKEN}}}")
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
@@ -207,7 +208,7 @@ class ProcessSpec:
         _check_umask(self.umask)
         _check_choice("stdout", self.stdout, ("pipe", "null"))
         _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
-        _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
+        _check_range("bufsize", self.bufsize, 0, schema.MAX_BUFSIZE)
         _check_choice("overflow", self.overflow, ("drop", "block"))
         for option, value in self.resources.items():
             _check_range(option, value, 1, _MOST[option])
@@ -251,7 +252,7 @@ class WatchSpec:
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, ("consume", "observe"))
-        _check_range("window", self.window, 1, limits.MAX_WINDOW)
+        _check_range("window", self.window, 1, schema.MAX_WINDOW)
         if self.follow and self.mode != "observe":
             raise InvalidArgs("option 'follow': goes with mode observe")
 

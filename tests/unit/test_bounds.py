@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
 PACKAGES = {
-    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder", "bus_types"), "papa_dbus"),
+    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder", "bus_types", "schema"), "papa_dbus"),
     **dict.fromkeys(("link", "lineconnection", "lines"), "papa_dbus.client"),
 }
 #: A constant is taken for a bound if it is called like one, or is in limits.py.

@@ -108,7 +108,7 @@ def test_access_knows_neither_door_nor_kernel(module: str) -> None:
 
 
 def test_what_both_sides_stand_on_imports_nothing_of_ours() -> None:
-    for module in ("names", "errors", "bridge", "framing", "peer_owner", "text"):
+    for module in ("names", "errors", "bridge", "framing", "peer_owner", "schema", "text"):
         assert not any(name.startswith("papa_dbus") for name in imports(PACKAGE / f"{module}.py"))
 
 

@@ -109,7 +109,7 @@ class Option:
 
     def fault(self, value: object) -> str:
         """Say what is wrong with a value of the right type; empty if nothing is."""
-        if self.choices and value not in self.choices:
+        if self.choices and value not in (None, *self.choices):
             return f"{value!r} is none of {', '.join(self.choices)}"
         if isinstance(value, int) and self.most is not None and not self.least <= value <= self.most:
             shown = oct if self.form is OCTAL else str
@@ -164,8 +164,10 @@ class ProcessRequest:
     umask: int | None = _option("u", "octal file mode mask (022)", form=OCTAL, most=0o777)
     stdout: Literal["pipe", "null"] | None = _option("s", "where its output goes (pipe)", form=STREAM)
     stderr: Literal["pipe", "null", "stdout"] | None = _option("s", "where its errors go (pipe)", form=STREAM)
-    bufsize: int | None = _option("t", "bytes kept until acknowledged; 0 keeps none (2m)", form=SIZE, most=MAX_BUFSIZE)
-    overflow: Literal["drop", "block"] | None = _option("s", "what a full buffer does: drop the oldest, or wait (drop)")
+    bufsize: int | None = _option(
+        "t", "bytes of output kept until acknowledged; 0 keeps none (2m)", form=SIZE, most=MAX_BUFSIZE
+    )
+    overflow: Literal["drop", "block"] | None = _option("s", "the oldest goes if that is full, or it waits (drop)")
     sockets: Sequence[str] | None = _option("as", "hosted sockets handed over by the LISTEN_FDS protocol")
     memory_max: int | None = _option(
         "t", "bytes of memory for it and its descendants (no limit)",

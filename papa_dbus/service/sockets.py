@@ -16,11 +16,11 @@ from papa_dbus.service import audit, limits
 from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.paths import SocketFiles
-from papa_dbus.service.specs import SocketInfo, SocketSpec
+from papa_dbus.service.specs import Family, SocketInfo, SocketSpec, SocketType
 from papa_dbus.service.store import StoredSocket
 
-_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
-_TYPES = {
+_FAMILIES: dict[Family, int] = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
+_TYPES: dict[SocketType, int] = {
     "stream": socket.SOCK_STREAM,
     "dgram": socket.SOCK_DGRAM,
     "seqpacket": socket.SOCK_SEQPACKET,
@@ -152,10 +152,11 @@ def _spec_of(name: str, sock: socket.socket) -> SocketSpec:
     bound = sock.getsockname()
     if family == "unix":
         path = f"@{os.fsdecode(bound[1:])}" if isinstance(bound, bytes) else bound  # abstract, as systemd writes it
-        return SocketSpec(name, family, kind, path=path or None, backlog=0, passed=True)
+        return SocketSpec(name, family=family, type=kind, path=path or None, backlog=0, passed=True)
     device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _DEVICE_BYTES).rstrip(b"\0")
     interface = os.fsdecode(device) or None
-    return SocketSpec(name, family, kind, bound[0], bound[1], backlog=0, interface=interface, passed=True)
+    address = {"host": bound[0], "port": bound[1]}
+    return SocketSpec(name, family=family, type=kind, **address, backlog=0, interface=interface, passed=True)
 
 
 def _bound(spec: SocketSpec, address: _Address) -> socket.socket:

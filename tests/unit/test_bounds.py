@@ -35,7 +35,6 @@ NO_ROW = {
     "systemd._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
     "limits.DEFAULT_BACKLOG": "in the text below the first table",
     "telnet.BACKLOG": "connections that Linux has wait until papad accepts them",
-    "specs._MOST": "the rows of memory_max, cpu_quota and tasks_max",
     # The other end is the bus, Linux or papad itself.
     "bus._MAX_AUTH_LINE": "a line of the bus's, which is believed",
     "peer_owner._TIMEOUT": "Linux answers at once",

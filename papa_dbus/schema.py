@@ -107,6 +107,11 @@ class Option:
     most: int | None = None
     of_scope: bool = False
 
+    @property
+    def described(self) -> str:
+        """What it does, after the words of which it is one."""
+        return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}: {self.help}" if self.choices else self.help
+
     def fault(self, value: object) -> str:
         """Say what is wrong with a value of the right type; empty if nothing is."""
         if self.choices and value not in (None, *self.choices):
@@ -122,7 +127,7 @@ def _option(signature: str, help: str, *, form: Form | None = None, **more: Any)
     return field(default=None, metadata={"option": told})
 
 
-def options(request: type) -> dict[str, Option]:
+def options(request: Any) -> dict[str, Option]:
     """Return the options of a request, by name, in their order. The words of a Literal are the choices."""
     table = {}
     for each in fields(request):
@@ -193,12 +198,9 @@ class WatchRequest:
     follow: bool | None = _option("b", "observe processes made later, too")
 
 
-#: No argument of the client's, which makes it up itself.
-_TOKEN: Final = {
-    "token": Option("token", "s", "made up for this request: asked again with it, the answer is the same item", WORD)
-}
-SOCKET_OPTIONS: Final = options(SocketRequest) | _TOKEN
-PROCESS_OPTIONS: Final = options(ProcessRequest) | _TOKEN
+_TOKEN: Final = Option("token", "s", "made up for this request: asked again with it, the answer is the same item", WORD)
+SOCKET_OPTIONS: Final = options(SocketRequest) | {"token": _TOKEN}  # the client makes it up itself
+PROCESS_OPTIONS: Final = options(ProcessRequest) | {"token": _TOKEN}
 WATCH_OPTIONS: Final = options(WatchRequest)
 
 
@@ -286,11 +288,11 @@ PROCESS_KEYS: Final[dict[str, Key]] = {each.name: each.metadata["key"] for each 
 
 
 def pairs(item: SocketResult | ProcessResult) -> dict[str, object]:
-    """Return what a line says of an item: what applies, numbers as they are, a flag if it is set."""
+    """Return what a line says of an item: what applies, numbers as they are, a flag if it is set, and ? if unknown."""
     table = SOCKET_KEYS if isinstance(item, SocketResult) else PROCESS_KEYS
     found = {name: (key.form, getattr(item, name)) for name, key in table.items() if key.in_line}
     return {
-        name: value if form is NUMBER else form.write(value)
+        name: value if form is NUMBER else form.write(value) or "?"
         for name, (form, value) in found.items()
         if value is not None and value is not False
     }

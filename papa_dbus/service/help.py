@@ -218,11 +218,7 @@ def _option_rows(command: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _told(options: Iterable[Option]) -> list[tuple[str, str]]:
-    return [(option.name, f"{_one_of(option.choices)}{option.help}") for option in options]
-
-
-def _one_of(choices: Sequence[str]) -> str:
-    return f"{', '.join(choices[:-1])} or {choices[-1]}: " if choices else ""
+    return [(option.name, option.described) for option in options]
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:

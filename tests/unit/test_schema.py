@@ -1,13 +1,19 @@
 """The schema says what the contract says."""
 
+import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from papa_dbus import schema
+from papa_dbus.client import aio
+from papa_dbus.client.papa_line import _options
+from papa_dbus.service.linecommands import MakeProcess, parse
 from papa_dbus.service.objects import PROCESS_INTERFACE, SOCKET_INTERFACE, read_contract
+from papa_dbus.service.specs import ProcessSpec
 
 PACKAGE = Path(__file__).parents[2] / "papa_dbus"
 CONTRACT = (PACKAGE / "org.papa.Kernel.xml").read_text()
@@ -58,3 +64,22 @@ def test_text_is_read_as_it_is_written(option: schema.Option) -> None:
     samples = {"s": "x", "a{ss}": "x", "b": True, "v": "x", "a{st}": 5, "as": ("x", "y")}
     for value in (*option.choices, samples.get(option.signature, 7)):
         assert option.form.read(option.form.write(value)) == value
+
+
+def test_a_line_has_options_as_papad_reads_them() -> None:
+    given = {"env": {"A": "b c"}, "umask": 0o7, "stdout": "null", "sockets": ["x", "y"], "journal": True}
+    line = " ".join(["make process p", *_options(given), "true"])
+    command = parse(line.encode())
+    assert isinstance(command, MakeProcess)
+    assert command.spec == ProcessSpec("p", ("true",), **given | {"sockets": ("x", "y")})  # type: ignore[arg-type]
+
+
+def test_the_clients_arguments_are_the_options() -> None:
+    for method, request, table in (
+        (aio.Kernel.make_socket, schema.SocketRequest, schema.SOCKET_OPTIONS),
+        (aio.Kernel.make_process, schema.ProcessRequest, schema.PROCESS_OPTIONS),
+    ):
+        arguments = inspect.signature(method).parameters
+        assert list(arguments) == ["self", *(field.name for field in fields(request))]
+        assert {each.name for each in arguments.values() if each.kind is each.KEYWORD_ONLY} == set(table) - {"token"}
+        assert all(f"``{name}``" in (method.__doc__ or "") for name in set(table) - {"token"})

@@ -144,7 +144,7 @@ class SocketRequest:
     name: str
     _: KW_ONLY
     family: Literal["inet", "inet6", "unix"] | None = _option("s", "address family (unix with a path, else inet)")
-    type: Literal["stream", "dgram", "seqpacket", "raw", "rdm"] | None = _option("s", "type (stream)")
+    type: Literal["stream", "dgram", "seqpacket", "raw", "rdm"] | None = _option("s", "socket type (stream)")
     host: str | None = _option("s", "address to bind (loopback; every address if an interface is given)")
     port: int | None = _option("q", "port to bind; 0 lets Linux choose (0)", most=65535)
     path: str | None = _option("s", "absolute path of a Unix socket's file")
@@ -167,8 +167,8 @@ class ProcessRequest:
     gid: str | int | None = _option("v", "group to run as, by name or number (the user's)", most=2**32 - 2)
     rlimits: Mapping[str, int] | None = _option("a{st}", "resource limits by lower-case name, hard and soft")
     umask: int | None = _option("u", "octal file mode mask (022)", form=OCTAL, most=0o777)
-    stdout: Literal["pipe", "null"] | None = _option("s", "where its output goes (pipe)", form=STREAM)
-    stderr: Literal["pipe", "null", "stdout"] | None = _option("s", "where its errors go (pipe)", form=STREAM)
+    stdout: Literal["pipe", "null"] | None = _option("s", "keep its output, or not (pipe)", form=STREAM)
+    stderr: Literal["pipe", "null", "stdout"] | None = _option("s", "likewise, or in the same pipe (pipe)", form=STREAM)
     bufsize: int | None = _option(
         "t", "bytes of output kept until acknowledged; 0 keeps none (2m)", form=SIZE, most=MAX_BUFSIZE
     )
@@ -185,7 +185,7 @@ class ProcessRequest:
     tasks_max: int | None = _option(
         "t", "processes and threads that they may be (no limit)", least=1, most=MAX_TASKS_MAX, of_scope=True
     )
-    journal: bool | None = _option("b", "output goes to the systemd journal, too (0)")
+    journal: bool | None = _option("b", "output goes to the systemd journal, too")
 
 
 @dataclass(frozen=True, slots=True)

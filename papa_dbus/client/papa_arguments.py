@@ -6,7 +6,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 from papa_dbus.errors import PapaError as Error
-from papa_dbus.schema import NO_LIMIT, SIZE
+from papa_dbus.forms import NO_LIMIT, SIZE
 
 _FAMILIES = {family: family.name[3:].lower() for family in AddressFamily}
 _TYPES = {kind: kind.name[5:].lower() for kind in SocketKind}

@@ -13,8 +13,9 @@ from typing import Any
 from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
 from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.forms import NUMBER
 from papa_dbus.names import UNKNOWN_EXIT
-from papa_dbus.schema import NUMBER, PROCESS_OPTIONS, SOCKET_KEYS, SOCKET_OPTIONS
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_KEYS, SOCKET_OPTIONS
 
 _OPTIONS = SOCKET_OPTIONS | PROCESS_OPTIONS  # what both have, both write alike
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.schema import FLAG, PROCESS_OPTIONS, SOCKET_OPTIONS, WORD, Option
+from papa_dbus.forms import FLAG, WORD
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, Option
 
 
 class UnknownCommand(InvalidArgs):

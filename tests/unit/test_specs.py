@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.schema import PROCESS_OPTIONS, SIZE, SOCKET_OPTIONS
+from papa_dbus.forms import SIZE
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.options import parse_text
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 

@@ -15,7 +15,7 @@ from papa_dbus.client.cli.options import Value
 from papa_dbus.client.cli.output import until_nobody_reads
 from papa_dbus.client.cli.running import Command, with_kernel
 from papa_dbus.client.cli.sink import Sink
-from papa_dbus.schema import SIZE
+from papa_dbus.forms import SIZE
 from papa_dbus.text import whole_characters
 
 #: Rotated files that are kept, as Supervisor's stdout_logfile_backups.

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
-from papa_dbus.schema import FLAG, Form, Option, options
+from papa_dbus.forms import FLAG, Form
+from papa_dbus.schema import Option, options
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -11,7 +11,8 @@ from papa_dbus.client.cli.ends import Status, own_failures
 from papa_dbus.client.cli.items import callers_path
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.running import Command, ProcessCommand, with_kernel
-from papa_dbus.schema import LIMIT, ProcessRequest
+from papa_dbus.forms import LIMIT
+from papa_dbus.schema import ProcessRequest
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str] | None:

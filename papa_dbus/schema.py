@@ -71,14 +71,22 @@ def options(request: Any) -> dict[str, Option]:
     return table
 
 
+Family = Literal["inet", "inet6", "unix"]
+SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
+Stdout = Literal["pipe", "null"]
+Stderr = Literal["pipe", "null", "stdout"]
+Overflow = Literal["drop", "block"]
+Mode = Literal["consume", "observe"]
+
+
 @dataclass(frozen=True, slots=True)
 class SocketRequest:
     """What MakeSocket takes. An option that is None is left to papad."""
 
     name: str
     _: KW_ONLY
-    family: Literal["inet", "inet6", "unix"] | None = _option("s", "address family (unix with a path, else inet)")
-    type: Literal["stream", "dgram", "seqpacket", "raw", "rdm"] | None = _option("s", "socket type (stream)")
+    family: Family | None = _option("s", "address family (unix with a path, else inet)")
+    type: SocketType | None = _option("s", "socket type (stream)")
     host: str | None = _option("s", "address to bind (loopback; every address if an interface is given)")
     port: int | None = _option("q", "port to bind; 0 lets Linux choose (0)", most=65535)
     path: str | None = _option("s", "absolute path of a Unix socket's file")
@@ -101,12 +109,12 @@ class ProcessRequest:
     gid: str | int | None = _option("v", "group to run as, by name or number (the user's)", most=2**32 - 2)
     rlimits: Mapping[str, int] | None = _option("a{st}", "resource limits by lower-case name, hard and soft")
     umask: int | None = _option("u", "octal file mode mask (022)", form=OCTAL, most=0o777)
-    stdout: Literal["pipe", "null"] | None = _option("s", "keep its output, or not (pipe)", form=STREAM)
-    stderr: Literal["pipe", "null", "stdout"] | None = _option("s", "likewise, or in the same pipe (pipe)", form=STREAM)
+    stdout: Stdout | None = _option("s", "keep its output, or not (pipe)", form=STREAM)
+    stderr: Stderr | None = _option("s", "likewise; stdout: in the same pipe (pipe)", form=STREAM)
     bufsize: int | None = _option(
         "t", "bytes of output kept until acknowledged; 0 keeps none (2m)", form=SIZE, most=MAX_BUFSIZE
     )
-    overflow: Literal["drop", "block"] | None = _option("s", "the oldest goes if that is full, or it waits (drop)")
+    overflow: Overflow | None = _option("s", "if that is full the oldest goes, or the process waits (drop)")
     sockets: Sequence[str] | None = _option("as", "hosted sockets handed over by the LISTEN_FDS protocol")
     memory_max: int | None = _option(
         "t", "bytes of memory for it and its descendants (no limit)",
@@ -127,7 +135,7 @@ class WatchRequest:
     """What Watch takes. An option that is None is left to papad."""
 
     _: KW_ONLY
-    mode: Literal["consume", "observe"] | None = _option("s", "take what comes, or read along (consume)")
+    mode: Mode | None = _option("s", "take what comes, or read along (consume)")
     window: int | None = _option("t", "bytes ahead of an acknowledgement (1m)", form=SIZE, least=1, most=MAX_WINDOW)
     follow: bool | None = _option("b", "observe processes made later, too")
 

@@ -10,13 +10,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from papa_dbus.client.link import Link, WatchKey
 from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, Exited, Record, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
-from papa_dbus.schema import WatchRequest
+from papa_dbus.schema import Mode, WatchRequest
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Subscription:
         self._patterns = list(patterns)
         self.observes = observe
         self._follow = follow
-        mode: Literal["observe", "consume"] = "observe" if observe else "consume"
+        mode: Mode = "observe" if observe else "consume"
         self._options = variants(WatchRequest(mode=mode, window=window, follow=follow or None))
         self._key: WatchKey | None = None
         self._progress: dict[str, Progress] = {}

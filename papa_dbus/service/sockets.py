@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
+from papa_dbus.schema import Family, SocketType
 from papa_dbus.service import audit, limits
 from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.paths import SocketFiles
-from papa_dbus.service.specs import Family, SocketInfo, SocketSpec, SocketType
+from papa_dbus.service.specs import SocketInfo, SocketSpec
 from papa_dbus.service.store import StoredSocket
 
 _FAMILIES: dict[Family, int] = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
@@ -63,20 +64,8 @@ class HostedSocket:
     def info(self) -> SocketInfo:
         """What a client may know."""
         spec = self.spec
-        return SocketInfo(
-            name=spec.name,
-            family=spec.family,
-            type=spec.type,
-            backlog=None if spec.passed else spec.backlog,
-            fileno=self.fileno,
-            host=spec.host,
-            port=self.port,
-            path=spec.path,
-            umask=spec.umask,
-            interface=spec.interface,
-            reuseport=spec.reuseport,
-            unit=self.unit,
-        )
+        now = {"backlog": None if spec.passed else spec.backlog, "port": self.port}
+        return SocketInfo(name=spec.name, **spec.shown | now, fileno=self.fileno, unit=self.unit)
 
     def duplicate(self) -> int:
         """A descriptor of the same socket, for a client."""

@@ -9,19 +9,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from papa_dbus import schema
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
 from papa_dbus.service import limits, rlimits
 
-Family = Literal["inet", "inet6", "unix"]
-SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
-
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.MAX_TOKEN}}}")
 _RESOURCES = [option.name for option in schema.PROCESS_OPTIONS.values() if option.of_scope]
-_SHOWN = [name for name, key in schema.PROCESS_KEYS.items() if key.in_line]
+#: What a result says as it was asked for.
+_SOCKET_SHOWN = [name for name, key in schema.SOCKET_KEYS.items() if key.in_line and name in schema.SOCKET_OPTIONS]
+_PROCESS_SHOWN = [name for name, key in schema.PROCESS_KEYS.items() if key.in_line and name in schema.PROCESS_OPTIONS]
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
@@ -52,8 +51,8 @@ class SocketSpec(schema.SocketRequest):
     ``passed``: somebody else has bound it and passed it to papad. No client asks for that. ``token`` is the request's.
     """
 
-    family: Family = ""  # type: ignore[assignment]  # it follows from the path
-    type: SocketType = "stream"
+    family: schema.Family = ""  # type: ignore[assignment]  # it follows from the path
+    type: schema.SocketType = "stream"
     backlog: int = limits.DEFAULT_BACKLOG
     reuseport: bool = False
     passed: bool = False
@@ -100,6 +99,11 @@ class SocketSpec(schema.SocketRequest):
         if self.reuseport and self.type not in ("stream", "dgram"):
             raise InvalidArgs(f"option 'reuseport': goes with type stream or dgram, not with {self.type}")
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a result says of the options as they were asked for, by key."""
+        return {name: getattr(self, name) for name in _SOCKET_SHOWN}
+
     def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
         """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
 
@@ -133,10 +137,10 @@ class ProcessSpec(schema.ProcessRequest):
 
     command: tuple[str, ...]
     rlimits: Mapping[str, int] = field(default_factory=dict)
-    stdout: Literal["pipe", "null"] = "pipe"
-    stderr: Literal["pipe", "null", "stdout"] = "pipe"
+    stdout: schema.Stdout = "pipe"
+    stderr: schema.Stderr = "pipe"
     bufsize: int = limits.DEFAULT_BUFSIZE
-    overflow: Literal["drop", "block"] = "drop"
+    overflow: schema.Overflow = "drop"
     sockets: tuple[str, ...] = ()
     journal: bool = False
     token: str | None = field(default=None, compare=False)
@@ -167,7 +171,7 @@ class ProcessSpec(schema.ProcessRequest):
     @property
     def shown(self) -> dict[str, Any]:
         """What a result says of the options as they were asked for, by key."""
-        return {name: getattr(self, name) for name in _SHOWN}
+        return {name: getattr(self, name) for name in _PROCESS_SHOWN}
 
     def _check_command(self) -> None:
         if not self.command or not self.command[0]:
@@ -194,7 +198,7 @@ class ProcessSpec(schema.ProcessRequest):
 class WatchSpec(schema.WatchRequest):
     """A subscription to output. ``window``: bytes that may be sent ahead of an acknowledgement."""
 
-    mode: Literal["consume", "observe"] = "consume"
+    mode: schema.Mode = "consume"
     window: int = limits.DEFAULT_WINDOW
     follow: bool = False
 

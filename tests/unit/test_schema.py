@@ -164,4 +164,4 @@ def test_a_new_option_is_a_field_of_the_schema(tmp_path: Path) -> None:
     for before, new in (("    journal: bool | None = ", OPTION), ("    journal: bool = ", KEY)):
         text = text.replace(before, new + before)
     file.write_text(text)
-    subprocess.run([sys.executable, "-c", SHOWS_IT], check=True, cwd=tmp_path, timeout=PATIENCE)
+    subprocess.run([sys.executable, "-c", SHOWS_IT], check=True, cwd=tmp_path, timeout=3 * PATIENCE)

@@ -5,6 +5,7 @@ checks and conversions, the client's arguments, the line protocol's options and 
 from it. tests/unit/test_schema.py holds it against the contract's XML. No I/O.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Final, Literal, get_args, get_origin
@@ -61,6 +62,7 @@ def _option(signature: str, help: str, *, form: Form | None = None, **more: Any)
     return field(default=None, metadata={"option": told})
 
 
+@functools.cache
 def options(request: Any) -> dict[str, Option]:
     """Return the options of a request, by name, in their order. The words of a Literal are the choices."""
     table = {}

@@ -76,7 +76,8 @@ class Process(ProcessResult, _Item):
 
 def variants(request: SocketRequest | ProcessRequest | WatchRequest) -> dict[str, Variant]:
     """Return those options of a request that are given, as D-Bus has them. Raises InvalidArgs for a wrong type."""
-    given = ((option, getattr(request, name)) for name, option in options(type(request)).items())
+    kind: Any = type(request)
+    given = ((option, getattr(request, name)) for name, option in options(kind).items())
     return {option.name: _variant(option, value) for option, value in given if value is not None}
 
 

@@ -10,31 +10,52 @@ the kernel raised. A call is made again if the kernel has gone during it, never 
 on over a restart of the kernel and of the bus.
 """
 
+import functools
+import inspect
 import secrets
 import socket
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from papa_dbus.bus import Message, SignatureBodyMismatchError, Variant, close_descriptors
+from papa_dbus.bus import Message, Variant, close_descriptors
 from papa_dbus.client.link import Link, find_bus
-from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket
+from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket, variants
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import InvalidArgs, NoReply, NotFound, NotSupported, Unreachable
 from papa_dbus.names import BUS_NAME
+from papa_dbus.schema import ProcessRequest, SocketRequest, options
 
 __all__ = ["Dropped", "Event", "Exited", "Kernel", "KernelInfo", "Process", "Record", "Socket", "Watch", "connect"]
 
-#: The D-Bus types of the options, org.papa.Kernel.xml.
-_SOCKET_OPTIONS = {
-    "family": "s", "type": "s", "host": "s", "port": "q", "path": "s", "umask": "u", "backlog": "u", "interface": "s",
-    "reuseport": "b",
-}  # fmt: skip
-_PROCESS_OPTIONS = {
-    "env": "a{ss}", "working_dir": "s", "rlimits": "a{st}", "umask": "u", "stdout": "s", "stderr": "s", "bufsize": "t",
-    "overflow": "s", "sockets": "as", "memory_max": "t", "cpu_quota": "u", "tasks_max": "t",
-    "journal": "b",
-}  # fmt: skip
+_Takes = ParamSpec("_Takes")
+_Request = TypeVar("_Request", SocketRequest, ProcessRequest)
+_Made = TypeVar("_Made")
+_Method = Callable[["Kernel", _Request], Coroutine[Any, Any, _Made]]
+_Call = Callable[Concatenate["Kernel", _Takes], Coroutine[Any, Any, _Made]]
+
+
+def _takes(request: Callable[_Takes, _Request]) -> Callable[[_Method[_Request, _Made]], _Call[_Takes, _Made]]:
+    """Give a method the arguments of a request, for type checkers and help(), too; the method gets the request."""
+
+    def decorate(method: _Method[_Request, _Made]) -> _Call[_Takes, _Made]:
+        @functools.wraps(method)
+        async def call(kernel: "Kernel", /, *args: _Takes.args, **more: _Takes.kwargs) -> _Made:
+            return await method(kernel, request(*args, **more))
+
+        _explain(call, request)
+        return call
+
+    return decorate
+
+
+def _explain(method: Any, request: Any) -> None:
+    """Have help() and documentation tell a request's arguments as the method's own."""
+    own = inspect.signature(method)
+    own_first = next(iter(own.parameters.values()))
+    method.__signature__ = own.replace(parameters=[own_first, *inspect.signature(request).parameters.values()])
+    told = (f"- ``{option.name}``: {option.described}" for option in options(request).values())
+    method.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *told])
 
 
 def connect(bus: str | None = None, *, host: str | None = None, timeout: float = 30.0) -> "Kernel":
@@ -126,26 +147,10 @@ class Kernel:
 
     # ----------------------------------------------------------------- sockets
 
-    async def make_socket(
-        self,
-        name: str,
-        *,
-        family: Literal["inet", "inet6", "unix"] | None = None,
-        type: Literal["stream", "dgram", "seqpacket", "raw", "rdm"] | None = None,  # noqa: A002 (the contract's word)
-        host: str | None = None,
-        port: int | None = None,
-        path: str | None = None,
-        umask: int | None = None,
-        backlog: int | None = None,
-        interface: str | None = None,
-        reuseport: bool | None = None,
-    ) -> Socket:
+    @_takes(SocketRequest)
+    async def make_socket(self, request: SocketRequest) -> Socket:
         """Host a socket, or give the one that is there. Raises Exists (other options), Bind, Limit, InvalidArgs."""
-        given = {
-            "family": family, "type": type, "host": host, "port": port, "path": path, "umask": umask,
-            "backlog": backlog, "interface": interface, "reuseport": reuseport,
-        }  # fmt: skip
-        return Socket.of(await self._make("MakeSocket", "sa{sv}", name, options=_variants(_SOCKET_OPTIONS, given)))
+        return Socket.of(await self._make("MakeSocket", "sa{sv}", request.name, options=variants(request)))
 
     async def list_sockets(self, *patterns: str) -> dict[str, Socket]:
         """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
@@ -180,52 +185,17 @@ class Kernel:
 
     # --------------------------------------------------------------- processes
 
-    async def make_process(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        working_dir: str | None = None,
-        uid: str | int | None = None,
-        gid: str | int | None = None,
-        rlimits: Mapping[str, int] | None = None,
-        umask: int | None = None,
-        stdout: Literal["pipe", "null"] | None = None,
-        stderr: Literal["pipe", "null", "stdout"] | None = None,
-        bufsize: int | None = None,
-        overflow: Literal["drop", "block"] | None = None,
-        sockets: Sequence[str] | None = None,
-        memory_max: int | None = None,
-        cpu_quota: int | None = None,
-        tasks_max: int | None = None,
-        journal: bool | None = None,
-    ) -> Process:
+    @_takes(ProcessRequest)
+    async def make_process(self, request: ProcessRequest) -> Process:
         """Start a process, or give the one that runs with the same command and options.
 
         It is started once, even if papad is restarted meanwhile. NoReply says that it may have been started: papad
         answered too late, or is an older one that was restarted.
 
-        ``bufsize``: bytes of output that are kept, none with 0. ``sockets``: handed on by the LISTEN_FDS protocol
-        (sd_listen_fds(3)). ``memory_max`` (bytes), ``cpu_quota`` (per cent of one processor) and ``tasks_max``
-        (processes and threads) limit it and its descendants; Spawn where that cannot be had. ``journal``: output
-        goes to the systemd journal, too.
-
-        Raises Exists, Spawn, Limit, NotFound, InvalidArgs, NotSupported.
+        Raises Exists, Spawn (also if it cannot be limited as asked for), Limit, NotFound, InvalidArgs, NotSupported.
         """
-        given = {
-            "env": dict(env) if env is not None else None, "working_dir": working_dir,
-            "rlimits": dict(rlimits) if rlimits is not None else None, "umask": umask, "stdout": stdout,
-            "stderr": stderr, "bufsize": bufsize, "overflow": overflow,
-            "sockets": list(sockets) if sockets is not None else None,
-            "memory_max": memory_max, "cpu_quota": cpu_quota, "tasks_max": tasks_max,
-            "journal": journal,
-        }  # fmt: skip
-        options = _variants(_PROCESS_OPTIONS, given)
-        for key, who in (("uid", uid), ("gid", gid)):
-            if who is not None:
-                options[key] = _variant(key, "u" if isinstance(who, int) else "s", who)
-        return Process.of(await self._make("MakeProcess", "sasa{sv}", name, list(command), options=options))
+        given, command = variants(request), list(request.command)
+        return Process.of(await self._make("MakeProcess", "sasa{sv}", request.name, command, options=given))
 
     async def list_processes(self, *patterns: str) -> dict[str, Process]:
         """The processes that match a name, a prefix with '*', or a PID; all without a pattern."""
@@ -344,14 +314,3 @@ class Watch:
         event, self._in_hand = self._in_hand, None
         if event is not None:
             self._subscription.acknowledge((event,))
-
-
-def _variants(types: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Variant]:
-    return {name: _variant(name, types[name], value) for name, value in given.items() if value is not None}
-
-
-def _variant(name: str, signature: str, value: Any) -> Variant:
-    try:
-        return Variant(signature, value)
-    except SignatureBodyMismatchError as error:
-        raise InvalidArgs(f"option '{name}': {value!r} cannot be sent: {error}") from None

@@ -6,8 +6,8 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 from papa_dbus.errors import PapaError as Error
+from papa_dbus.forms import NO_LIMIT, SIZE
 
-_MULTIPLES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _FAMILIES = {family: family.name[3:].lower() for family in AddressFamily}
 _TYPES = {kind: kind.name[5:].lower() for kind in SocketKind}
 
@@ -99,16 +99,16 @@ def _whole(what: str, value: int | str | None, base: int = 10) -> int | None:
 
 def _limit(value: object) -> int:
     number = _whole("rlimits", str(value)) or 0
-    return number if number >= 0 else 2**64 - 1  # resource.RLIM_INFINITY is -1 (getrlimit(2))
+    return number if number >= 0 else NO_LIMIT  # resource.RLIM_INFINITY is -1 (getrlimit(2))
 
 
-def _size(size: int | str | None) -> int | None:
+def _size(size: int | str | None) -> Any:
     if not isinstance(size, str):
         return size
-    digits, unit = (size[:-1], size[-1].lower()) if size[-1:].isalpha() else (size, "")
-    if not digits.isdigit() or unit not in _MULTIPLES:
-        raise Error(f"bufsize: {size!r} is no number of bytes")
-    return int(digits) * _MULTIPLES[unit]
+    try:
+        return SIZE.read(size)
+    except ValueError as error:
+        raise Error(f"bufsize: {size!r} {error}") from None
 
 
 def _stdout(stdout: int | None) -> str | None:

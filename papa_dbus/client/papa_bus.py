@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from papa_dbus.client.background import the_background
 from papa_dbus.client.link import Link
-from papa_dbus.client.records import Event, Process, Socket
+from papa_dbus.client.records import Event, Process
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NotFound, PapaError
 from papa_dbus.names import BUS_NAME
+from papa_dbus.schema import pairs
 
 _T = TypeVar("_T")
 
@@ -48,11 +49,11 @@ class BusBackend:
             self.background.run(self.background.release(self._address), to_its_end=True)
 
     def make_socket(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        return _socket(self.run(self.kernel.make_socket(name, **options)))
+        return pairs(self.run(self.kernel.make_socket(name, **options)))
 
     def list_sockets(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]:
         found = self.run(self.kernel.list_sockets(*patterns))
-        return {name: _socket(info) for name, info in found.items()}
+        return {name: pairs(info) for name, info in found.items()}
 
     def open_socket(self, name: str) -> socket.socket:
         return self.run(self.kernel.open_socket(name))
@@ -249,17 +250,6 @@ class BusWatch:
             self._backend.background.run(self._stream.close(self._take_in_hand()), to_its_end=True)
         finally:
             self._backend.close()
-
-
-def _socket(info: Socket) -> dict[str, Any]:
-    """As Papa 1.0.6 gives a socket: what applies, numbers as numbers but for the umask."""
-    result: dict[str, Any] = {
-        "family": info.family, "type": info.type, "backlog": info.backlog, "path": info.path,
-        "umask": None if info.umask is None else f"{info.umask:04o}", "host": info.host, "port": info.port,
-        "interface": info.interface, "reuseport": "1" if info.reuseport else None, "fileno": info.fileno,
-        "unit": "?" if info.unit == "" else info.unit,
-    }  # fmt: skip
-    return {key: value for key, value in result.items() if value is not None}
 
 
 def _process(info: Process) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from typing import Any
 from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
 from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.forms import NUMBER
 from papa_dbus.names import UNKNOWN_EXIT
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_KEYS, SOCKET_OPTIONS
 
+_OPTIONS = SOCKET_OPTIONS | PROCESS_OPTIONS  # what both have, both write alike
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _END = b"Nothing left to watch"  # and why, if that is not that all has been read
@@ -217,7 +220,7 @@ class LineWatch:
             connection.close()
 
 
-_SOCKET_NUMBERS = {"backlog": int, "port": int, "fileno": int}
+_SOCKET_NUMBERS = {name: int for name, key in SOCKET_KEYS.items() if key.form is NUMBER}
 _PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
     "pid": int,
     "started": float,
@@ -269,22 +272,19 @@ def _word(text: str) -> str:
 
 
 def _options(options: Mapping[str, Any]) -> list[str]:
-    """Options as Papa 1.0.6 writes them."""
+    """Options as Papa 1.0.6 writes them. One that is not known papad refuses by its name."""
     words = []
     for name, value in options.items():
-        if name in ("env", "rlimits"):
-            words += [_pair(f"{name.removesuffix('s')}.{key}", of) for key, of in value.items()]
-        elif name == "umask":
-            words.append(_pair(name, f"{value:04o}"))
-        elif name in ("stdout", "stderr"):
-            words.append(_pair(name, {"null": "0", "pipe": "1"}.get(value, value)))
+        option = _OPTIONS.get(name)
+        write = option.form.write if option is not None else str
+        if isinstance(value, Mapping):
+            words += [_pair(f"{name.removesuffix('s')}.{key}", write(of)) for key, of in value.items()]
         else:
-            words.append(_pair(name, int(value) if isinstance(value, bool) else value))
+            words.append(_pair(name, write(value)))
     return words
 
 
-def _pair(name: str, value: object) -> str:
-    text = str(value)
+def _pair(name: str, text: str) -> str:
     if text.endswith("\\"):  # it would join this word and the next
         text = f'"{text}"'
     return f"{name}={_word(text)}"

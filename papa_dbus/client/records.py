@@ -1,7 +1,19 @@
-"""What a client gets from the kernel, as Python has it: items with attributes, and the three events of a watch."""
+"""What a client gets from papad and sends it, as Python has it: items, the three events of a watch, options."""
 
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
+
+from papa_dbus.bus import SignatureBodyMismatchError, Variant
+from papa_dbus.errors import InvalidArgs
+from papa_dbus.schema import (
+    Option,
+    ProcessRequest,
+    ProcessResult,
+    SocketRequest,
+    SocketResult,
+    WatchRequest,
+    options,
+)
 
 
 class Record(NamedTuple):
@@ -41,6 +53,8 @@ Event = Record | Dropped | Exited
 class _Item:
     """Made of a result of the kernel's; what a newer kernel says over and above is left out."""
 
+    __slots__ = ()
+
     @classmethod
     def of(cls, result: dict[str, Any]) -> Self:
         """The item that a result describes."""
@@ -49,63 +63,34 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Socket(_Item):
-    """A hosted socket. ``fileno`` is its number in the kernel.
-
-    ``unit`` is the socket unit that passed it, empty where systemd does not say which; None: the kernel has bound it.
-    """
-
-    name: str
-    family: str
-    type: str
-    fileno: int
-    backlog: int | None = None
-    host: str | None = None
-    port: int | None = None
-    path: str | None = None
-    umask: int | None = None
-    interface: str | None = None
-    reuseport: bool = False
-    unit: str | None = None
+class Socket(SocketResult, _Item):
+    __doc__ = SocketResult.__doc__
 
 
 @dataclass(frozen=True, slots=True)
-class Process(_Item):
-    """A hosted process: ``started`` in µs of CLOCK_REALTIME; the sizes are bytes, ``cpu_quota`` per cent of one CPU.
+class Process(ProcessResult, _Item):
+    __doc__ = ProcessResult.__doc__
 
-    ``state`` is 'running', 'exited', 'killed' (by a signal) or 'unknown'; ``exit_known`` says whether it has ended and
-    ``exit_code`` is what it ended with.
-    ``acknowledged`` is the last sequence number that its consumers have acknowledged, None if papad is too old to say.
-    """
-
-    name: str
-    pid: int
-    running: bool
-    started: int
     args: list[str]
-    uid: int
-    gid: int
-    working_dir: str
-    bufsize: int
-    buffered: int
-    dropped: int
-    last_seq: int
-    written: int = 0
-    acknowledged: int | None = None
-    exit_code: int | None = None
-    unit: str | None = None
-    memory_max: int | None = None
-    cpu_quota: int | None = None
-    tasks_max: int | None = None
-    journal: bool = False
-    state: str = ""
-    exit_known: bool = False
 
-    def __post_init__(self) -> None:
-        if not self.state:  # an older papad does not say it
-            ended = "unknown" if self.exit_code is None else "killed" if self.exit_code < 0 else "exited"
-            object.__setattr__(self, "state", "running" if self.running else ended)
-            object.__setattr__(self, "exit_known", self.exit_code is not None)
+
+def variants(request: SocketRequest | ProcessRequest | WatchRequest) -> dict[str, Variant]:
+    """Return those options of a request that are given, as D-Bus has them. Raises InvalidArgs for a wrong type."""
+    kind: Any = type(request)
+    given = ((option, getattr(request, name)) for name, option in options(kind).items())
+    return {option.name: _variant(option, value) for option, value in given if value is not None}
+
+
+def _variant(option: Option, value: Any) -> Variant:
+    signature = option.signature
+    if signature == "v":
+        signature = "u" if isinstance(value, int) else "s"
+    elif signature.startswith("a"):  # of any kind of mapping or sequence
+        value = dict(value) if signature.startswith("a{") else list(value)
+    try:
+        return Variant(signature, value)
+    except SignatureBodyMismatchError as error:
+        raise InvalidArgs(f"option '{option.name}': {value!r} cannot be sent: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

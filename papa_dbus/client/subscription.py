@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from papa_dbus.bus import Variant
 from papa_dbus.client.link import Link, WatchKey
 from papa_dbus.client.progress import Progress, mark_of
-from papa_dbus.client.records import Dropped, Event, Exited, Record
+from papa_dbus.client.records import Dropped, Event, Exited, Record, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.schema import Mode, WatchRequest
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,8 @@ class Subscription:
         self._patterns = list(patterns)
         self.observes = observe
         self._follow = follow
-        self._options = {"mode": Variant("s", "observe" if observe else "consume")}
-        if follow:
-            self._options["follow"] = Variant("b", True)
-        if window is not None:
-            self._options["window"] = Variant("t", window)
+        mode: Mode = "observe" if observe else "consume"
+        self._options = variants(WatchRequest(mode=mode, window=window, follow=follow or None))
         self._key: WatchKey | None = None
         self._progress: dict[str, Progress] = {}
         self._queue: deque[Event] = deque()  # not looked at yet

@@ -15,13 +15,13 @@ from typing import Any
 from papa_dbus import __version__, errors, names
 from papa_dbus.bus import MAX_MESSAGE, Bus, Entries, Message, MessageFlag, read_body
 from papa_dbus.errors import PapaError
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits, objects, wire
 from papa_dbus.service.access import Access, Right
 from papa_dbus.service.admission import Admission
 from papa_dbus.service.announce import Announcer
 from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service.output import now
 from papa_dbus.service.queues import Queues
 from papa_dbus.service.shares import Shares

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, Option
+from papa_dbus.forms import FLAG, WORD
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, Option
 
 
 class UnknownCommand(InvalidArgs):
@@ -112,15 +113,17 @@ _OVERVIEW_FOOT = """
 The words of a command may be shortened (l p is list processes), but for
 exit-if-idle."""
 
-_PROCESS_EXTRAS = (
+#: Options of make process that are the line protocol's own.
+LINE_OPTIONS: Final = {
+    "watch": Option("watch", "b", "1: watch it at once", FLAG),
+    "shell": Option("shell", "b", "1: run what follows with /bin/sh -c", FLAG),
+    "quote": Option("quote", "s", "shell or json: how the rest of the line is written", WORD),
+}
+_PAIRS = (
     ("env.NAME", "one variable of the environment; the first one replaces the whole"),
     ("rlimit.NAME", "a resource limit: nofile, core, ...; a number or infinity"),
     ("output", "another name for bufsize"),
-    ("watch", "1: watch it at once"),
-    ("shell", "1: run what follows with /bin/sh -c"),
-    ("quote", "shell or json: how the rest of the line is written"),
 )
-
 
 _NOT_STOPPED = "Papa does not stop or restart processes; type papactl kill NAME in a shell, or ask their manager"
 #: What people type from habit, and what to type instead.
@@ -199,18 +202,24 @@ def _overview() -> str:
 def _details(command: tuple[str, ...]) -> str:
     topic = COMMANDS[command]
     parts = [f"{topic.usage}\n    {topic.summary}"]
-    if command == ("make", "sockets"):
-        parts.append("\n".join(["Options:", *_options(SOCKET_OPTIONS.values())]))
-    elif command == ("make", "processes"):
-        plain = (option for option in PROCESS_OPTIONS.values() if option.name not in ("env", "rlimits"))
-        parts.append("\n".join(["Options:", *_options(plain, _PROCESS_EXTRAS)]))
+    if rows := _option_rows(command):
+        parts.append("\n".join(["Options:", *_table(rows)]))
     if topic.text:
         parts.append(topic.text)
     return "\n\n".join(parts)
 
 
-def _options(options: Iterable[Option], extras: Iterable[tuple[str, str]] = ()) -> list[str]:
-    return _table([*((option.name, option.help) for option in options), *extras])
+def _option_rows(command: tuple[str, ...]) -> list[tuple[str, str]]:
+    if command == ("make", "sockets"):
+        return _told(SOCKET_OPTIONS.values())
+    if command != ("make", "processes"):
+        return []
+    plain = (option for option in PROCESS_OPTIONS.values() if not option.signature.startswith("a{"))
+    return [*_told(plain), *_PAIRS, *_told(LINE_OPTIONS.values())]
+
+
+def _told(options: Iterable[Option]) -> list[tuple[str, str]]:
+    return [(option.name, option.described) for option in options]
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:

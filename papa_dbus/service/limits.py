@@ -1,18 +1,15 @@
-"""The kernel's bounds, each with its number. Whoever reaches one is told which: org.papa.Error.Limit or InvalidArgs."""
+"""papad's bounds, each with its number; those of options are in papa_dbus.schema.
+
+Whoever reaches one is told which: org.papa.Error.Limit or InvalidArgs.
+"""
 
 from typing import Final
 
 #: Bytes of output kept for a process that nobody has asked otherwise for (Circus's documentation promises 2M).
 DEFAULT_BUFSIZE: Final = 2 * 1024 * 1024
-MAX_BUFSIZE: Final = 1024 * 1024 * 1024
 #: Records kept for a process, however short they are: it bounds the index, at 16 bytes a record.
 MAX_RECORDS: Final = 131_072
 
-#: The limits of a process's scope: bytes, of which Linux takes more for no limit; per cent of one processor; tasks, of
-#: which Linux has no more (PID_MAX_LIMIT).
-MAX_MEMORY_MAX: Final = 2**62
-MAX_CPU_QUOTA: Final = 1_000_000
-MAX_TASKS_MAX: Final = 4_194_304
 #: Of a process's output on its way to the journal: bytes of one entry, as journald's own LineMax=, and entries in so
 #: many seconds, as its RateLimitBurst= and RateLimitIntervalSec= (journald.conf(5)); papa.service itself has no limit.
 JOURNAL_LINE: Final = 48 * 1024
@@ -24,7 +21,6 @@ JOURNAL_LOSS_INTERVAL: Final = 1.0
 MAX_JOURNAL_GONE: Final = 1024
 
 DEFAULT_WINDOW: Final = 1024 * 1024
-MAX_WINDOW: Final = 64 * 1024 * 1024
 #: Bytes of output on the bus that a client, a user and all together have not shown to have read, and of papad's own for
 #: what they have not acknowledged. dbus-daemon takes 127 MiB of papad (max_incoming_bytes), and then reads it no more;
 #: dbus-broker 512 MiB for a user, and a part of that from one sender.

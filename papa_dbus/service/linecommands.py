@@ -8,21 +8,20 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
-from papa_dbus.service import rlimits
-from papa_dbus.service.help import find_command, help_text
-from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, find, parse_text, text_flag
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
+from papa_dbus.service.help import LINE_OPTIONS, find_command, help_text
+from papa_dbus.service.options import find, parse_text
 from papa_dbus.service.specs import ProcessSpec, SocketSpec
 
 # A backslash before a space keeps the space in the word, which is how Papa's client writes one; any other is itself.
 # Possessive, since a word may have two million of them.
 _WORD = re.compile(r"(?:[^ \\]++|\\ ?+)++")
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_STREAMS: Final = {"0": "null", "1": "pipe"}
 #: shlex takes a microsecond for each character, and nobody else has a turn meanwhile.
 _MAX_SHELL_TEXT: Final = 32 * 1024
 #: Words of a command, as many as a call on the bus may have elements. The text of a value may have any number.
@@ -30,9 +29,8 @@ MAX_WORDS: Final = 16_384
 #: Stands for a space that belongs to a word. No line has it: what is not UTF-8 is decoded to others.
 _ESCAPED_SPACE: Final = "\ud800"
 _ALIASES: Final = {"output": "bufsize"}
-_LINE_OPTIONS: Final = frozenset({"watch", "shell", "quote"})
 #: Options that a line writes as one pair for each of their entries.
-_DICTIONARIES: Final = frozenset({"env", "rlimits"})
+_DICTIONARIES: Final = frozenset(name for name, option in PROCESS_OPTIONS.items() if option.signature.startswith("a{"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,41 +277,20 @@ class _ProcessOptions:
             return
         value = _unquoted(value, words)
         if kind == "rlimit" and entry:
-            _put(self.rlimits, entry.lower(), _limit(entry, value))
-        elif name in _LINE_OPTIONS:
+            option = replace(PROCESS_OPTIONS["rlimits"], name=f"rlimit.{entry[:60]}")
+            _put(self.rlimits, entry.lower(), parse_text(option, value))
+        elif name in LINE_OPTIONS:
             self._add_line_option(name, value, words)
         elif name in _DICTIONARIES:
             raise InvalidArgs(f"option '{name}': write {name.rstrip('s')}.NAME=VALUE")
         else:
-            self._add_field(_ALIASES.get(name, name), value)
+            option = find(PROCESS_OPTIONS, _ALIASES.get(name, name))
+            _put(self.fields, option.name, parse_text(option, value))
 
     def _add_line_option(self, name: str, value: str, words: _Words) -> None:
+        _put(self.line, name, parse_text(LINE_OPTIONS[name], value))
         if name == "quote":
-            _put(self.line, name, value)
             words.requote(value)
-        else:
-            _put(self.line, name, _flag(name, value))
-
-    def _add_field(self, name: str, value: str) -> None:
-        if name in ("stdout", "stderr"):
-            value = _STREAMS.get(value, value)
-        _put(self.fields, name, parse_text(find(PROCESS_OPTIONS, name), value))
-
-
-def _flag(name: str, value: str) -> bool:
-    try:
-        return text_flag(value)
-    except ValueError as error:
-        raise InvalidArgs(f"option '{name}': {value[:60]!r} {error}") from None
-
-
-def _limit(name: str, value: str) -> object:
-    if value.lower() == "infinity" or value == "-1":  # Python's RLIM_INFINITY
-        return rlimits.INFINITY
-    try:
-        return PROCESS_OPTIONS["rlimits"].from_text(value)
-    except ValueError as error:
-        raise InvalidArgs(f"option 'rlimit.{name[:60]}': {value[:60]!r} {error}") from None
 
 
 def _make_process(words: _Words) -> MakeProcess:

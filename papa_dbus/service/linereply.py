@@ -5,10 +5,11 @@ for another line. No I/O.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from papa_dbus.names import UNKNOWN_EXIT
+from papa_dbus.schema import pairs
 from papa_dbus.service.specs import ProcessInfo, SocketInfo
 from papa_dbus.service.watches import Dropped, End, Event, Exited, Output
 
@@ -69,25 +70,12 @@ def error(text: str) -> bytes:
 
 def socket_line(info: SocketInfo) -> str:
     """A socket as the client parses it: what applies, in Papa's order."""
-    pairs: list[tuple[str, object]] = [
-        ("family", info.family),
-        ("type", info.type),
-        ("backlog", info.backlog),
-        ("path", info.path),
-        ("umask", None if info.umask is None else f"{info.umask:04o}"),
-        ("host", info.host),
-        ("port", info.port),
-        ("interface", info.interface),
-        ("reuseport", 1 if info.reuseport else None),
-        ("fileno", info.fileno),
-        ("unit", "?" if info.unit == "" else info.unit),
-    ]
-    return _line(info.name, pairs)
+    return _line(info.name, pairs(info).items())
 
 
 def process_line(info: ProcessInfo) -> str:
     """A process as the client parses it; ``args`` comes last and takes the rest of the line."""
-    pairs: list[tuple[str, object]] = [
+    of_papa: list[tuple[str, object]] = [
         ("pid", info.pid),
         ("running", info.running),
         ("started", seconds(info.started)),
@@ -95,16 +83,12 @@ def process_line(info: ProcessInfo) -> str:
         ("gid", info.gid if info.as_group or info.as_user else None),
         ("exit_code", info.exit_code),
         ("dropped", info.dropped or None),
-        ("memory_max", info.memory_max),
-        ("cpu_quota", info.cpu_quota),
-        ("tasks_max", info.tasks_max),
-        ("journal", 1 if info.journal else None),
     ]
-    return f"{_line(info.name, pairs)} args={' '.join(word(arg) for arg in info.args)}"
+    return f"{_line(info.name, (*of_papa, *pairs(info).items()))} args={' '.join(word(arg) for arg in info.args)}"
 
 
-def _line(name: str, pairs: Sequence[tuple[str, object]]) -> str:
-    return " ".join([_name(name), *(f"{key}={word(str(of))}" for key, of in pairs if of is not None)])
+def _line(name: str, of: Iterable[tuple[str, object]]) -> str:
+    return " ".join([_name(name), *(f"{key}={word(str(what))}" for key, what in of if what is not None)])
 
 
 def _name(name: str) -> str:

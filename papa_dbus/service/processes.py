@@ -342,10 +342,9 @@ class HostedProcess:
             last_seq=log_.last_seq,
             acknowledged=log_.acknowledged,
             unit=self.facts.unit,
-            journal=spec.journal,
             as_user=spec.uid is not None,
             as_group=spec.gid is not None,
-            **spec.resources,
+            **spec.shown,
         )
 
 

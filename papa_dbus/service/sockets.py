@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
+from papa_dbus.schema import Family, SocketType
 from papa_dbus.service import audit, limits
 from papa_dbus.service.errands import FileIdentity
 from papa_dbus.service.lookups import Lookups
@@ -19,8 +20,8 @@ from papa_dbus.service.paths import SocketFiles
 from papa_dbus.service.specs import SocketInfo, SocketSpec
 from papa_dbus.service.store import StoredSocket
 
-_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
-_TYPES = {
+_FAMILIES: dict[Family, int] = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}
+_TYPES: dict[SocketType, int] = {
     "stream": socket.SOCK_STREAM,
     "dgram": socket.SOCK_DGRAM,
     "seqpacket": socket.SOCK_SEQPACKET,
@@ -63,20 +64,8 @@ class HostedSocket:
     def info(self) -> SocketInfo:
         """What a client may know."""
         spec = self.spec
-        return SocketInfo(
-            name=spec.name,
-            family=spec.family,
-            type=spec.type,
-            backlog=None if spec.passed else spec.backlog,
-            fileno=self.fileno,
-            host=spec.host,
-            port=self.port,
-            path=spec.path,
-            umask=spec.umask,
-            interface=spec.interface,
-            reuseport=spec.reuseport,
-            unit=self.unit,
-        )
+        now = {"backlog": None if spec.passed else spec.backlog, "port": self.port}
+        return SocketInfo(name=spec.name, **spec.shown | now, fileno=self.fileno, unit=self.unit)
 
     def duplicate(self) -> int:
         """A descriptor of the same socket, for a client."""
@@ -152,10 +141,11 @@ def _spec_of(name: str, sock: socket.socket) -> SocketSpec:
     bound = sock.getsockname()
     if family == "unix":
         path = f"@{os.fsdecode(bound[1:])}" if isinstance(bound, bytes) else bound  # abstract, as systemd writes it
-        return SocketSpec(name, family, kind, path=path or None, backlog=0, passed=True)
+        return SocketSpec(name, family=family, type=kind, path=path or None, backlog=0, passed=True)
     device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _DEVICE_BYTES).rstrip(b"\0")
     interface = os.fsdecode(device) or None
-    return SocketSpec(name, family, kind, bound[0], bound[1], backlog=0, interface=interface, passed=True)
+    address = {"host": bound[0], "port": bound[1]}
+    return SocketSpec(name, family=family, type=kind, **address, backlog=0, interface=interface, passed=True)
 
 
 def _bound(spec: SocketSpec, address: _Address) -> socket.socket:

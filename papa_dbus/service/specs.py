@@ -1,6 +1,7 @@
 """What may be asked of the kernel: a socket, a process, a watch, each checked once, when it is made.
 
-Plain data, no I/O. Every fault is InvalidArgs in the words of the one who asked: the option's name and what is wrong.
+The options are papa_dbus.schema's; here are papad's defaults, and what goes with what. Plain data, no I/O. Every fault
+is InvalidArgs in the words of the one who asked: the option's name and what is wrong.
 """
 
 import functools
@@ -8,25 +9,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
+from papa_dbus import schema
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
 from papa_dbus.service import limits, rlimits
 
-Family = Literal["inet", "inet6", "unix"]
-SocketType = Literal["stream", "dgram", "seqpacket", "raw", "rdm"]
-
-FAMILIES = ("inet", "inet6", "unix")
-SOCKET_TYPES = ("stream", "dgram", "seqpacket", "raw", "rdm")
-
-#: The options that limit a process's scope, and the most that each can be.
-_MOST = {
-    "memory_max": limits.MAX_MEMORY_MAX,
-    "cpu_quota": limits.MAX_CPU_QUOTA,
-    "tasks_max": limits.MAX_TASKS_MAX,
-}
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.MAX_TOKEN}}}")
+_RESOURCES = [option.name for option in schema.PROCESS_OPTIONS.values() if option.of_scope]
+#: What a result says as it was asked for.
+_SOCKET_SHOWN = [name for name, key in schema.SOCKET_KEYS.items() if key.in_line and name in schema.SOCKET_OPTIONS]
+_PROCESS_SHOWN = [name for name, key in schema.PROCESS_KEYS.items() if key.in_line and name in schema.PROCESS_OPTIONS]
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
@@ -37,19 +31,10 @@ def check_name(kind: str, name: str) -> None:
         raise InvalidArgs(f"{kind} name {name[:60]!r}: {fault}")
 
 
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidArgs(f"option '{option}': {value!r} is none of {', '.join(choices)}")
-
-
-def _check_range(option: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise InvalidArgs(f"option '{option}': {value} is out of range ({least} to {most})")
-
-
-def _check_umask(value: int | None) -> None:
-    if value is not None and not 0 <= value <= 0o777:
-        raise InvalidArgs(f"option 'umask': {value:#o} is out of range (0 to 0777)")
+def _check(spec: "SocketSpec | ProcessSpec | WatchSpec", table: Mapping[str, schema.Option]) -> None:
+    for name, option in table.items():
+        if fault := option.fault(getattr(spec, name)):
+            raise InvalidArgs(f"option '{name}': {fault}")
 
 
 def _check_token(token: str | None) -> None:
@@ -59,27 +44,16 @@ def _check_token(token: str | None) -> None:
         )
 
 
-def _check_text(option: str, value: str) -> None:
-    if "\0" in value:
-        raise InvalidArgs(f"option '{option}': a NUL byte is not possible there")
-
-
 @dataclass(frozen=True, slots=True)
-class SocketSpec:
+class SocketSpec(schema.SocketRequest):
     """A socket to be hosted. ``umask`` is of its file; ``port`` 0 lets Linux choose.
 
     ``passed``: somebody else has bound it and passed it to papad. No client asks for that. ``token`` is the request's.
     """
 
-    name: str
-    family: str = ""
-    type: str = "stream"
-    host: str | None = None
-    port: int | None = None
-    path: str | None = None
-    umask: int | None = None
+    family: schema.Family = ""  # type: ignore[assignment]  # it follows from the path
+    type: schema.SocketType = "stream"
     backlog: int = limits.DEFAULT_BACKLOG
-    interface: str | None = None
     reuseport: bool = False
     passed: bool = False
     token: str | None = field(default=None, compare=False)
@@ -91,10 +65,7 @@ class SocketSpec:
             return  # it is there, so Linux has such a one
         if not self.family:
             object.__setattr__(self, "family", "inet" if self.path is None else "unix")
-        _check_choice("family", self.family, FAMILIES)
-        _check_choice("type", self.type, SOCKET_TYPES)
-        _check_range("backlog", self.backlog, 0, 2**31 - 1)
-        _check_umask(self.umask)
+        _check(self, schema.SOCKET_OPTIONS)
         if self.family == "unix":
             self._check_unix()
         else:
@@ -110,7 +81,6 @@ class SocketSpec:
             raise InvalidArgs("option 'type': Linux has no raw Unix sockets")
         if self.path is None:
             raise InvalidArgs("option 'path': a Unix socket needs one")
-        _check_text("path", self.path)
         if not os.path.isabs(self.path) or self.path.endswith("/"):
             raise InvalidArgs(f"option 'path': {self.path!r} is not the absolute path of a file")
         if len(os.fsencode(self.path)) > _MAX_UNIX_PATH:
@@ -122,17 +92,17 @@ class SocketSpec:
                 raise InvalidArgs(f"option '{option}': goes with family unix, not with {self.family}")
         if self.port is None:
             object.__setattr__(self, "port", 0)
-        _check_range("port", self.port or 0, 0, 65535)
-        if self.host is not None:
-            _check_text("host", self.host)
-        else:
+        if self.host is None:
             object.__setattr__(self, "host", _default_host(self.family, self.interface))
-        if self.interface is not None:
-            _check_text("interface", self.interface)
-            if not self.interface or len(os.fsencode(self.interface)) > _MAX_INTERFACE:
-                raise InvalidArgs(f"option 'interface': a name of 1 to {_MAX_INTERFACE} bytes is wanted")
+        if self.interface is not None and not 1 <= len(os.fsencode(self.interface)) <= _MAX_INTERFACE:
+            raise InvalidArgs(f"option 'interface': a name of 1 to {_MAX_INTERFACE} bytes is wanted")
         if self.reuseport and self.type not in ("stream", "dgram"):
             raise InvalidArgs(f"option 'reuseport': goes with type stream or dgram, not with {self.type}")
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a result says of the options as they were asked for, by key."""
+        return {name: getattr(self, name) for name in _SOCKET_SHOWN}
 
     def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
         """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
@@ -159,58 +129,35 @@ def _shared(env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessSpec:
+class ProcessSpec(schema.ProcessRequest):
     """A process to be started. ``env`` None means a login-like minimum; ``bufsize`` is in bytes, 0 keeps no output.
 
     ``token`` is the request's.
-
-    The limits of its scope, None where there is none: ``memory_max`` in bytes, ``cpu_quota`` in per cent of one
-    processor, ``tasks_max`` processes and threads.
     """
 
-    name: str
     command: tuple[str, ...]
-    env: Mapping[str, str] | None = None
-    working_dir: str | None = None
-    uid: str | int | None = None
-    gid: str | int | None = None
     rlimits: Mapping[str, int] = field(default_factory=dict)
-    umask: int | None = None
-    stdout: str = "pipe"
-    stderr: str = "pipe"
+    stdout: schema.Stdout = "pipe"
+    stderr: schema.Stderr = "pipe"
     bufsize: int = limits.DEFAULT_BUFSIZE
-    overflow: str = "drop"
+    overflow: schema.Overflow = "drop"
     sockets: tuple[str, ...] = ()
-    memory_max: int | None = None
-    cpu_quota: int | None = None
-    tasks_max: int | None = None
     journal: bool = False
     token: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_name("process", self.name)
         _check_token(self.token)
+        _check(self, schema.PROCESS_OPTIONS)
         self._check_command()
         self._check_env()
-        if self.working_dir is not None:
-            _check_text("working_dir", self.working_dir)
-            if not os.path.isabs(self.working_dir):
-                raise InvalidArgs(f"option 'working_dir': {self.working_dir!r} is not an absolute path")
-        for option in ("uid", "gid"):
-            value = getattr(self, option)
-            if isinstance(value, int):
-                _check_range(option, value, 0, 2**32 - 2)  # (uid_t) -1 means none
+        if self.working_dir is not None and not os.path.isabs(self.working_dir):
+            raise InvalidArgs(f"option 'working_dir': {self.working_dir!r} is not an absolute path")
         for limit, value in self.rlimits.items():
             if limit not in rlimits.BY_NAME:
                 raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(rlimits.BY_NAME))}")
-            _check_range(f"rlimits {limit}", value, 0, rlimits.INFINITY)
-        _check_umask(self.umask)
-        _check_choice("stdout", self.stdout, ("pipe", "null"))
-        _check_choice("stderr", self.stderr, ("pipe", "null", "stdout"))
-        _check_range("bufsize", self.bufsize, 0, limits.MAX_BUFSIZE)
-        _check_choice("overflow", self.overflow, ("drop", "block"))
-        for option, value in self.resources.items():
-            _check_range(option, value, 1, _MOST[option])
+            if not 0 <= value <= rlimits.INFINITY:
+                raise InvalidArgs(f"option 'rlimits {limit}': {value} is out of range (0 to {rlimits.INFINITY})")
         if self.journal and not self.bufsize:
             raise InvalidArgs("option 'journal': goes with a bufsize, from which the journal is served, not with 0")
         if self.env is not None:
@@ -219,7 +166,12 @@ class ProcessSpec:
     @property
     def resources(self) -> dict[str, int]:
         """Those limits of its scope that were asked for, by option."""
-        return {option: value for option in _MOST if (value := getattr(self, option)) is not None}
+        return {name: value for name in _RESOURCES if (value := getattr(self, name)) is not None}
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a result says of the options as they were asked for, by key."""
+        return {name: getattr(self, name) for name in _PROCESS_SHOWN}
 
     def _check_command(self) -> None:
         if not self.command or not self.command[0]:
@@ -238,43 +190,27 @@ class ProcessSpec:
         for key, value in (self.env or {}).items():
             if not key or "=" in key:
                 raise InvalidArgs(f"option 'env': {key!r} is no name of a variable")
-            _check_text("env", key + value)
+            if "\0" in key + value:
+                raise InvalidArgs("option 'env': a NUL byte is not possible there")
 
 
 @dataclass(frozen=True, slots=True)
-class WatchSpec:
+class WatchSpec(schema.WatchRequest):
     """A subscription to output. ``window``: bytes that may be sent ahead of an acknowledgement."""
 
-    mode: str = "consume"
+    mode: schema.Mode = "consume"
     window: int = limits.DEFAULT_WINDOW
     follow: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("mode", self.mode, ("consume", "observe"))
-        _check_range("window", self.window, 1, limits.MAX_WINDOW)
+        _check(self, schema.WATCH_OPTIONS)
         if self.follow and self.mode != "observe":
             raise InvalidArgs("option 'follow': goes with mode observe")
 
 
 @dataclass(frozen=True, slots=True)
-class SocketInfo:
-    """A hosted socket as it is. ``fileno`` is papad's own descriptor; None is what does not apply.
-
-    ``unit`` is the socket unit that passed it, empty where that is not known; None: papad bound it, with ``backlog``.
-    """
-
-    name: str
-    family: str
-    type: str
-    backlog: int | None
-    fileno: int
-    host: str | None = None
-    port: int | None = None
-    path: str | None = None
-    umask: int | None = None
-    interface: str | None = None
-    reuseport: bool = False
-    unit: str | None = None
+class SocketInfo(schema.SocketResult):
+    """A hosted socket as it is."""
 
     def short(self) -> "SocketInfo":
         """Return what a listing of many says of it."""
@@ -282,50 +218,11 @@ class SocketInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """A hosted process as it is: ``started`` in µs of CLOCK_REALTIME, sizes in bytes.
+class ProcessInfo(schema.ProcessResult):
+    """A hosted process as it is. ``as_user`` and ``as_group`` say whether a uid or gid was asked for."""
 
-    ``exit_code`` is None while it runs or if it is not known, negative if a signal ended it; ``unit`` is its systemd
-    scope, None if it has none. ``acknowledged``: the last sequence number that every consumer has acknowledged; a watch
-    begins after it. ``as_user`` and ``as_group`` say whether a uid or gid was asked for.
-    """
-
-    name: str
-    pid: int
-    running: bool
-    started: int
-    args: tuple[str, ...]
-    uid: int
-    gid: int
-    working_dir: str
-    exit_code: int | None
-    bufsize: int
-    buffered: int
-    dropped: int
-    written: int
-    last_seq: int
-    unit: str | None
-    journal: bool = False
     as_user: bool = False
     as_group: bool = False
-    memory_max: int | None = None
-    cpu_quota: int | None = None
-    tasks_max: int | None = None
-    acknowledged: int = 0
-
-    @property
-    def state(self) -> str:
-        """Return 'running', or how it ended: 'exited', 'killed' or 'unknown'."""
-        if self.running:
-            return "running"
-        if self.exit_code is None:
-            return "unknown"
-        return "killed" if self.exit_code < 0 else "exited"
-
-    @property
-    def exit_known(self) -> bool:
-        """Return whether it has ended, and somebody has seen how."""
-        return self.exit_code is not None
 
     def short(self) -> "ProcessInfo":
         """Return what a listing of many says of it: as many arguments as fit, and '…' for the others."""

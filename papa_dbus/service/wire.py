@@ -1,39 +1,20 @@
 """Between D-Bus's types and the domain's: options in, results out. Converts, and checks types at the edge."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from papa_dbus.bus import Variant
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.service.options import Option, find
+from papa_dbus.schema import PROCESS_KEYS, SOCKET_KEYS, Key, Option
+from papa_dbus.service.options import find
 from papa_dbus.service.specs import ProcessInfo, SocketInfo
 
-_SOCKET_TYPES = {"backlog": "u", "port": "q", "umask": "u", "reuseport": "b", "fileno": "u"}
-_PROCESS_TYPES = {
-    "pid": "u",
-    "running": "b",
-    "started": "t",
-    "args": "as",
-    "uid": "u",
-    "gid": "u",
-    "exit_code": "i",
-    "bufsize": "t",
-    "buffered": "t",
-    "dropped": "t",
-    "written": "t",
-    "last_seq": "t",
-    "acknowledged": "t",
-    "memory_max": "t",
-    "cpu_quota": "u",
-    "tasks_max": "t",
-    "journal": "b",
-}
 _IDS = ("s", "u")  # uid and gid: a name or a number
 
 
 def options(table: Mapping[str, Option], given: Mapping[str, Variant]) -> dict[str, Any]:
     """The options' values. Raises InvalidArgs that names what is unknown or has the wrong type."""
-    return {name: _value(find(dict(table), name), variant) for name, variant in given.items()}
+    return {name: _value(find(table, name), variant) for name, variant in given.items()}
 
 
 def _value(option: Option, variant: Variant) -> Any:
@@ -49,72 +30,49 @@ def _value(option: Option, variant: Variant) -> Any:
 
 def text(value: str) -> str:
     """Text that D-Bus can carry: bytes that are no UTF-8 become U+FFFD."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _result(info: SocketInfo | ProcessInfo, types: Mapping[str, str], left_out: tuple[str, ...]) -> dict[str, Variant]:
-    result = {}
-    for key in info.__dataclass_fields__:
-        value = getattr(info, key)
-        if value is None or key in left_out:
-            continue
-        if isinstance(value, tuple):
-            value = [text(item) for item in value]
-        elif isinstance(value, str):
-            value = text(value)
-        result[key] = Variant(types.get(key, "s"), value)
-    return result
+#: To what D-Bus has, by its types; None, which no property can be, to what is empty.
+_PLAIN: Mapping[str, Callable[[Any], Any]] = {
+    "s": lambda value: text(value or ""),
+    "as": lambda value: [text(item) for item in value],
+    "b": bool,
+    **dict.fromkeys("uqti", lambda value: value or 0),
+}
+
+
+def _shown(keys: Mapping[str, Key]) -> list[tuple[str, str, Callable[[Any], Any]]]:
+    return [(key.property, name, _PLAIN[key.signature]) for name, key in keys.items() if key.property]
+
+
+_SOCKET_PROPERTIES, _PROCESS_PROPERTIES = _shown(SOCKET_KEYS), _shown(PROCESS_KEYS)
+
+
+def _result(info: SocketInfo | ProcessInfo, keys: Mapping[str, Key]) -> dict[str, Variant]:
+    return {
+        name: Variant(key.signature, _PLAIN[key.signature](value))
+        for name, key in keys.items()
+        if (value := getattr(info, name)) is not None
+    }
 
 
 def socket_result(info: SocketInfo) -> dict[str, Variant]:
-    """A socket as MakeSocket and ListSockets give it."""
-    return _result(info, _SOCKET_TYPES, ())
+    """Return a socket as MakeSocket and ListSockets give it."""
+    return _result(info, SOCKET_KEYS)
 
 
 def process_result(info: ProcessInfo) -> dict[str, Variant]:
-    """A process as MakeProcess and ListProcesses give it."""
-    how = {"state": Variant("s", info.state), "exit_known": Variant("b", info.exit_known)}
-    return _result(info, _PROCESS_TYPES, ("as_user", "as_group")) | how
+    """Return a process as MakeProcess and ListProcesses give it."""
+    return _result(info, PROCESS_KEYS)
 
 
 def socket_properties(info: SocketInfo) -> dict[str, Any]:
-    """A socket's object: what does not apply is empty, as D-Bus properties have it."""
-    return {
-        "Name": info.name,
-        "Family": info.family,
-        "Type": info.type,
-        "Backlog": info.backlog or 0,
-        "Host": text(info.host or ""),
-        "Port": info.port or 0,
-        "Path": text(info.path or ""),
-        "Interface": text(info.interface or ""),
-        "ReusePort": info.reuseport,
-        "FileNumber": info.fileno,
-        "Passed": info.unit is not None,
-        "Unit": info.unit or "",
-    }
+    """Return the properties of a socket's object."""
+    properties = {name: plain(getattr(info, key)) for name, key, plain in _SOCKET_PROPERTIES}
+    return properties | {"Passed": info.unit is not None}
 
 
 def process_properties(info: ProcessInfo) -> dict[str, Any]:
-    """A process's object."""
-    return {
-        "Name": info.name,
-        "PID": info.pid,
-        "Args": [text(arg) for arg in info.args],
-        "Started": info.started,
-        "UID": info.uid,
-        "GID": info.gid,
-        "WorkingDirectory": text(info.working_dir),
-        "Unit": info.unit or "",
-        "MemoryMax": info.memory_max or 0,
-        "CPUQuota": info.cpu_quota or 0,
-        "TasksMax": info.tasks_max or 0,
-        "Journal": info.journal,
-        "Running": info.running,
-        "State": info.state,
-        "ExitCode": info.exit_code or 0,
-        "ExitKnown": info.exit_known,
-        "BufferedBytes": info.buffered,
-        "DroppedBytes": info.dropped,
-        "LastSequence": info.last_seq,
-    }
+    """Return the properties of a process's object."""
+    return {name: plain(getattr(info, key)) for name, key, plain in _PROCESS_PROPERTIES}

@@ -27,7 +27,7 @@ class Item:
         self.key = key
 
     def info(self) -> SocketInfo:
-        return SocketInfo(f"s{self.key}", "inet", "stream", 5, self.key)
+        return SocketInfo(f"s{self.key}", "inet", "stream", backlog=5, fileno=self.key)
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
 PACKAGES = {
-    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder", "bus_types"), "papa_dbus"),
+    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder", "bus_types", "schema"), "papa_dbus"),
     **dict.fromkeys(("link", "lineconnection", "lines"), "papa_dbus.client"),
 }
 #: A constant is taken for a bound if it is called like one, or is in limits.py.
@@ -35,7 +35,6 @@ NO_ROW = {
     "systemd._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
     "limits.DEFAULT_BACKLOG": "in the text below the first table",
     "telnet.BACKLOG": "connections that Linux has wait until papad accepts them",
-    "specs._MOST": "the rows of memory_max, cpu_quota and tasks_max",
     # The other end is the bus, Linux or papad itself.
     "bus._MAX_AUTH_LINE": "a line of the bus's, which is believed",
     "peer_owner._TIMEOUT": "Linux answers at once",

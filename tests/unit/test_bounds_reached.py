@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from papa_dbus import schema
 from papa_dbus.bus import Message
 from papa_dbus.errors import AccessDenied, InvalidArgs, Limit, NoReply, Spawn
 from papa_dbus.service import access, limits, polkit, processes, systemd, users
@@ -34,10 +35,10 @@ def test_what_nobody_asks_otherwise_for() -> None:
 @pytest.mark.parametrize(
     ("option", "most"),
     [
-        ("memory_max", limits.MAX_MEMORY_MAX),
-        ("cpu_quota", limits.MAX_CPU_QUOTA),
-        ("tasks_max", limits.MAX_TASKS_MAX),
-        ("bufsize", limits.MAX_BUFSIZE),
+        ("memory_max", schema.MAX_MEMORY_MAX),
+        ("cpu_quota", schema.MAX_CPU_QUOTA),
+        ("tasks_max", schema.MAX_TASKS_MAX),
+        ("bufsize", schema.MAX_BUFSIZE),
     ],
 )
 def test_an_option_that_is_too_large_is_named(option: str, most: int) -> None:
@@ -48,9 +49,9 @@ def test_an_option_that_is_too_large_is_named(option: str, most: int) -> None:
 
 
 def test_a_window_that_is_too_large_is_named() -> None:
-    WatchSpec(window=limits.MAX_WINDOW)
+    WatchSpec(window=schema.MAX_WINDOW)
     with pytest.raises(InvalidArgs, match="option 'window'"):
-        WatchSpec(window=limits.MAX_WINDOW + 1)
+        WatchSpec(window=schema.MAX_WINDOW + 1)
 
 
 # ----------------------------------------------------------------- values

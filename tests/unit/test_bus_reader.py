@@ -13,7 +13,7 @@ from dbus_next import Message, MessageType, Variant
 from papa_dbus import bus_decoder, bus_reader
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit
-from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS, Option
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS, Option
 
 
 @pytest.fixture

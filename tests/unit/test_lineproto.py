@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import UNKNOWN_EXIT
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service import linecommands as commands
 from papa_dbus.service import lineproto, linereply
 from papa_dbus.service.help import COMMANDS, UnknownCommand, help_text
 from papa_dbus.service.linecommands import parse
 from papa_dbus.service.lineproto import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
-from papa_dbus.service.options import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.output import Record
 from papa_dbus.service.rlimits import INFINITY
 from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo
@@ -663,11 +663,13 @@ def test_bytes_that_are_not_utf_8_are_shown() -> None:
 
 
 def test_a_socket_as_upstream_shows_it() -> None:
-    inet = SocketInfo("s", "inet", "stream", 5, 12, host="127.0.0.1", port=80, interface="lo", reuseport=True)
+    inet = SocketInfo(
+        "s", "inet", "stream", backlog=5, fileno=12, host="127.0.0.1", port=80, interface="lo", reuseport=True
+    )
     assert linereply.socket_line(inet) == (
         "s family=inet type=stream backlog=5 host=127.0.0.1 port=80 interface=lo reuseport=1 fileno=12"
     )
-    unix = SocketInfo("u", "unix", "dgram", 5, 13, path="/a b=c", umask=0o7)
+    unix = SocketInfo("u", "unix", "dgram", backlog=5, fileno=13, path="/a b=c", umask=0o7)
     assert papa.Papa._make_socket_dict(linereply.socket_line(unix)) == (
         "u",
         {"family": "unix", "type": "dgram", "backlog": 5, "path": r"/a\x20b\x3dc", "umask": "0007", "fileno": 13},

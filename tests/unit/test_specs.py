@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.service import options
+from papa_dbus.forms import SIZE
+from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
+from papa_dbus.service.options import parse_text
 from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 
 
@@ -80,18 +82,18 @@ def test_the_same_socket_is_the_same() -> None:
 
 
 def test_defect_13_umask_is_octal() -> None:
-    option = options.SOCKET_OPTIONS["umask"]
-    assert options.parse_text(option, "077") == 0o77
+    option = SOCKET_OPTIONS["umask"]
+    assert parse_text(option, "077") == 0o77
     with pytest.raises(InvalidArgs, match="option 'umask': '8' is not an octal number"):
-        options.parse_text(option, "8")
+        parse_text(option, "8")
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("10", 10), ("2k", 2048), ("1m", 2**20), ("1G", 2**30)])
 def test_sizes(text: str, size: int) -> None:
-    assert options.text_size(text) == size
+    assert SIZE.read(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "1.5m", "1kb", "٣"])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InvalidArgs, match="bufsize"):
-        options.parse_text(options.PROCESS_OPTIONS["bufsize"], text)
+        parse_text(PROCESS_OPTIONS["bufsize"], text)

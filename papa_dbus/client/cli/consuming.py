@@ -11,10 +11,11 @@ import click
 from papa_dbus.client.aio import Dropped, Event, Kernel, Record, Watch
 from papa_dbus.client.cli import lines, names, printing
 from papa_dbus.client.cli.logfile import LogFile
+from papa_dbus.client.cli.options import Value
 from papa_dbus.client.cli.output import until_nobody_reads
-from papa_dbus.client.cli.processes import Size
 from papa_dbus.client.cli.running import Command, with_kernel
 from papa_dbus.client.cli.sink import Sink
+from papa_dbus.forms import SIZE
 from papa_dbus.text import whole_characters
 
 #: Rotated files that are kept, as Supervisor's stdout_logfile_backups.
@@ -25,7 +26,7 @@ _KEEP = 10
 @click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.PROCESS)
 @click.option("--to", "path", type=click.Path(dir_okay=False), metavar="FILE", help="Append to a file, not to stdout.")
 @click.option(
-    "--rotate-size", type=Size(), metavar="SIZE", help="Rotate the file before it has more bytes, at a line's end."
+    "--rotate-size", type=Value(SIZE), metavar="SIZE", help="Rotate the file before it has more bytes, at a line's end."
 )
 @click.option(
     "--rotate-keep", type=click.IntRange(0), metavar="COUNT", help=f"Keep so many: FILE.1 is the newest ({_KEEP})."

@@ -14,8 +14,10 @@ from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
 from papa_dbus.client.cli import names, printing, words
 from papa_dbus.client.cli.ends import Status
 from papa_dbus.client.cli.group import Group
+from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.printing import Column
 from papa_dbus.client.cli.running import Command, Target, missing, with_kernel
+from papa_dbus.schema import SocketRequest
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _KINDS = ("sockets", "processes", "values")
@@ -267,19 +269,9 @@ def socket_() -> None:
 
 @socket_.command("make", cls=Command)
 @click.argument("name")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port to bind; 0 lets Linux choose.")
-@click.option("--host", "address", metavar="ADDRESS", help="The address to bind (loopback).")
-@click.option("--path", metavar="PATH", help="The path of a Unix socket's file.")
-@click.option("--family", type=click.Choice(["inet", "inet6", "unix"]), help="The address family.")
-@click.option("--type", "type_", type=click.Choice(["stream", "dgram", "seqpacket", "raw", "rdm"]), help="The type.")
-@click.option("--umask", metavar="OCTAL", help="The mask for the mode of a Unix socket's file.")
-@click.option("--backlog", type=click.IntRange(0), help="The listen backlog.")
-@click.option("--interface", metavar="NAME", help="Bind to one network interface only.")
-@click.option("--reuseport", is_flag=True, default=None, help="Each process gets a socket of its own on the port.")
+@options_of(SocketRequest, path={"metavar": "PATH", "help": "Path of a Unix socket's file."})
 @with_kernel()
-async def make_socket(
-    kernel: Kernel, name: str, address: str | None, path: str | None, type_: Any, umask: str | None, **options: Any
-) -> None:
+async def make_socket(kernel: Kernel, name: str, path: str | None, **options: Any) -> None:
     """Host a socket, or give the one that is there with the same options.
 
     \b
@@ -289,7 +281,7 @@ async def make_socket(
     """
     if path is not None:
         path = callers_path(path, "--path", here=kernel.link.bus.passes_descriptors)
-    made = await kernel.make_socket(name, host=address, path=path, type=type_, umask=octal(umask), **options)
+    made = await kernel.make_socket(name, path=path, **options)
     printing.table(_SOCKETS, [made])
 
 
@@ -306,16 +298,6 @@ def callers_path(path: str, what: str, *, here: bool) -> str:
     if last in ("", ".", ".."):
         return os.path.realpath(path)
     return os.path.join(os.path.realpath(folder), last)
-
-
-def octal(text: str | None) -> int | None:
-    """A file mode mask, as umask(1) takes it."""
-    if text is None:
-        return None
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not an octal number", param_hint="'--umask'") from None
 
 
 @socket_.command("remove", cls=Command)

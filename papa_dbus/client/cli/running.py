@@ -91,7 +91,7 @@ def connection_options(*, hidden: bool = False) -> list[click.Option]:
     common: dict[str, Any] = {"expose_value": False, "hidden": hidden}
     return [
         click.Option(
-            ["-H", "--host"], metavar="[USER@]HOST", callback=_set_host,
+            ["at_host", "-H", "--host"], metavar="[USER@]HOST", callback=_set_host,
             help="The kernel of another machine, by ssh, as systemctl -H.", **common,
         ),
         click.Option(["--system"], flag_value="system", callback=_set_bus, help="On the system bus.", **common),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus import schema
 from papa_dbus.bus import Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import limits
@@ -15,7 +16,7 @@ from tests.bus.isolated import PrivateBus
 
 #: More than dbus-daemon takes of one sender (127 MiB).
 PROCESSES, SIZE = 3, 50_000_000
-WINDOW = Variant("t", limits.MAX_WINDOW)
+WINDOW = Variant("t", schema.MAX_WINDOW)
 
 
 @pytest.fixture(params=["dbus-daemon", pytest.param("dbus-broker", marks=pytest.mark.root)])

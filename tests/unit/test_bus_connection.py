@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from dbus_next import AuthError, Message, MessageType
+from dbus_next import Message, MessageType
 
 from papa_dbus import bus_connection, bus_socket
 from papa_dbus.bus import Bus, BusLost
@@ -111,17 +111,6 @@ async def test_a_bus_that_refuses(fake: FakeBus, word: str, answer: str) -> None
     with pytest.raises(BusLost, match=f"cannot be reached: authentication failed: '{answer}'"):
         await asyncio.wait_for(Bus(fake.address).start(), PATIENCE)
     serving.cancel()
-
-
-async def test_a_bus_that_takes_no_more_connections(fake: FakeBus) -> None:
-    refused = Message(
-        message_type=MessageType.ERROR, error_name="a.b.LimitsExceeded", reply_serial=1, serial=1, signature="s",
-        body=["too many"],
-    )  # fmt: skip
-    connection = Connection(fake.address, Bus(fake.address))
-    with pytest.raises(AuthError, match=r"a\.b\.LimitsExceeded: too many"):
-        await asyncio.wait_for(asyncio.gather(connection.open(), fake.serve(refused)), PATIENCE)
-    connection.lose()
 
 
 async def test_serial_numbers_begin_again(fake: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:

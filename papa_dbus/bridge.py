@@ -9,7 +9,9 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Mapping
-from urllib.parse import quote, unquote
+from urllib.parse import quote
+
+from papa_dbus.bus_address import parse
 
 TRANSPORT = "unixexec"
 #: Seconds for a connection, whose maker may be asked for a password: sd-bus's BUS_AUTH_TIMEOUT.
@@ -45,8 +47,8 @@ def is_program(address: str) -> bool:
 
 def command_of(address: str) -> str:
     """The address's command line, for messages."""
-    options = dict(option.split("=", 1) for option in address.partition(":")[2].split(","))
-    return shlex.join(words_of({name: unquote(word) for name, word in options.items()}))
+    [(_, options), *_] = parse(address)
+    return shlex.join(words_of(options))
 
 
 def words_of(options: Mapping[str, str]) -> list[str]:

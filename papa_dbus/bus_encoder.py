@@ -147,50 +147,56 @@ def _struct_writer(writers: Sequence[Write]) -> Write:
 
 
 def _array_writer(element: Any) -> Write:
-    mask = ALIGNMENT[element.token] - 1
+    match element.token:
+        case "y":
+            return _write_bytes
+        case "{":
+            return _dictionary_writer(*(_writer(child) for child in element.children))
+        case token:
+            return _list_writer(_writer(element), ALIGNMENT[token] - 1)
 
-    def begin(out: bytearray) -> tuple[int, int]:
-        """Where the array's length is, still 0, and where its elements begin."""
-        _write_uint32(out, 0)
-        at = len(out) - 4
-        out += bytes(-len(out) & mask)
-        return at, len(out)
 
-    def write_bytes(out: bytearray, value: Any) -> None:
-        _of(bytes, value)
-        _write_uint32(out, len(value))
-        out += value
+def _write_bytes(out: bytearray, value: Any) -> None:
+    _of(bytes, value)
+    _write_uint32(out, len(value))
+    out += value
 
+
+def _begin_array(out: bytearray, mask: int) -> tuple[int, int]:
+    """Return where the array's length is, still 0, and where its elements begin."""
+    _write_uint32(out, 0)
+    at = len(out) - 4
+    out += bytes(-len(out) & mask)
+    return at, len(out)
+
+
+def _list_writer(write_value: Write, mask: int) -> Write:
+    def write_list(out: bytearray, values: Any) -> None:
+        _of(list, values)
+        at, first = _begin_array(out, mask)
+        for value in values:
+            write_value(out, value)
+        _LENGTH.pack_into(out, at, len(out) - first)
+
+    return write_list
+
+
+def _dictionary_writer(write_key: Write, write_value: Write) -> Write:
     def write_dictionary(out: bytearray, entries: Any) -> None:
         if isinstance(entries, Entries):
-            at, first = begin(out)
+            at, first = _begin_array(out, 7)
             out += entries.data
             _LENGTH.pack_into(out, at, len(out) - first)
             return
         _of(dict, entries)
-        at, first = begin(out)
+        at, first = _begin_array(out, 7)
         for name, value in entries.items():
             out += bytes(-len(out) & 7)
             write_key(out, name)
             write_value(out, value)
         _LENGTH.pack_into(out, at, len(out) - first)
 
-    def write_list(out: bytearray, values: Any) -> None:
-        _of(list, values)
-        at, first = begin(out)
-        for value in values:
-            write_value(out, value)
-        _LENGTH.pack_into(out, at, len(out) - first)
-
-    match element.token:
-        case "y":
-            return write_bytes
-        case "{":
-            write_key, write_value = (_writer(child) for child in element.children)
-            return write_dictionary
-        case _:
-            write_value = _writer(element)
-            return write_list
+    return write_dictionary
 
 
 def _of(type_: type, value: object) -> None:

@@ -216,6 +216,12 @@ def _read_body(data: bytearray, begin: int, signature: str, allowed: Allowed = A
     return decode(signature, data, begin, _ORDERS[data[0]], allowed)
 
 
+def close_descriptors(message: Message | None, beginning: int = 0) -> None:
+    """Close the descriptors that a message has brought, from the one with that place on."""
+    for fd in message.unix_fds[beginning:] if message is not None else ():
+        os.close(fd)
+
+
 def check_size(call: Message) -> None:
     """Raise Limit for a call that is too large to be looked into."""
     if call.size > MAX_CALL:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from papa_dbus.bridge import ssh_address
-from papa_dbus.bus import Bus, Message, MessageType, address_of
+from papa_dbus.bus import DRIVER, Bus, Message, MessageType, address_of
 from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 #: Seconds between two tries of a call, where nothing tells that the kernel is back.
 _PAUSE = 0.25
 #: Seconds before what papad or the bus has refused for now is tried again: at first, and at most.
@@ -76,9 +75,9 @@ async def find_bus(address: str | None = None, host: str | None = None) -> Bus:
 
 async def offers_kernel(bus: Bus) -> bool:
     """Whether org.papa.Kernel is owned on the bus, or can be started there."""
-    if (await bus.call(*_BUS, "NameHasOwner", "s", [BUS_NAME])).body[0]:
+    if (await bus.call(*DRIVER, "NameHasOwner", "s", [BUS_NAME])).body[0]:
         return True
-    return BUS_NAME in (await bus.call(*_BUS, "ListActivatableNames")).body[0]
+    return BUS_NAME in (await bus.call(*DRIVER, "ListActivatableNames")).body[0]
 
 
 class Link:
@@ -126,10 +125,9 @@ class Link:
     # -------------------------------------------------------------- the kernel
 
     async def _find_owner(self) -> None:
-        rule = f"type='signal',sender='{_BUS[0]}',member='NameOwnerChanged',arg0='{BUS_NAME}'"
-        await self._bus.call(*_BUS, "AddMatch", "s", [rule])
+        await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=BUS_NAME)
         try:
-            owner = (await self._bus.call(*_BUS, "GetNameOwner", "s", [BUS_NAME])).body[0]
+            owner = (await self._bus.call(*DRIVER, "GetNameOwner", "s", [BUS_NAME])).body[0]
         except Unreachable:
             owner = None
         self._set_owner(owner)
@@ -211,7 +209,7 @@ class Link:
     async def _has_gone(self, departures: int) -> bool:
         """Return whether the kernel, or the bus, has gone since: the bus's answer comes after the news of it."""
         try:
-            await self._bus.call(*_BUS, "GetNameOwner", "s", [BUS_NAME])
+            await self._bus.call(*DRIVER, "GetNameOwner", "s", [BUS_NAME])
         except (BusFull, Late):
             return False
         except (NoReply, Unreachable):
@@ -291,7 +289,7 @@ class Link:
     def _hear(self, signal: Message) -> None:
         if signal.message_type is not MessageType.SIGNAL:
             return
-        if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and signal.body[0] == BUS_NAME:
+        if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and signal.body[0] == BUS_NAME:
             self._set_owner(signal.body[2] or None)
         elif signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
             self._pass_on(signal)

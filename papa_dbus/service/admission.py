@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from papa_dbus.bus import Bus, Message, MessageFlag, check_size
+from papa_dbus.bus import DRIVER, Bus, Message, MessageFlag, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.access import Access, Right
@@ -23,7 +23,6 @@ from papa_dbus.service.audit import Caller
 from papa_dbus.service.shares import Share
 from papa_dbus.service.turns import Sender, Turns, User
 
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _ASK_TIMEOUT = 10.0
 #: Seconds of running calls before others have their turn.
 SERVING_TURN: Final = 0.005
@@ -197,7 +196,7 @@ class Admission:
 
     async def _identify(self, sender: Sender) -> Caller:
         try:
-            reply = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", [sender.name], _ASK_TIMEOUT)
+            reply = await self._bus.call(*DRIVER, "GetConnectionCredentials", "s", [sender.name], _ASK_TIMEOUT)
         except PapaError as error:
             if sender.calls:
                 self._access.budget.warn(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__, errors, names
-from papa_dbus.bus import MAX_MESSAGE, Bus, Entries, Message, MessageFlag, read_body
+from papa_dbus.bus import DRIVER, MAX_MESSAGE, Bus, Entries, Message, MessageFlag, read_body
 from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits, objects, wire
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _PEER = "org.freedesktop.DBus.Peer"
 _ERROR = "org.freedesktop.DBus.Error."
 #: Where a machine's identity is (machine-id(5)); D-Bus's own is older.
@@ -126,9 +125,9 @@ class DBusDoor:
         kernel.listeners.append(self._announcer.hear)
 
     async def _take_name(self) -> None:
-        reply = await self._bus.call(*_BUS, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
+        reply = await self._bus.call(*DRIVER, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
         if reply.body[0] not in (_PRIMARY_OWNER, _ALREADY_OWNER):
-            owner = await self._bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
+            owner = await self._bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
             raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
 
     async def _begin(self) -> None:

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Callable
 from typing import Final, cast
 
-from papa_dbus.bus import MAX_MESSAGE, Bus, BusLost
+from papa_dbus.bus import DRIVER, MAX_MESSAGE, Bus, BusLost
 from papa_dbus.errors import Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.service import limits
 from papa_dbus.service.shares import Share, Shares
 
 log = logging.getLogger(__name__)
 
-_STATS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats")
+_STATS = (*DRIVER[:2], "org.freedesktop.DBus.Debug.Stats")
 #: In the place of a client's name: all who listen to what is told to everybody.
 EVERYBODY: Final = ""
 #: Bytes that are sent to a client before it is asked what is left of them.

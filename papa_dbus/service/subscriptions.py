@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from papa_dbus import names
-from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus import DRIVER, Bus, Message, MessageType
 from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits
 from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
@@ -36,9 +36,6 @@ from papa_dbus.service.watches import (
 
 log = logging.getLogger(__name__)
 
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-#: One rule for the departures of all clients: a bus bounds how many there may be.
-_DEPARTURES = f"type='signal',sender='{_BUS[0]}',interface='{_BUS[2]}',member='NameOwnerChanged',arg2=''"
 #: The receiver is not there any more.
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
 #: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
@@ -115,8 +112,9 @@ class Subscriptions:
 
     async def _listen(self) -> None:
         """Hear when a client leaves the bus, and know which bus it is: another one gives the same names to others."""
-        await self._bus.call(*_BUS, "AddMatch", "s", [_DEPARTURES])
-        self._bus_id = (await self._bus.call(*_BUS, "GetId")).body[0]
+        # One rule for the departures of all clients: a bus bounds how many there may be.
+        await self._bus.add_match(sender=DRIVER[0], interface=DRIVER[2], member="NameOwnerChanged", arg2="")
+        self._bus_id = (await self._bus.call(*DRIVER, "GetId")).body[0]
 
     def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> tuple[int, list[str]]:
         """Begin a watch for a client; nothing is sent before begin()."""
@@ -361,7 +359,7 @@ class Subscriptions:
     async def _tell_once_delivered(self, subscription: _Subscription) -> None:
         """Tell the end of an observing watch, after what the bus may say of signals that it has not delivered."""
         with contextlib.suppress(PapaError):  # if the bus has gone, so have all its watches
-            await self._bus.call(*_BUS, "GetId")
+            await self._bus.call(*DRIVER, "GetId")
         self._tell_end(subscription)
 
     def _tell_end(self, subscription: _Subscription) -> None:
@@ -404,14 +402,14 @@ class Subscriptions:
     async def _check_presence(self, client: str) -> None:
         """Look whether a client is there: it may have left before its call was served."""
         try:
-            reply = await self._bus.call(*_BUS, "NameHasOwner", "s", [client])
+            reply = await self._bus.call(*DRIVER, "NameHasOwner", "s", [client])
         except PapaError:
             return  # the bus has gone, and all its watches with it
         if not reply.body[0] and client in self._clients:
             self._leave(self._clients[client])
 
     def _hear(self, signal: Message) -> None:
-        if signal.sender == _BUS[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
+        if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
             self._queues.forget(signal.body[0])
             client = self._clients.get(signal.body[0])
             if client is not None:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from systemd import daemon, journal
 
-from papa_dbus.bus import Bus, Message, Variant
+from papa_dbus.bus import DRIVER, Bus, Message, Variant
 from papa_dbus.errors import Limit, PapaError, Spawn
 from papa_dbus.service import cgroups, rlimits
 from papa_dbus.service.notifications import Notifications
@@ -31,7 +31,6 @@ SLICE = "papa.slice"
 #: What papad's own log is called in the journal.
 LOG_IDENTIFIER = "papad"
 _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNIT_EXISTS = "already loaded or has a fragment file"
 _SCOPE_TIMEOUT = 10.0  # seconds; about 2 ms is usual
 _BUS_WAIT = 2.0  # seconds that a new process waits for a bus that is being restarted
@@ -338,12 +337,10 @@ class Scopes:
         bus.on_signal.append(self._hear)
 
     async def _subscribe(self) -> None:
-        jobs = f"type='signal',sender='{_MANAGER[0]}',interface='{_MANAGER[2]}',member='JobRemoved'"
-        owner = f"type='signal',sender='{_BUS[0]}',member='NameOwnerChanged',arg0='{_MANAGER[0]}'"
-        for rule in (jobs, owner):
-            await self._bus.call(*_BUS, "AddMatch", "s", [rule])
+        await self._bus.add_match(sender=_MANAGER[0], interface=_MANAGER[2], member="JobRemoved")
+        await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=_MANAGER[0])
         try:
-            self._manager = (await self._bus.call(*_BUS, "GetNameOwner", "s", [_MANAGER[0]])).body[0]
+            self._manager = (await self._bus.call(*DRIVER, "GetNameOwner", "s", [_MANAGER[0]])).body[0]
         except PapaError:
             self._manager = ""  # no systemd on this bus
 
@@ -409,7 +406,7 @@ class Scopes:
             raise PapaError(f"systemd could not start {unit}: {result}")
 
     def _hear(self, signal: Message) -> None:
-        if signal.member == "NameOwnerChanged" and signal.sender == _BUS[0] and signal.body[0] == _MANAGER[0]:
+        if signal.member == "NameOwnerChanged" and signal.sender == DRIVER[0] and signal.body[0] == _MANAGER[0]:
             self._manager = signal.body[2]
         # Anybody whom the bus lets can send papad a signal of that name.
         if signal.member == "JobRemoved" and signal.sender == self._manager:

@@ -47,11 +47,11 @@ class Consumer(Client):
 
     def stall(self) -> None:
         """Read nothing more from the bus."""
-        asyncio.get_running_loop().remove_reader(self.connection._fd)
+        asyncio.get_running_loop().remove_reader(self.connection.fileno())
 
     def go_on(self) -> None:
         """Read again."""
-        asyncio.get_running_loop().add_reader(self.connection._fd, self.connection._message_reader)
+        asyncio.get_running_loop().add_reader(self.connection.fileno(), self.connection.read)
 
     @property
     def connection(self) -> Any:

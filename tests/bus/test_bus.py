@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 
-from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus import Bus, BusLost, Message, MessageType
+from tests.bus.isolated import PrivateBus
 from tests.support import PATIENCE, turns
 
 RULE = "type='signal',interface='a.b'"
@@ -62,7 +64,7 @@ async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str)
 
 async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left is read after everybody else on the loop has had a turn."""
-    monkeypatch.setattr("papa_dbus.bus.READING_TURN", 0.0)
+    monkeypatch.setattr("papa_dbus.bus_connection.READING_TURN", 0.0)
     listener, all_of_them = await heard(bus_address, 5)
     came: list[str] = []
     after: list[int] = [0]
@@ -76,3 +78,16 @@ async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.Monkey
     assert {now - before for before, now in itertools.pairwise(after)} <= {0, 1}
     await bus.close()
     await listener.close()
+
+
+async def test_a_bus_that_takes_no_more_connections(tmp_path: Path) -> None:
+    private = PrivateBus(tmp_path, limits={"max_connections_per_user": 1})
+    first, second = Bus(private.address), Bus(private.address)
+    try:
+        await first.start()
+        with pytest.raises(BusLost, match="cannot be reached: .*LimitsExceeded: .*maximum number"):
+            await second.start()
+        assert second.unique_name is None
+    finally:
+        await first.close()
+        private.stop()

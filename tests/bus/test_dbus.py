@@ -355,7 +355,8 @@ async def test_what_is_not_there(
 ) -> None:
     call = Message(destination=BUS_NAME, path=path, interface=interface, member=member, signature=signature, body=body)
     assert client.bus._connection is not None
-    reply = await client.bus._connection.call(call)
+    reply = await client.bus._connection.ask(call)
+    assert reply is not None
     assert reply.error_name == f"org.freedesktop.DBus.Error.{error}"
     assert "Traceback" not in reply.body[0]
 
@@ -463,7 +464,7 @@ async def test_a_slow_client_delays_nobody(papad: Papad, client: Client) -> None
     await client.make_process("flood", "cat", "/dev/zero")
     await slow.watch("flood", window=Variant("t", 1 << 20))
     assert slow.bus._connection is not None
-    asyncio.get_running_loop().remove_reader(slow.bus._connection._fd)
+    asyncio.get_running_loop().remove_reader(slow.bus._connection.fileno())
     for _ in range(50):
         await client.call("ListProcesses", "as", [])
     status = Path(f"/proc/{papad.process.pid}/status").read_text()

@@ -20,6 +20,7 @@ from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import dbus
 from papa_dbus.service.objects import child_path
 from tests.bus.conftest import Client, Papad
+from tests.dbus_messages import collect
 from tests.papactl import Papactl
 from tests.support import PATIENCE, until
 
@@ -153,20 +154,29 @@ async def test_calls_without_an_interface(client: Client, web: str) -> None:
     assert await error_of(client, OBJECT_PATH, "no.such", "Ping", "") == f"{ERROR}UnknownInterface"
 
 
-async def test_no_answer_to_who_wants_none(client: Client) -> None:
-    connection = client.bus._connection
-    assert connection is not None
-    heard: list[Message] = []
-    connection.add_message_handler(heard.append)
+async def test_no_answer_to_who_wants_none(papad: Papad) -> None:
+    await _call_without_wanting_an_answer(papad)
+    collect()
+
+
+async def _call_without_wanting_an_answer(papad: Papad) -> None:
+    bus = await MessageBus(bus_address=papad.address).connect()
+    heard: list[int] = []
+
+    def hear(message: Message) -> None:
+        heard.append(message.reply_serial)
+
+    bus.add_message_handler(hear)
+    at = {"destination": BUS_NAME, "path": OBJECT_PATH, "interface": BUS_NAME}
     for member, signature, body in (("SetValue", "ss", ["a", "1"]), ("Nope", "", []), ("SetValue", "s", ["a"])):
-        connection.writer.put(
-            Message(
-                destination=BUS_NAME, path=OBJECT_PATH, interface=BUS_NAME, member=member, signature=signature,
-                body=body, flags=MessageFlag.NO_REPLY_EXPECTED, serial=connection.next_serial(),
-            )
-        )  # fmt: skip
-    assert await client.call("GetValue", "s", "a") == "1"  # the calls of one sender stay in their order
-    assert not heard
+        quiet = MessageFlag.NO_REPLY_EXPECTED
+        await bus.send(Message(**at, member=member, signature=signature, body=body, flags=quiet))
+    last = Message(**at, member="GetValue", signature="s", body=["a"], serial=bus.next_serial())
+    reply = await asyncio.wait_for(bus.call(last), PATIENCE)
+    assert reply.body == ["1"]  # the calls of one sender stay in their order
+    bus.disconnect()
+    await bus.wait_for_disconnect()
+    assert heard == [last.serial]
 
 
 def big_endian(kind: int, serial: int, fields: list[tuple[int, str, str]], body: bytes = b"") -> bytes:
@@ -265,6 +275,11 @@ def test_glib_follows_the_objects(papad: Papad, web: str, papactl: Papactl) -> N
 
 
 async def test_dbus_nexts_high_level_client(papad: Papad, web: str, client: Client) -> None:
+    await _use_dbus_nexts_high_level_client(papad, client)
+    collect()
+
+
+async def _use_dbus_nexts_high_level_client(papad: Papad, client: Client) -> None:
     bus = await MessageBus(bus_address=papad.address).connect()
     try:
         node = await bus.introspect(BUS_NAME, OBJECT_PATH)
@@ -291,8 +306,6 @@ async def test_dbus_nexts_high_level_client(papad: Papad, web: str, client: Clie
     finally:
         bus.disconnect()
         await bus.wait_for_disconnect()
-        bus._stream.close()  # which dbus-next leaves to the garbage collector
-        bus._sock.close()
 
 
 class SdKernel(sdbus.DbusObjectManagerInterface, interface_name=BUS_NAME):

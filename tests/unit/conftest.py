@@ -2,12 +2,13 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from papa_dbus.service.kernel import Kernel
+from tests.dbus_messages import DbusNextSender
 from tests.leftovers import ask_for_tasks, no_task_is_left, nothing_is_left, temporary_folder  # noqa: F401 (fixtures)
 from tests.support import begin_counting_children, children, descriptors, end
 
@@ -47,3 +48,11 @@ def gate(tmp_path: Path) -> Path:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     return gate
+
+
+@pytest.fixture(scope="module")
+def dbus_next(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DbusNextSender]:
+    """What dbus-next writes."""
+    sender = DbusNextSender(tmp_path_factory.mktemp("dbus_next"))
+    yield sender
+    sender.close()

@@ -11,7 +11,8 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
 PACKAGES = {
-    **dict.fromkeys(("names", "bus", "bus_reader", "bus_decoder", "bus_types", "schema"), "papa_dbus"),
+    **dict.fromkeys(("names", "bus", "bus_connection", "bus_writer"), "papa_dbus"),
+    **dict.fromkeys(("bus_reader", "bus_decoder", "bus_types", "schema"), "papa_dbus"),
     **dict.fromkeys(("link", "lineconnection", "lines"), "papa_dbus.client"),
 }
 #: A constant is taken for a bound if it is called like one, or is in limits.py.
@@ -19,7 +20,7 @@ A_BOUND = re.compile(r"(^|_)(MAX|MOST|TIMEOUT|PATIENCE|KEPT|LINGER|WATER|BACKLOG
 #: Those that look like one and have no row, and why.
 NO_ROW = {
     # It follows from another one, or says how work is cut into pieces: nothing is refused or lost beyond it.
-    "bus.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
+    "bus_writer.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
     "flights.KEPT_COST": "what one record counts in MAX_FLIGHT",
     "intake.MAX_REST": "a rest, after which all is read",
     "output.MAX_BATCH": "records that are read in one piece",
@@ -28,6 +29,7 @@ NO_ROW = {
     "systemd._JOB_TIMEOUT": "papad tells systemd of a reload then, whether the job that asked for it is done or not",
     "cgroups._MOST_PAGES": "bytes to which Linux may round a limit of memory",
     # It is Linux's, systemd's or the D-Bus Specification's own.
+    "bus_connection._MAX_SERIAL": "of the D-Bus Specification: the next one is 1 again",
     "bus_reader._MAX_MESSAGE": "of the D-Bus Specification: the bus passes none that is larger",
     "grouplist._MAX_GROUPS": "NGROUPS_MAX",
     "parcels._MOST": "SCM_MAX_FD",
@@ -36,7 +38,7 @@ NO_ROW = {
     "limits.DEFAULT_BACKLOG": "in the text below the first table",
     "telnet.BACKLOG": "connections that Linux has wait until papad accepts them",
     # The other end is the bus, Linux or papad itself.
-    "bus._MAX_AUTH_LINE": "a line of the bus's, which is believed",
+    "bus_socket._MAX_AUTH_LINE": "a line of the bus's, which is believed",
     "peer_owner._TIMEOUT": "Linux answers at once",
     "telnet.STOP_TIMEOUT": "papad's own end: a command that has not ended by then is cancelled",
     # How long, or for how much, a client of this project waits by itself.

@@ -14,6 +14,7 @@ from papa_dbus import bus_decoder, bus_reader
 from papa_dbus.bus_reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS, Option
+from tests.dbus_messages import as_bytes
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def marshalled(signature: str = "s", body: object = "x", **fields: Any) -> bytearray:
     message = Message(path="/a", interface="a.b", member="M", signature=signature, body=[body], serial=7, **fields)
-    return bytearray(message._marshall())
+    return as_bytes(message)
 
 
 def read_whole(reader: MessageReader) -> Any:
@@ -65,7 +66,7 @@ def test_a_senseless_message_is_left_out(ends: tuple[socket.socket, socket.socke
 def test_a_header_that_makes_no_sense(ends: tuple[socket.socket, socket.socket]) -> None:
     mistyped = marshalled()
     mistyped[mistyped.index(b"\3\1s\0") + 2] = ord("o")
-    large = Message(path=f"/{'a' * 70_000}", member="M", serial=7)._marshall()
+    large = as_bytes(Message(path=f"/{'a' * 70_000}", member="M", serial=7))
     reader = MessageReader(ends[1])
     for bad in (mistyped, large):
         ends[0].sendall(bad + marshalled(body="next"))

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from dbus_next import Message, MessageFlag, MessageType
-from dbus_next._private.marshaller import Marshaller
 
 from papa_dbus import framing
+from papa_dbus.bus_encoder import encode
+from tests.dbus_messages import DbusNextSender, as_bytes
 
 CALL: dict[str, Any] = {"path": "/a/b", "interface": "a.b", "member": "Do", "destination": "org.papa.Kernel"}
 MESSAGES: list[dict[str, Any]] = [
@@ -20,11 +21,11 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", MESSAGES)
-def test_a_header_says_what_dbus_next_would_say(fields: dict[str, Any]) -> None:
+def test_a_header_says_what_dbus_next_would_say(dbus_next: DbusNextSender, fields: dict[str, Any]) -> None:
     message = Message(**{"serial": 7, "flags": MessageFlag.NONE, **fields})
-    body = bytes(Marshaller(message.signature, message.body).marshall())
-    own = framing.header(message.message_type.value, message.flags.value, len(body), 7, message) + body
-    other = bytes(message._marshall(negotiate_unix_fd=True))
+    body = bytes(encode(message.signature, message.body))
+    own = bytes(as_bytes(message))
+    other = dbus_next.sent(message)
     assert len(own) == len(other)
     read, expected = framing.read_header(own), framing.read_header(other)
     assert read is not None
@@ -39,8 +40,8 @@ def test_a_header_says_what_dbus_next_would_say(fields: dict[str, Any]) -> None:
     }
 
 
-def test_an_unusual_header_is_left_to_dbus_next() -> None:
-    usual = bytes(Message(**CALL, serial=1)._marshall())
+def test_an_unusual_header_is_read_field_by_field(dbus_next: DbusNextSender) -> None:
+    usual = dbus_next.sent(Message(**CALL, serial=1))
     assert framing.read_header(usual) is not None
     assert framing.read_header(b"B" + usual[1:]) is None
     assert framing.read_header(usual[:16] + b"\x63" + usual[17:]) is None  # a field that is not known yet

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__
-from papa_dbus.bus import Bus, address_of
+from papa_dbus.bus import DRIVER, Bus, address_of
 from papa_dbus.client.cli.running import Target
 from papa_dbus.client.link import find_bus, offers_kernel
 from papa_dbus.errors import AccessDenied, PapaError, Unreachable
@@ -20,7 +20,6 @@ from papa_dbus.names import BUS_NAME
 
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _INSTALL = "'make install', or your system's package, puts it there"
 #: Linux that tells the exit code of a process that has another parent (PIDFD_INFO_EXIT).
 _EXIT_INFO = (6, 15)
@@ -114,12 +113,12 @@ async def _on_the_bus(bus: Bus) -> AsyncIterator[Finding]:
         if not await offers_kernel(bus):
             yield bad("kernel", f"{BUS_NAME} is neither there nor can be started: start papad --bus, or {_INSTALL}")
             return
-        running = bool((await bus.call(*_BUS, "NameHasOwner", "s", [BUS_NAME])).body[0])
+        running = bool((await bus.call(*DRIVER, "NameHasOwner", "s", [BUS_NAME])).body[0])
         if running:
             yield await _kernel(bus)
         else:
             yield note("kernel", "it does not run; the first call, or 'systemctl start papa', starts it")
-        if not (await bus.call(*_BUS, "NameHasOwner", "s", [_SYSTEMD[0]])).body[0]:
+        if not (await bus.call(*DRIVER, "NameHasOwner", "s", [_SYSTEMD[0]])).body[0]:
             yield note("systemd", "it is not on this bus, so the kernel's own end would end what it holds")
             return
         for unit in ("papa.service", "papa.socket"):
@@ -178,7 +177,7 @@ async def _unit(bus: Bus, unit: str) -> Finding:
 async def _store(bus: Bus) -> Finding:
     check = "descriptors"
     of = await _properties(bus, "papa.service", "Service")
-    pid = (await bus.call(*_BUS, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
+    pid = (await bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
     if of["MainPID"] != pid:
         return bad(check, f"the kernel (PID {pid}) was not started by systemd, so its end would end what it holds:"
                    " stop it, then 'systemctl start papa'")  # fmt: skip

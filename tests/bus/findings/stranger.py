@@ -59,7 +59,7 @@ async def new_signatures(address: str, calls: int, signatures: int) -> None:
         struct.pack_into("<I", body, 0, len(body) - 4)
         serial += 1
         data = framing.header(1, _QUIETLY.value, len(body), serial, header) + body
-        await asyncio.get_running_loop().sock_sendall(bus._connection._sock, data)  # type: ignore[union-attr]
+        await asyncio.get_running_loop().sock_sendall(bus._connection.socket, data)  # type: ignore[union-attr]
     await _sent(bus)
     _KEPT.append(bus)
 

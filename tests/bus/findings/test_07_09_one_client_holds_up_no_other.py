@@ -47,7 +47,7 @@ async def test_one_call_does_not_wait_for_anothers_five_hundred(
                 question = asyncio.ensure_future(asker.call("ListValues", "as", ["question"]))
                 await asyncio.sleep(0)
                 await routed(asker)
-                loop.add_reader(connection.fileno(), connection._message_reader)
+                loop.add_reader(connection.fileno(), connection.read)
                 await question
                 await asyncio.gather(*calls)
         assert len(served) == 501

@@ -67,7 +67,7 @@ async def test_nothing_is_announced_before_the_name_is_owned(bus: PrivateBus, cl
             back.set()
 
         papad.bus.on_connected.append(be_back)
-        connection._finalize(None)
+        connection.lose()
         async with asyncio.timeout(PATIENCE):
             await back.wait()
         await client.call("ListSockets", "as", [])  # papad answers: it is connected
@@ -132,7 +132,7 @@ async def test_what_is_known_of_a_bus_s_names_ends_with_the_connection(bus: Priv
                 raise Unreachable("lost again")
 
         papad.bus.on_connected.append(fail_once)
-        connection._finalize(None)
+        connection.lose()
         async with asyncio.timeout(PATIENCE):
             await _drained(papad.bus)
         assert senders == [[], []]

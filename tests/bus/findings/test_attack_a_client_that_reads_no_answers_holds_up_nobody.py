@@ -53,7 +53,7 @@ async def deaf(address: str) -> AsyncIterator[Bus]:
 
 def stop_reading(bus: Bus) -> None:
     connection: Any = bus._connection
-    asyncio.get_running_loop().remove_reader(connection._fd)
+    asyncio.get_running_loop().remove_reader(connection.fileno())
     connection._may_read = lambda: False
 
 

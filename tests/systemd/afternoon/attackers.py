@@ -55,7 +55,7 @@ def cut(bus: Bus) -> None:
     """Leave without a word, as one does who is killed."""
     connection = bus._connection
     if connection is not None:
-        connection._sock.close()
+        connection.socket.close()
 
 
 # ------------------------------------------------------------------ members
@@ -234,7 +234,7 @@ async def stranger_signatures(folder: Path) -> None:
     bus = await connect()
     bodies = [_unseen_body() for _ in range(120)]
     assert bus._connection is not None
-    socket = bus._connection._sock
+    socket = bus._connection.socket
     socket.setblocking(True)
     message = quiet("X", "av", [[]])
     for n in itertools.count():

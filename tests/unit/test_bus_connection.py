@@ -1,0 +1,173 @@
+"""One connection to a bus that the test is: how it is let in, its replies, its loss."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from dbus_next import Message, MessageType
+
+from papa_dbus import bus_connection, bus_socket
+from papa_dbus.bus import Bus, BusLost
+from papa_dbus.bus_connection import Connection
+from papa_dbus.bus_reader import MessageReader
+from tests.dbus_messages import as_bytes
+from tests.support import PATIENCE, descriptors
+
+
+class FakeBus:
+    """A bus for one connection. ``answers`` are its lines by what they answer, one for each word."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"unix:path={path}"
+        self.answers = {"AUTH": "OK 1234deadbeef1234deadbeef1234dead", "NEGOTIATE_UNIX_FD": "AGREE_UNIX_FD"}
+        self.told: list[str] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._listener.setblocking(False)
+        self.end: socket.socket | None = None
+
+    async def serve(self, hello: Message | None) -> None:
+        """Let a connection in and answer its first call, with this message."""
+        loop = asyncio.get_running_loop()
+        self.end, _ = await loop.sock_accept(self._listener)
+        while (line := await self._line()) != "BEGIN":
+            self.told.append(line)
+            await loop.sock_sendall(self.end, f"{self.answers[line.split()[0]]}\r\n".encode())
+        if hello is not None:
+            await self.next_call()
+            await self.send(hello)
+
+    async def send(self, message: Message) -> None:
+        assert self.end is not None
+        await asyncio.get_running_loop().sock_sendall(self.end, bytes(as_bytes(message)))
+
+    async def _line(self) -> str:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            assert self.end is not None
+            line += await asyncio.get_running_loop().sock_recv(self.end, 1)
+        return line.decode().strip("\0\r\n")
+
+    async def next_call(self) -> Message:
+        assert self.end is not None
+        reader, came = MessageReader(self.end), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.end, came.set)
+        try:
+            while (message := reader.read_message()) is None:
+                await came.wait()
+                came.clear()
+        finally:
+            loop.remove_reader(self.end)
+        return message
+
+    def close(self) -> None:
+        self._listener.close()
+        if self.end is not None:
+            self.end.close()
+
+
+@pytest.fixture
+async def fake(tmp_path: Path) -> AsyncIterator[FakeBus]:
+    fake = FakeBus(tmp_path / "bus")
+    before = descriptors()
+    yield fake
+    fake.close()
+    assert not descriptors().items() - before.items()
+
+
+def named(name: str) -> Message:
+    return Message(
+        message_type=MessageType.METHOD_RETURN, reply_serial=1, serial=1, sender="a.b", signature="s", body=[name]
+    )
+
+
+@contextlib.asynccontextmanager
+async def connected(fake: FakeBus) -> AsyncIterator[Connection]:
+    connection = Connection(fake.address, Bus(fake.address))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(connection.open(), fake.serve(named(":1.5")))
+            yield connection
+    finally:
+        connection.lose()
+
+
+async def test_it_is_let_in_as_its_user_and_named(fake: FakeBus) -> None:
+    async with connected(fake) as connection:
+        assert connection.unique_name == ":1.5"
+        assert fake.told == [f"AUTH EXTERNAL {str(os.getuid()).encode().hex()}", "NEGOTIATE_UNIX_FD"]
+
+
+@pytest.mark.parametrize(("word", "answer"), [("AUTH", "REJECTED EXTERNAL"), ("NEGOTIATE_UNIX_FD", "ERROR no")])
+async def test_a_bus_that_refuses(fake: FakeBus, word: str, answer: str) -> None:
+    fake.answers[word] = answer
+    serving = asyncio.ensure_future(fake.serve(None))
+    with pytest.raises(BusLost, match=f"cannot be reached: authentication failed: '{answer}'"):
+        await asyncio.wait_for(Bus(fake.address).start(), PATIENCE)
+    serving.cancel()
+
+
+async def test_serial_numbers_begin_again(fake: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_connection, "_MAX_SERIAL", 3)
+    async with connected(fake) as connection:
+        assert [connection.next_serial() for _ in range(4)] == [2, 3, 1, 2]
+
+
+async def test_a_reply_that_nobody_waits_for_leaves_no_descriptor(fake: FakeBus) -> None:
+    async with connected(fake) as connection:
+        asking = asyncio.ensure_future(connection.ask(Message(path="/a", member="M")))
+        call = await fake.next_call()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        before = descriptors()
+        assert fake.end is not None
+        for serial in (call.serial, 77):
+            reply = Message(message_type=MessageType.METHOD_RETURN, reply_serial=serial, serial=2, unix_fds=[0])
+            socket.send_fds(fake.end, [as_bytes(reply)], [0])
+        asking = asyncio.ensure_future(connection.ask(Message(path="/a", member="M")))
+        call = await fake.next_call()
+        await fake.send(Message(message_type=MessageType.METHOD_RETURN, reply_serial=call.serial, serial=3))
+        assert (await asking) is not None
+        assert not descriptors().items() - before.items()
+
+
+async def test_all_calls_end_with_the_connection(fake: FakeBus) -> None:
+    async with connected(fake) as connection:
+        asking = [asyncio.ensure_future(connection.ask(Message(path="/a", member="M"))) for _ in range(2)]
+        await fake.next_call()
+        assert fake.end is not None
+        fake.end.shutdown(socket.SHUT_RDWR)
+        for call in asking:
+            with pytest.raises(EOFError):
+                await call
+        assert isinstance(await connection.lost, EOFError)
+        assert (connection.closed, connection.fileno()) == (True, -1)
+
+
+async def test_a_call_of_a_connection_that_is_closed_has_no_reply(fake: FakeBus) -> None:
+    async with connected(fake) as connection:
+        asking = asyncio.ensure_future(connection.ask(Message(path="/a", member="M")))
+        await fake.next_call()
+        connection.lose()
+        assert await asking is None
+
+
+async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:
+    sock, program = bus_socket.connect(f"unix:path={tmp_path}/none;{fake.address}")
+    assert program is None
+    sock.close()
+    with pytest.raises(ConnectionRefusedError):
+        bus_socket.connect(f"unix:path={tmp_path}/none;unix:abstract={tmp_path}/neither")
+
+
+@pytest.mark.parametrize("address", ["launchd:env=X", "unix:tmpdir=/tmp", "nonsense", "unix:path=/nowhere"])
+async def test_an_address_where_no_bus_can_be(address: str) -> None:
+    with pytest.raises(BusLost, match="cannot be reached"):
+        await Bus(address).start()

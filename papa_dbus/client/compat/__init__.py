@@ -1,0 +1,1 @@
+"""The drop-in for the ``papa`` module of Papa 1.0.6."""

@@ -1,0 +1,1 @@
+"""Who may call: peer credentials, the group's members, polkit, and the policy over them."""

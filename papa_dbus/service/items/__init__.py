@@ -1,0 +1,1 @@
+"""What papad holds, one at a time: sockets, values and processes as data, and their store."""

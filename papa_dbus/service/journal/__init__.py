@@ -1,0 +1,1 @@
+"""Process output on its way to the systemd journal."""

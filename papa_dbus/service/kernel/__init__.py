@@ -1,0 +1,1 @@
+"""The registries and their rules; knows no protocol, no bus and no systemd."""

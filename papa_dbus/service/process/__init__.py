@@ -1,0 +1,1 @@
+"""Hosted processes: how one is started, read and ended."""

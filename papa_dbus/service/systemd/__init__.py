@@ -1,0 +1,1 @@
+"""What systemd gives: readiness, passed sockets, the descriptor store, scopes."""

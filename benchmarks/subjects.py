@@ -21,7 +21,7 @@ from dbus_next import Message, MessageType
 from dbus_next.aio import MessageBus
 
 from papa_dbus.client import aio
-from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.private_bus import OwnBus
 
 #: Called with a process's name and a piece of its output.
 Handle = Callable[[str, bytes], None]
@@ -222,7 +222,7 @@ class PapadDropIn(_Papad, _PapaModule):
     """papad through D-Bus, with the drop-in."""
 
     def _module(self) -> Any:
-        from papa_dbus.client import papa
+        from papa_dbus.client.compat import papa
 
         return papa
 

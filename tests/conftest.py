@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Time only the test itself if machines are made for it; each step of making one has an end of its own (bed.py)."""
+    """Time only the test itself if machines are made for it; each step of making one has an end of its own."""
     for item in items:
         if item.path.parent.name in ("systemd", "circus") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))

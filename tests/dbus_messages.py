@@ -10,8 +10,8 @@ from pathlib import Path
 from dbus_next import Message
 from dbus_next.aio import MessageBus
 
-from papa_dbus import framing
-from papa_dbus.bus_encoder import encode
+from papa_dbus.bus import header as bus_header
+from papa_dbus.bus.encoder import encode
 from tests.support import PATIENCE
 
 _HELLO_REPLY = struct.pack("<4B3I", ord("l"), 2, 0, 1, 9, 1, 15) + struct.pack(
@@ -22,7 +22,7 @@ _HELLO_REPLY = struct.pack("<4B3I", ord("l"), 2, 0, 1, 9, 1, 15) + struct.pack(
 def as_bytes(message: Message) -> bytearray:
     """Return what the code writes of a message."""
     body = encode(message.signature, message.body)
-    header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
+    header = bus_header.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
     return bytearray(header + body)
 
 

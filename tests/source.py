@@ -2,8 +2,8 @@
 
 import os
 
-from papa_dbus.service.logfiles import LogFiles
-from papa_dbus.service.output import OutputLog
+from papa_dbus.service.output.files import LogFiles
+from papa_dbus.service.output.log import OutputLog
 
 
 class Source:

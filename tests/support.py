@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec, WatchSpec
-from papa_dbus.service.watches import Dropped, Event, Exited, Output
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.watches import Dropped, Event, Exited, Output
 
 #: Seconds for what takes milliseconds, on a machine that does other things too.
 PATIENCE = 20.0

@@ -20,9 +20,9 @@ from docutils.utils import new_document
 
 from papa_dbus.client.circus.__main__ import KNOWN
 from papa_dbus.client.cli.commands import papactl
-from papa_dbus.client.cli.ends import MEANINGS
+from papa_dbus.client.cli.exit_status import MEANINGS
 from papa_dbus.service.__main__ import parser as papad
-from papa_dbus.service.help import COMMANDS, help_text
+from papa_dbus.service.line.help import COMMANDS, help_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONTRACT = PROJECT / "papa_dbus/org.papa.Kernel.xml"

@@ -13,13 +13,13 @@ from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 
-from papa_dbus import bridge
-from papa_dbus.bus_address import BusLost, address_of
-from papa_dbus.bus_connection import Connection
-from papa_dbus.bus_driver import DRIVER, match_rule
-from papa_dbus.bus_encoder import Entries
-from papa_dbus.bus_reader import check_size, close_descriptors, read_body
-from papa_dbus.bus_writer import BULK_WATER, HIGH_WATER, MAX_MESSAGE
+from papa_dbus.bus import unixexec
+from papa_dbus.bus.address import BusLost, address_of
+from papa_dbus.bus.connection import Connection
+from papa_dbus.bus.driver import DRIVER, match_rule
+from papa_dbus.bus.encoder import Entries
+from papa_dbus.bus.reader import check_size, close_descriptors, read_body
+from papa_dbus.bus.writer import BULK_WATER, HIGH_WATER, MAX_MESSAGE
 from papa_dbus.errors import InvalidArgs, Late, NoReply, PapaError, from_dbus
 
 __all__ = [
@@ -62,14 +62,14 @@ class Bus:
     @property
     def described(self) -> str:
         """The bus in words, for messages."""
-        if bridge.is_program(self.address):
-            return f"the message bus behind '{bridge.command_of(self.address)}'"
+        if unixexec.is_program(self.address):
+            return f"the message bus behind '{unixexec.command_of(self.address)}'"
         return f"the message bus at {self.address}"
 
     @property
     def passes_descriptors(self) -> bool:
         """Whether descriptors can be passed over it."""
-        return not bridge.is_program(self.address)
+        return not unixexec.is_program(self.address)
 
     def fileno(self) -> int:
         """The connection's descriptor. Raises BusLost while there is none."""
@@ -106,7 +106,7 @@ class Bus:
         connection: Connection | None = None
         try:
             connection = Connection(self.address, self)
-            async with asyncio.timeout(bridge.PATIENCE if bridge.is_program(self.address) else CALL_TIMEOUT):
+            async with asyncio.timeout(unixexec.PATIENCE if unixexec.is_program(self.address) else CALL_TIMEOUT):
                 await connection.open()
             self._connection = connection
             for hook in self.on_connected:

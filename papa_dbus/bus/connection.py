@@ -15,11 +15,11 @@ from typing import Protocol
 from dbus_next import Message, MessageType
 from dbus_next.errors import AuthError
 
-from papa_dbus import bus_socket
-from papa_dbus.bus_driver import DRIVER
-from papa_dbus.bus_reader import MessageReader, Senseless, close_descriptors
-from papa_dbus.bus_replies import Replies
-from papa_dbus.bus_writer import HIGH_WATER, Writer
+from papa_dbus.bus import transport
+from papa_dbus.bus.driver import DRIVER
+from papa_dbus.bus.reader import MessageReader, Senseless, close_descriptors
+from papa_dbus.bus.replies import Replies
+from papa_dbus.bus.writer import HIGH_WATER, Writer
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Connection:
         self.lost: asyncio.Future[BaseException | None] = self._loop.create_future()
         self.closed = False
         self.unique_name: str | None = None  # until open() has returned
-        self.socket, self._program = bus_socket.connect(address)
+        self.socket, self._program = transport.connect(address)
         self._fd = self.socket.fileno()
         self._owner = owner
         self._serial = 0
@@ -75,7 +75,7 @@ class Connection:
 
         Raises AuthError if the bus refuses, OSError or EOFError if it goes.
         """
-        await bus_socket.authenticate(self.socket, passes_descriptors=self._program is None)
+        await transport.authenticate(self.socket, passes_descriptors=self._program is None)
         self._loop.add_reader(self._fd, self.read)
         destination, path, interface = DRIVER
         reply = await self.ask(Message(destination=destination, path=path, interface=interface, member="Hello"))

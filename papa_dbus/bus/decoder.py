@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dbus_next.signature import Variant
 
-from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
+from papa_dbus.bus.signatures import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
 #: Elements of all arrays of a call together, entries of dictionaries among them: on a slow machine they take some 10 ms
 MAX_ELEMENTS: Final = 16_384

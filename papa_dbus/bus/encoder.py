@@ -12,7 +12,7 @@ from typing import Any
 
 from dbus_next.validators import is_object_path_valid
 
-from papa_dbus.bus_types import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
+from papa_dbus.bus.signatures import ALIGNMENT, KEPT, LITTLE_ENDIAN, NUMBERS, tree
 
 #: Appends a value.
 Write = Callable[[bytearray, Any], None]

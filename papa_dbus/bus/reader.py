@@ -18,17 +18,9 @@ from typing import Any, Final
 
 from dbus_next import Message, MessageFlag, MessageType
 
-from papa_dbus import framing
-from papa_dbus.bus_decoder import (
-    ANYTHING,
-    IN_CALLS,
-    MAX_ELEMENTS,
-    Allowed,
-    TooManyElements,
-    UnreadVariant,
-    decode,
-)
-from papa_dbus.bus_types import tree
+from papa_dbus.bus import header as bus_header
+from papa_dbus.bus.decoder import ANYTHING, IN_CALLS, MAX_ELEMENTS, Allowed, TooManyElements, UnreadVariant, decode
+from papa_dbus.bus.signatures import tree
 from papa_dbus.errors import InvalidArgs, Limit
 
 #: Bytes of a call: what the largest one takes (arguments and environment), and room. A larger one is never looked into.
@@ -166,7 +158,7 @@ def _sizes(data: bytearray) -> tuple[int, int]:
 
 
 def _understand(data: bytearray, fds: list[int]) -> Any:
-    number, flags, serial, fields, begin = framing.read_header(data) or _read_header(data)
+    number, flags, serial, fields, begin = bus_header.read_header(data) or _read_header(data)
     fields.pop("unix_fds", None)
     signature = fields.get("signature", "")
     kind = _KINDS[number]
@@ -197,15 +189,15 @@ def _understand(data: bytearray, fds: list[int]) -> Any:
 def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
     """One of the other byte order, or with a field that is not known, which the specification wants ignored."""
     kind, flags, version = data[1:4]
-    if version != framing.VERSION:
+    if version != bus_header.VERSION:
         raise ValueError(f"this is version {version} of the protocol")
     order = _ORDERS[data[0]]
     _, serial, size = struct.unpack_from(f"{order}III", data, 4)
     [given] = decode("a(yv)", data, _FIXED - 4, order, _IN_HEADERS)
     fields = {}
     for code, variant in given:
-        if code in framing.FIELDS:
-            name, type_ = framing.FIELDS[code]
+        if code in bus_header.FIELDS:
+            name, type_ = bus_header.FIELDS[code]
             if variant.signature != type_:
                 raise ValueError(f"the field {name} is of type {variant.signature}")
             fields[name] = variant.value

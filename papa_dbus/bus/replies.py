@@ -4,7 +4,7 @@ import asyncio
 
 from dbus_next import Message
 
-from papa_dbus.bus_reader import close_descriptors
+from papa_dbus.bus.reader import close_descriptors
 
 #: A reply, or None if the connection was closed.
 Reply = asyncio.Future[Message | None]

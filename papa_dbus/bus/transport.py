@@ -6,8 +6,8 @@ import socket
 
 from dbus_next.errors import AuthError, InvalidAddressError
 
-from papa_dbus import bridge
-from papa_dbus.bus_address import parse
+from papa_dbus.bus import unixexec
+from papa_dbus.bus.address import parse
 
 #: Bytes that the socket holds: replies go out behind them.
 _SOCKET_BUFFER = 64 * 1024
@@ -16,14 +16,14 @@ _MAX_AUTH_LINE = 16 * 1024
 _SHOWN = 200  # characters of such a line in an error
 
 
-def connect(address: str) -> tuple[socket.socket, bridge.Program | None]:
+def connect(address: str) -> tuple[socket.socket, unixexec.Program | None]:
     """Return a socket that is connected and does not block, and the program at its other end, if the address names one.
 
     The transports of an address are tried in its order. Raises InvalidAddressError, or the last one's OSError.
     """
     transports = parse(address)
-    if bridge.is_program(address):
-        program = bridge.Program(bridge.words_of(transports[0][1]))
+    if unixexec.is_program(address):
+        program = unixexec.Program(unixexec.words_of(transports[0][1]))
         return program.socket, program
     for transport, options in transports[:-1]:
         try:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from papa_dbus.bus_address import parse
+from papa_dbus.bus.address import parse
 
 TRANSPORT = "unixexec"
 #: Seconds for a connection, whose maker may be asked for a password: sd-bus's BUS_AUTH_TIMEOUT.

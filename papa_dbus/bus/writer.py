@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from dbus_next import Message
 
-from papa_dbus import framing
-from papa_dbus.bus_encoder import encode
+from papa_dbus.bus import header as bus_header
+from papa_dbus.bus.encoder import encode
 from papa_dbus.errors import Limit
 
 #: Bytes that may wait for the bus before senders are asked to wait, and before they may go on.
@@ -159,7 +159,7 @@ class Writer:
 def _encode(message: Message, most: int) -> tuple[bytes, bytearray]:
     """Return a message's header and body, and set its ``size``."""
     body = encode(message.signature, message.body)
-    header = framing.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
+    header = bus_header.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
     size = len(header) + len(body)
     if size > MAX_MESSAGE:
         raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")

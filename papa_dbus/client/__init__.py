@@ -15,7 +15,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("papa_dbus.client.papa"), name)
+        return getattr(import_module("papa_dbus.client.compat.papa"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

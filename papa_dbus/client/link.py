@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from papa_dbus.bridge import ssh_address
-from papa_dbus.bus import DRIVER, Bus, Message, MessageType, address_of
+from papa_dbus.bus import Bus, Message, MessageType, address_of
+from papa_dbus.bus.bus import DRIVER
+from papa_dbus.bus.unixexec import ssh_address
 from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 

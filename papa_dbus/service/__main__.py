@@ -17,17 +17,18 @@ from setproctitle import setproctitle
 from papa_dbus import __version__, names
 from papa_dbus.bus import Bus, address_of
 from papa_dbus.errors import Bind, PapaError
-from papa_dbus.service import rlimits, systemd
-from papa_dbus.service.access import GROUP, Access
-from papa_dbus.service.dbus import DBusDoor
-from papa_dbus.service.forks import Launcher
-from papa_dbus.service.journald import Journal, OwnLog
-from papa_dbus.service.kernel import Change, Kernel
-from papa_dbus.service.ownbus import OwnBus
-from papa_dbus.service.polkit import Polkit
-from papa_dbus.service.store import Store
-from papa_dbus.service.telnet import PortFor, TelnetDoor
-from papa_dbus.service.telnet_handover import Connection, pack, unpack
+from papa_dbus.service import rlimits
+from papa_dbus.service.access.policy import GROUP, Access
+from papa_dbus.service.access.polkit import Polkit
+from papa_dbus.service.dbus.server import DBusDoor
+from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.items.store import Store
+from papa_dbus.service.journal.socket import Journal, OwnLog
+from papa_dbus.service.kernel.kernel import Change, Kernel
+from papa_dbus.service.line.handover import Connection, pack, unpack
+from papa_dbus.service.line.server import PortFor, TelnetDoor
+from papa_dbus.service.private_bus import OwnBus
+from papa_dbus.service.systemd import scopes as systemd_scopes
 
 log = logging.getLogger("papad")
 
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", ".*is multi-threaded, use of fork", DeprecationWarning)
     setproctitle(f"papa daemon from {os.path.basename(sys.argv[0])}")
     journal = Journal()
-    own_log = OwnLog(journal, systemd.LOG_IDENTIFIER)
+    own_log = OwnLog(journal, systemd_scopes.LOG_IDENTIFIER)
     _set_up_logging(options.verbose, own_log)
     if options.check:
         return _check()
@@ -139,7 +140,7 @@ def _launcher() -> Launcher | None:
 
 def _check() -> int:
     """Run by the unit's ExecReload=, in its environment, before the papad that runs gives its place up."""
-    folder = systemd.runtime_directory()
+    folder = systemd_scopes.runtime_directory()
     if folder is None:
         log.error("papad --check is for the unit's ExecReload=: RUNTIME_DIRECTORY, which says whose state, is not set")
         return 1
@@ -155,7 +156,7 @@ def _set_up_logging(verbose: bool, own_log: OwnLog) -> None:
     root = logging.getLogger()
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    if not systemd.log_to_journal(own_log):
+    if not systemd_scopes.log_to_journal(own_log):
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("papad: %(message)s"))
         root.addHandler(handler)
@@ -184,7 +185,7 @@ class Papad:
         self._own = own
         self._launcher = launcher
         self._own_log = own_log
-        self._passed = systemd.Passed()
+        self._passed = systemd_scopes.Passed()
         self._store, self._descriptors = self._open_store()
         self._kernel = Kernel(store=self._store, journal=journal)
         self._stop = asyncio.Event()
@@ -215,7 +216,7 @@ class Papad:
             kernel.fork = self._launcher.fork
         handed_over: dict[str, list[int]] = {}
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
-        scopes = systemd.Scopes(bus)
+        scopes = systemd_scopes.Scopes(bus)
         bus.on_connected.append(lambda: self._name_units(bus))  # before there is a door that tells of them
         if self._own is None:
             kernel.place = scopes.place
@@ -234,16 +235,16 @@ class Papad:
             self._ready()
             await self._stop.wait()
             if self._reload:
-                await systemd.reload_job_done(bus)
+                await systemd_scopes.reload_job_done(bus)
             await self._kernel.settle()
             if self._reload:
-                systemd.notify_reloading()
+                systemd_scopes.notify_reloading()
                 listening, connections = await line.hand_over()
                 handed_over = self._kernel.passed_sockets()
                 handed_over |= {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
                 handed_over[LINE_STATE] = [pack(connections)]
             else:
-                systemd.notify(STOPPING=1, STATUS="Stopping")
+                systemd_scopes.notify(STOPPING=1, STATUS="Stopping")
                 if self._descriptors is not None:
                     with contextlib.suppress(PapaError):  # no bus, no word of what systemd does
                         await scopes.read_to_their_end()
@@ -258,16 +259,16 @@ class Papad:
             if self._launcher is not None:
                 self._launcher.close()
             rlimits.give_back()
-            systemd.finish_notifying(_LAST_WORDS_SECONDS)
+            systemd_scopes.finish_notifying(_LAST_WORDS_SECONDS)
             self._own_log.finish(_LAST_WORDS_SECONDS)
             self._descriptors.execute_again(handed_over)
-        systemd.finish_notifying(_LAST_WORDS_SECONDS)
+        systemd_scopes.finish_notifying(_LAST_WORDS_SECONDS)
         log.info("papad has stopped")
         return 0
 
     def _line_connections(self) -> list[Connection]:
-        packed = self._passed.take(LINE_STATE, systemd.is_memory_file)
-        return unpack(self._passed.take(LINE_CONNECTIONS, systemd.is_connected), packed[0]) if packed else []
+        packed = self._passed.take(LINE_STATE, systemd_scopes.is_memory_file)
+        return unpack(self._passed.take(LINE_CONNECTIONS, systemd_scopes.is_connected), packed[0]) if packed else []
 
     def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
         sockets = self._passed.sockets(LINE_SOCKETS)
@@ -296,10 +297,10 @@ class Papad:
         # A full collection looks at all that papad holds: 0.15 s for 1,000 watches in a flood of calls. Nothing of
         # papad's needs one (tests/bus/test_garbage.py).
         gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
-        systemd.notify(READY=1, STATUS=self._status())
-        interval = systemd.watchdog_interval()
+        systemd_scopes.notify(READY=1, STATUS=self._status())
+        interval = systemd_scopes.watchdog_interval()
         if interval is not None:
-            systemd.keep_watchdog_quiet(interval)
+            systemd_scopes.keep_watchdog_quiet(interval)
         log.info("papad %s is ready", __version__)
         if self._own is not None:
             print(_HINT.format(version=__version__, address=self._own.address, line=self._line_hint()), flush=True)
@@ -323,14 +324,14 @@ class Papad:
 
     def _tell_status(self) -> None:
         self._status_due = False
-        systemd.notify(STATUS=self._status())
+        systemd_scopes.notify(STATUS=self._status())
 
-    def _open_store(self) -> tuple[Store, systemd.DescriptorStore | None]:
-        folder = systemd.DescriptorStore.available()
+    def _open_store(self) -> tuple[Store, systemd_scopes.DescriptorStore | None]:
+        folder = systemd_scopes.DescriptorStore.available()
         if folder is None:
             log.info("papad's own end would end what it holds: systemd, which would keep it, did not start papad")
             return Store(), None
-        descriptors = systemd.DescriptorStore()
+        descriptors = systemd_scopes.DescriptorStore()
         return Store(folder / _STATE_FILE, descriptors), descriptors
 
     def _recover(self) -> None:
@@ -347,10 +348,10 @@ class Papad:
 
     async def _name_units(self, bus: Bus) -> None:
         if self._kernel.passed_sockets():
-            self._kernel.name_units(await systemd.socket_units(bus))
+            self._kernel.name_units(await systemd_scopes.socket_units(bus))
 
     async def _say_what_is_lost(self, bus: Bus) -> None:
-        kept = await systemd.keeps_descriptors(bus) if self._descriptors is not None else False
+        kept = await systemd_scopes.keeps_descriptors(bus) if self._descriptors is not None else False
         if kept:
             log.info("papad stops; kept for its next start: %s", self._status())
             return

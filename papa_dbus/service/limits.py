@@ -33,7 +33,7 @@ FLIGHT_SHARE: Final = 64 * 1024
 MAX_SHARES_OF_USER: Final = 24 * 1024 * 1024
 MAX_SHARES: Final = 48 * 1024 * 1024
 #: Bytes of output and answers that lie at the bus for a client, for all of a user and for all, where the bus tells it
-#: (queues.py).
+#: (broker_queues.py).
 MAX_QUEUED_OF_CLIENT: Final = 16 * 1024 * 1024
 MAX_QUEUED_OF_USER: Final = 32 * 1024 * 1024
 MAX_QUEUED: Final = 64 * 1024 * 1024

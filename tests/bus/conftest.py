@@ -17,9 +17,9 @@ import pytest
 from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.client import Papa
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.private_bus import OwnBus
 from tests.bus.lineclient import Papad as LinePapad
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.guarding import guard_file, loop_is_never_held  # noqa: F401 (fixtures)
 from tests.papactl import Papactl
 from tests.support import PATIENCE, until

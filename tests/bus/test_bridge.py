@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from papa_dbus import bridge
+from papa_dbus.bus import unixexec
 from papa_dbus.client import aio
 from papa_dbus.errors import NotSupported, Unreachable
 from tests.bus.conftest import Papad
@@ -37,11 +37,11 @@ def behind_a_bridge(papad: Papad) -> str:
 
 
 def test_the_address_of_another_machine() -> None:
-    address = bridge.ssh_address("root@host~1.example", "system")
+    address = unixexec.ssh_address("root@host~1.example", "system")
     assert address == ("unixexec:path=ssh,argv1=-xT,argv2=--,argv3=root%40host%7E1.example,argv4=systemd-stdio-bridge")
-    assert bridge.command_of(address) == "ssh -xT -- 'root@host~1.example' systemd-stdio-bridge"
-    assert bridge.command_of(bridge.ssh_address("h", "session")).endswith("systemd-stdio-bridge --user")
-    assert "--bus-path=unix:path=/x,guid=1" in bridge.command_of(bridge.ssh_address("h", "unix:path=/x,guid=1"))
+    assert unixexec.command_of(address) == "ssh -xT -- 'root@host~1.example' systemd-stdio-bridge"
+    assert unixexec.command_of(unixexec.ssh_address("h", "session")).endswith("systemd-stdio-bridge --user")
+    assert "--bus-path=unix:path=/x,guid=1" in unixexec.command_of(unixexec.ssh_address("h", "unix:path=/x,guid=1"))
 
 
 async def test_all_but_descriptors_passes_a_bridge(papad: Papad) -> None:

@@ -64,7 +64,7 @@ async def test_what_rests_goes_before_the_connection_is_closed(bus_address: str)
 
 async def test_reading_ends_by_time(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left is read after everybody else on the loop has had a turn."""
-    monkeypatch.setattr("papa_dbus.bus_connection.READING_TURN", 0.0)
+    monkeypatch.setattr("papa_dbus.bus.connection.READING_TURN", 0.0)
     listener, all_of_them = await heard(bus_address, 5)
     came: list[str] = []
     after: list[int] = [0]

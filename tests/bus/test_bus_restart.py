@@ -13,7 +13,7 @@ import pytest
 from papa_dbus.client import aio
 from papa_dbus.names import OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import PATIENCE, until
 
 

@@ -21,7 +21,7 @@ from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.conftest import Client, Papad, connected, start_papad
 from tests.bus.findings.inside import papad_inside
 from tests.bus.lineclient import LineClient
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import PATIENCE, turns, until
 
 CONTRACT = Path(__file__).parents[2] / "papa_dbus" / "org.papa.Kernel.xml"

@@ -17,7 +17,7 @@ import pytest
 
 from papa_dbus import client as drop_in
 from tests.bus.lineclient import PATIENCE, Papad, free_port
-from tests.bus.reference import Call, Pair, Server, Side, output, pypi, taken_port
+from tests.bus.papa_1_0_6 import Call, Pair, Server, Side, output, pypi, taken_port
 from tests.support import wait_until
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from papa_dbus.client import Error, Papa
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(120)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.client import Error, Papa, lineconnection
+from papa_dbus.client import Error, Papa
+from papa_dbus.client.compat import line_connection
 from tests.bus.conftest import Papad, start_papad
 from tests.bus.lineclient import PATIENCE, kill_session
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 
 WELCOME = b'Papa is home. Type "help" for commands.\n> '
 #: At the end of an answer: the connection is closed after it.
@@ -126,7 +127,7 @@ def test_odd_lists(serve: Serve, answer: bytes) -> None:
 
 
 def test_an_answer_without_an_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lineconnection, "MOST", 100_000)
+    monkeypatch.setattr(line_connection, "MOST", 100_000)
     server = serve(b"x" * 300_000, b"1\n> ")
     with Papa(server.path) as p:
         with pytest.raises(Error, match="more than 100000 bytes"):

@@ -17,7 +17,7 @@ import pytest
 
 from papa_dbus.client import Error, Papa, Watcher
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import descriptors, wait_until
 
 

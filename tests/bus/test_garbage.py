@@ -10,7 +10,7 @@ import pytest
 
 from tests.bus.conftest import Client, connected
 from tests.bus.findings.inside import papad_inside
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import until
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Limit, PapaError
-from papa_dbus.service import telnet
 from papa_dbus.service.limits import FLIGHT_SHARE
+from papa_dbus.service.line import server as line_server
 from tests.bus.conftest import Client, Papad, connected, hosted_pids, start_papad
 from tests.bus.hostile import MIB, bystander, cpu_seconds, descriptors, memory
 from tests.support import PATIENCE, until
@@ -113,7 +113,7 @@ def come_and_go(crowd: Crowd) -> None:
 
 def come_and_stay(crowd: Crowd) -> None:
     """Connect until there are more than papad serves."""
-    for _ in range(telnet.MAX_CONNECTIONS_OF_USER + 200):
+    for _ in range(line_server.MAX_CONNECTIONS_OF_USER + 200):
         crowd.connect()
 
 
@@ -148,7 +148,7 @@ async def test_on_the_line_door(
         await asyncio.to_thread(attack, crowd)
     cost = memory(papad) - before
     print(f"papad's memory grew by {cost / MIB:.0f} MiB")
-    assert cost < telnet.MAX_MEMORY_OF_USER + SLACK
+    assert cost < line_server.MAX_MEMORY_OF_USER + SLACK
     await asyncio.to_thread(crowd.close)
     await until(lambda: descriptors(papad) <= files, lambda: f"{descriptors(papad)} descriptors, {files} before")
     assert set(await client.call("ListProcesses", "as", [])) == {"worker", "loud"}
@@ -164,7 +164,7 @@ async def test_a_watcher_goes_on_in_little_batches_where_its_user_holds_much(
     papad: Papad, client: Client, crowd: Crowd
 ) -> None:
     made = await client.make_process("p", "sh", "-c", "head -c 1000000 /dev/zero; sleep 600")
-    for _ in range(telnet.MAX_MEMORY_OF_USER // MIB - 2):
+    for _ in range(line_server.MAX_MEMORY_OF_USER // MIB - 2):
         sock = crowd.connect()
         await asyncio.to_thread(sock.sendall, b"set v " + b"x" * (MIB + 20_000))
         await until(lambda: not unread(sock), "papad has read it")  # noqa: B023
@@ -192,7 +192,7 @@ async def test_on_the_bus(papad: Papad, client: Client, hosted: int) -> None:
     before = memory(papad)
     async with bystander(papad, "Floods of calls on the bus, and a thousand watches"):
         enemy = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.bus.enemy", papad.address, stdin=PIPE, stdout=PIPE, cwd=ROOT
+            sys.executable, "-m", "tests.bus.abusive_client", papad.address, stdin=PIPE, stdout=PIPE, cwd=ROOT
         )
         assert enemy.stdout is not None
         async with asyncio.timeout(3 * PATIENCE):

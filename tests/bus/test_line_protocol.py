@@ -20,14 +20,16 @@ import pexpect
 import pytest
 
 from papa_dbus.errors import AccessDenied, Bind
-from papa_dbus.service import audit, steps, telnet, telnet_session
-from papa_dbus.service.access import Access, Right
+from papa_dbus.service import audit, steps
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.lineproto import MAX_LINE
-from papa_dbus.service.telnet import TelnetDoor
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.line import server as line_server
+from papa_dbus.service.line import session as line_session
+from papa_dbus.service.line.reader import MAX_LINE
+from papa_dbus.service.line.server import TelnetDoor
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import end, turns, until, wait_until
 
 IAC = b"\xff"
@@ -425,7 +427,7 @@ def test_one_batch_is_bounded(client: LineClient) -> None:
     while sum(sizes) < 3_000_000:
         sizes.append(client.until(b"\n] ").count(b"\0"))
         client.say("\n")
-    assert telnet_session.MAX_BATCH - 65536 < max(sizes) <= telnet_session.MAX_BATCH
+    assert line_session.MAX_BATCH - 65536 < max(sizes) <= line_session.MAX_BATCH
 
 
 def test_defect_15_q_ends_a_watch_on_which_nothing_arrives(client: LineClient) -> None:
@@ -524,7 +526,7 @@ async def test_the_first_batch_does_not_come_with_the_answer(
     assert answer.count(b"\n") == 1
     assert answer.endswith(b"\n")
     assert batch.startswith(b"out:p:")
-    assert second - first > telnet_session.SETTLE * 0.99
+    assert second - first > line_session.SETTLE * 0.99
 
 
 def test_defect_19_a_loss_is_told(papad: Papad, client: LineClient, tmp_path: Path) -> None:
@@ -758,7 +760,7 @@ async def test_who_is_not_let_in_is_told_why(house: House) -> None:
 
 
 async def test_many_who_are_not_let_in_take_no_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnet, "MAX_REFUSED", 3)
+    monkeypatch.setattr(line_server, "MAX_REFUSED", 3)
     house.keeper.uid = None
     for visitor in [await house.connect() for _ in range(20)]:
         assert (await visitor.rest()).startswith(b"Error: ")
@@ -767,10 +769,10 @@ async def test_many_who_are_not_let_in_take_no_room(house: House, monkeypatch: p
 
 
 async def test_connections_are_bounded_for_each_user_and_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnet, "MAX_CONNECTIONS", 5)
-    monkeypatch.setattr(telnet, "MAX_CONNECTIONS_OF_USER", 3)
-    monkeypatch.setattr(telnet, "KEPT_FOR_FEW", 0)
-    monkeypatch.setattr(telnet, "KEPT_FOR_ROOT", 0)
+    monkeypatch.setattr(line_server, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(line_server, "MAX_CONNECTIONS_OF_USER", 3)
+    monkeypatch.setattr(line_server, "KEPT_FOR_FEW", 0)
+    monkeypatch.setattr(line_server, "KEPT_FOR_ROOT", 0)
     visitors = [await house.connect() for _ in range(3)]
     for visitor in visitors:
         assert await visitor.welcomed()
@@ -865,7 +867,7 @@ async def test_a_short_command_waits_for_no_long_one(house: House, monkeypatch: 
 
 
 async def test_who_reads_no_reply_in_time_is_disconnected(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnet_session, "WRITE_TIMEOUT", 0.1)
+    monkeypatch.setattr(line_session, "WRITE_TIMEOUT", 0.1)
     house.kernel.set_value("a", "x" * 1_000_000)
     visitor = await house.connect()
     assert await visitor.welcomed()
@@ -896,7 +898,7 @@ async def test_stopping_tells_everybody_and_ends_what_runs(house: House) -> None
 async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telnet, "STOP_TIMEOUT", 10 * PATIENCE)
+    monkeypatch.setattr(line_server, "STOP_TIMEOUT", 10 * PATIENCE)
     visitor = await house.connect()
     assert await visitor.welcomed()
     (session,) = house.door._sessions

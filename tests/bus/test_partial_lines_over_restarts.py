@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bus.isolated import SupervisedPapad
-from tests.bus.test_begun_and_long_lines import read_until
+from tests.bus.test_partial_and_long_lines import read_until
 from tests.papactl import PAPACTL, Papactl, environment
 from tests.support import PATIENCE, wait_until
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service import telnet, telnet_handover, telnet_session, users
 from papa_dbus.service.__main__ import arguments
-from papa_dbus.service.access import Access
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.telnet import PortFor, TelnetDoor
+from papa_dbus.service.access import group_members
+from papa_dbus.service.access.policy import Access
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.line import handover
+from papa_dbus.service.line import server as line_server
+from papa_dbus.service.line import session as line_session
+from papa_dbus.service.line.server import PortFor, TelnetDoor
 from tests.support import PATIENCE, until
 
 pytestmark = pytest.mark.root
@@ -111,7 +114,7 @@ class House:
 @pytest.fixture
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     """A house; the test opens it. Its members are a directory's, and not the local files'."""
-    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
+    monkeypatch.setattr(group_members, "local_members", lambda group: frozenset())
     house = House(tmp_path)
     yield house
     await house.close()
@@ -189,11 +192,11 @@ class Question:
 async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telnet, "MAX_ARRIVING", 4)
-    monkeypatch.setattr(telnet, "MAX_ARRIVING_OF_USER", 2)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING", 4)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING_OF_USER", 2)
     await house.open()
     assert await house.access._members.has(DAEMON)  # type: ignore[union-attr]
-    monkeypatch.setattr(users, "FRESH", 0.0)
+    monkeypatch.setattr(group_members, "FRESH", 0.0)
     question = Question(monkeypatch, house.access)
     strangers = [house.connect(uid) for uid in (STRANGER, STRANGER, 100_000, 100_001)]
     await until(lambda: len(house.door._arriving) == len(strangers), "strangers")
@@ -252,7 +255,7 @@ async def test_one_user_cannot_take_the_places_of_others(house: House, monkeypat
         "KEPT_FOR_FEW": 6,
         "KEPT_FOR_ROOT": 2,
     }.items():
-        monkeypatch.setattr(telnet, name, value)
+        monkeypatch.setattr(line_server, name, value)
     await house.open()
     question = Question(monkeypatch, house.access)
     question.members = {DAEMON, BIN, 3, 4}
@@ -272,7 +275,7 @@ async def test_one_user_cannot_take_the_places_of_others(house: House, monkeypat
 
 
 async def test_a_line_that_is_never_ended_ends_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnet_session, "LINE_TIMEOUT", 0.0)
+    monkeypatch.setattr(line_session, "LINE_TIMEOUT", 0.0)
     await house.open()
     visitor = house.connect(0)
     assert await visitor.welcomed()
@@ -285,7 +288,7 @@ async def test_the_journal_says_that_a_client_has_read_no_reply(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(telnet_session, "WRITE_TIMEOUT", 0.1)
+    monkeypatch.setattr(line_session, "WRITE_TIMEOUT", 0.1)
     await house.open()
     house._kernels[-1].set_value("a", "x" * 1_000_000)
     visitor = house.connect(0)
@@ -296,7 +299,7 @@ async def test_the_journal_says_that_a_client_has_read_no_reply(
 
 
 async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnet_session, "LINGER", 0.0)
+    monkeypatch.setattr(line_session, "LINGER", 0.0)
     await house.open()
     visitor = house.connect(0)
     assert await visitor.welcomed()
@@ -344,9 +347,9 @@ async def test_connections_that_come_in_a_form_of_another_version_are_told_so(
     listening, connections = await before.hand_over()
     for fd in listening:
         os.close(fd)
-    packed = telnet_handover.pack(connections)
-    monkeypatch.setattr(telnet_handover, "VERSION", telnet_handover.VERSION + 1)
-    connections = telnet_handover.unpack([of.fd for of in connections], packed)
+    packed = handover.pack(connections)
+    monkeypatch.setattr(handover, "VERSION", handover.VERSION + 1)
+    connections = handover.unpack([of.fd for of in connections], packed)
     await house.open()
     await house.door.adopt(connections)
     for visitor in visitors:

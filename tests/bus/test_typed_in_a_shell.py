@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 import pytest
 
-from papa_dbus import bridge
-from papa_dbus.client.cli import words
+from papa_dbus.bus import unixexec
+from papa_dbus.client.cli import other_tools
 from papa_dbus.client.cli.commands import papactl as root
-from papa_dbus.client.cli.ends import run
+from papa_dbus.client.cli.exit_status import run
 from papa_dbus.client.cli.group import Group
-from papa_dbus.service.ownbus import OwnBus
+from papa_dbus.service.private_bus import OwnBus
 from tests.bus.conftest import Papad, start_papad
 from tests.bus.test_papactl import told
 from tests.papactl import PAPACTL, Papactl, environment
@@ -191,9 +191,9 @@ def followed(address: str, arguments: list[str]) -> str:
 # ------------------------------------------------------------------------ words of other tools
 
 
-@pytest.mark.parametrize("word", words.SAME)
+@pytest.mark.parametrize("word", other_tools.SAME)
 def test_the_same_thing_under_another_name_is_done(inside: Inside, word: str) -> None:
-    same = words.SAME[word]
+    same = other_tools.SAME[word]
     if word == "attach":
         assert "one" in followed(inside.address, [word, "ended"])
         return
@@ -212,8 +212,8 @@ def test_the_same_thing_under_another_name_is_done(inside: Inside, word: str) ->
 
 @pytest.mark.parametrize(
     ("path", "instead"),
-    [(["papactl", word], line) for word, line in words.INSTEAD.items()]
-    + [(["papactl", "socket", word], line) for word, line in words.SOCKET_INSTEAD.items()],
+    [(["papactl", word], line) for word, line in other_tools.INSTEAD.items()]
+    + [(["papactl", "socket", word], line) for word, line in other_tools.SOCKET_INSTEAD.items()],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_one_line_says_what_to_type(capfd: pytest.CaptureFixture[str], path: list[str], instead: str) -> None:
@@ -224,7 +224,7 @@ def test_one_line_says_what_to_type(capfd: pytest.CaptureFixture[str], path: lis
 
 
 def test_words_of_other_tools_below_socket(inside: Inside) -> None:
-    for word, same in words.SOCKET_SAME.items():
+    for word, same in other_tools.SOCKET_SAME.items():
         if same == ("make",):
             assert "127.0.0.1:" in inside("socket", word, "s", "--port", "0")
             inside("socket", "remove", "s")
@@ -254,7 +254,7 @@ TOOLS = {
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_each_word_of_other_tools_is_known(tool: str) -> None:
-    known = {"help", *root.commands, *words.SAME, *words.INSTEAD}
+    known = {"help", *root.commands, *other_tools.SAME, *other_tools.INSTEAD}
     assert not set(TOOLS[tool].split()) - known
 
 
@@ -339,7 +339,7 @@ def test_a_relative_program_and_directory_are_the_callers(
 
 
 def test_on_another_machine_paths_must_be_absolute(papad: Papad) -> None:
-    way = bridge._address(["systemd-stdio-bridge", f"--bus-path={papad.address}"])
+    way = unixexec._address(["systemd-stdio-bridge", f"--bus-path={papad.address}"])
     papactl = Papactl(way)
     for arguments, wrong in (
         (["run", "a", "--", "./prog"], "the program: './prog'"),

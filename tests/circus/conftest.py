@@ -9,8 +9,8 @@ import pytest
 from tests.circus.environments import VERSIONS, build_wheel, install
 from tests.circus.machine import Bare, Booted, Machine
 from tests.circus.sidebyside import Circusd, Place
-from tests.systemd.bed import Bed
 from tests.systemd.conftest import make_bed, readme_command
+from tests.systemd.container import Bed
 
 #: Each Circus with the project's command, and the one that knows Papa by itself without it, too.
 COMBINATIONS = [("0.17.2", "plain"), *((version, "papa-circusd") for version in VERSIONS)]

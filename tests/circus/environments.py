@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.container import PROJECT, Bed
 from tests.systemd.debian import TREES
 
 # 0.17.2 is the last that knows Papa by itself. pyzmq, tornado and psutil are not pinned: each Circus works with the

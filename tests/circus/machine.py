@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import PATIENCE, wait_until
-from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.container import PROJECT, Bed
 
 #: How circusd is started: with the project's command, or, 0.17.2 with its own code for Papa, by the drop-in alone.
 PLAIN = (

@@ -15,7 +15,7 @@ from tests.circus import surroundings
 from tests.circus.environments import VERSIONS
 from tests.circus.sidebyside import FILES, Circusd, Place
 from tests.support import PATIENCE, wait_until
-from tests.systemd.bed import PROJECT
+from tests.systemd.container import PROJECT
 
 PAGE = PROJECT / "docs/howto/circus.md"
 BEGIN, END = "<!-- options: made by python -m tests.circus.options -->\n", "<!-- options: end -->\n"

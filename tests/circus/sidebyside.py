@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from tests.bus.isolated import PrivateBus, SupervisedPapad
 from tests.support import PATIENCE, wait_until
-from tests.systemd.bed import PROJECT
+from tests.systemd.container import PROJECT
 from tests.systemd.debian import TREES
 
 FILES = Path(__file__).with_name("local")
@@ -71,7 +71,7 @@ class Place:
 
     def papa(self, code: str) -> Any:
         """Evaluate an expression about ``p``, a client of papad."""
-        program = f"import json; from papa_dbus.client.papa import Papa; p = Papa(); print(json.dumps({code}))"
+        program = f"import json; from papa_dbus.client.compat.papa import Papa; p = Papa(); print(json.dumps({code}))"
         return json.loads(self.python_says(program))
 
     def python_says(self, program: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.circus.sidebyside import FILES, Circusd, Place
 from tests.support import PATIENCE, wait_until
-from tests.systemd.bed import PROJECT
+from tests.systemd.container import PROJECT
 
 #: How both are started: another nice, processors and limits than papad's.
 PREFIX = (

@@ -9,7 +9,7 @@ import pytest
 from tests.circus.environments import VERSIONS
 from tests.circus.sidebyside import FILES, Circusd, Place
 from tests.support import PATIENCE, alive, wait_until
-from tests.systemd.bed import PROJECT
+from tests.systemd.container import PROJECT
 
 SLEEP = "[watcher:app]\ncmd = sleep infinity\nuse_papa = true\n"
 

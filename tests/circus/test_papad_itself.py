@@ -8,7 +8,7 @@ import pytest
 from tests.circus.logger_log import now, texts, wait_for_line_after
 from tests.circus.machine import Booted
 from tests.circus.test_story import hosted, load
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 
 NEXT = "99.0.0"
 #: Another version of the program in the place of the one that is installed, as a package manager would put it there.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import wait_until
-from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.conftest import make_bed
+from tests.systemd.container import PROJECT, Bed
 
 
 def readme_lines() -> list[str]:

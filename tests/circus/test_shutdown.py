@@ -7,8 +7,8 @@ import pytest
 
 from tests.circus.environments import VERSIONS, install
 from tests.circus.machine import INI
-from tests.systemd.bed import PROJECT, Bed
 from tests.systemd.conftest import make_bed, readme_command
+from tests.systemd.container import PROJECT, Bed
 
 PAGE = PROJECT / "docs/howto/circus.md"
 #: Where the programs leave what is looked at when the machine is off.

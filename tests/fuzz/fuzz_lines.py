@@ -9,8 +9,9 @@ import atheris
 
 with atheris.instrument_imports():
     from papa_dbus.errors import InvalidArgs
-    from papa_dbus.service import linecommands, linereply
-    from papa_dbus.service.lineproto import Answer, Event, Foreign, Line, LineReader, TooLong
+    from papa_dbus.service.line import commands as line_commands
+    from papa_dbus.service.line import replies as line_replies
+    from papa_dbus.service.line.reader import Answer, Event, Foreign, Line, LineReader, TooLong
 
 _MAX_LINE = 64
 
@@ -49,10 +50,10 @@ def try_line(line: bytes) -> None:
     """It is a command, or an error in one line."""
     fault = ""
     try:
-        linecommands.parse(line)
+        line_commands.parse(line)
     except InvalidArgs as error:
         fault = str(error)
-    assert linereply.error(fault).count(b"\n") == 1, line
+    assert line_replies.error(fault).count(b"\n") == 1, line
 
 
 if __name__ == "__main__":

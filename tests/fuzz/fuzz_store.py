@@ -14,9 +14,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports():
-    from papa_dbus.service.kernel import Kernel
-    from papa_dbus.service.specs import ProcessSpec, SocketSpec
-    from papa_dbus.service.store import Facts, Store, TooNew
+    from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+    from papa_dbus.service.items.store import Facts, Store, TooNew
+    from papa_dbus.service.kernel.kernel import Kernel
 
 _folder = Path(tempfile.mkdtemp(prefix="papa-fuzz-"))
 _path = _folder / "state.sqlite"

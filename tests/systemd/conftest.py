@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.container import PROJECT, Bed
 
 # This machine's files with either message bus, and the two Debians that the README names.
 KINDS = ("dbus-daemon", "dbus-broker", "bookworm", "trixie")

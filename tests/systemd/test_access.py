@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support import PATIENCE
-from tests.systemd.bed import Bed
 from tests.systemd.caller import CALLS, LINES
+from tests.systemd.container import Bed
 from tests.systemd.test_starting import CALL, CONNECT
 
 SCRIPT = (Path(__file__).parent / "caller.py").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 from tests.systemd.test_access import PYTHON, people_of_machine
 from tests.systemd.test_starting import CALL
 

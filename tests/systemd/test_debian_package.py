@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service.store import VERSION
-from tests.systemd.bed import Bed
+from papa_dbus.service.items.store import VERSION
 from tests.systemd.conftest import make_bed
+from tests.systemd.container import Bed
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_upgrade import NEXT, load, main_pid, version
 

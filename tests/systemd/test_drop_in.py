@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 from tests.systemd.test_serving import PYTHON
 from tests.systemd.test_starting import is_active
 

@@ -7,7 +7,7 @@ import pytest
 
 from papa_dbus.service import log_budget
 from tests.support import PATIENCE
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_units import show
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 
 #: Two streams of numbered lines, each in two pieces, until it is told to stop.
 COUNTER = (

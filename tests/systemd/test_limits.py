@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.bed import Bed, old_hierarchy
 from tests.systemd.conftest import _installed, as_after_boot
+from tests.systemd.container import Bed, old_hierarchy
 from tests.systemd.test_serving import KERNEL, call, watch
 from tests.systemd.test_survival import nothing_is_left
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.bed import Bed
 from tests.systemd.conftest import as_after_boot
+from tests.systemd.container import Bed
 from tests.terminal import Terminal
 
 CABLE = "papa0"

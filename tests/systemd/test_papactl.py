@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 from tests.systemd.test_access import people
 from tests.terminal import Terminal
 

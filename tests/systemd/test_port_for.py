@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 from tests.systemd.test_access import make_people
 from tests.systemd.test_starting import CALL, CONNECT
 

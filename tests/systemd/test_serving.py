@@ -8,7 +8,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 
 KERNEL = "org.papa.Kernel /org/papa/Kernel org.papa.Kernel"
 PYTHON = "/usr/local/lib/papa/bin/python"

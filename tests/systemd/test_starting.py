@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.systemd.bed import Bed
+from tests.systemd.container import Bed
 
 CALL = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel", "ListValues", "as", "0"]
 CONNECT = (

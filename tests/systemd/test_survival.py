@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.service.store import VERSION
+from papa_dbus.service.items.store import VERSION
 from tests.guard import sitecustomize as guard
-from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.container import PROJECT, Bed
 from tests.systemd.test_serving import PYTHON, call, watch
 
 HERE = Path(__file__).parent

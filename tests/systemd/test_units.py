@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.bed import PROJECT, Bed
+from tests.systemd.container import PROJECT, Bed
 from tests.systemd.test_starting import CALL, CONNECT, is_active
 
 UNITS = "/usr/local/lib/systemd"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pexpect
 import pytest
 
-from tests.systemd.bed import Bed
 from tests.systemd.conftest import OFFLINE
+from tests.systemd.container import Bed
 from tests.systemd.test_serving import KERNEL, PYTHON, call
 
 pytestmark = pytest.mark.timeout(700, func_only=True)  # seconds: what is needed is installed twice
@@ -177,7 +177,7 @@ def test_a_version_that_cannot_take_over_is_told_so_and_the_old_one_goes_on(bare
     bare.run(f"cd /root/papa && {OFFLINE} make install && papactl run p -- sleep 600", timeout=300)
     pid = main_pid(bare)
     assert bare.run("papad --check", check=False).returncode == 1  # by hand it knows of no state, and says so
-    module = bare.run([PYTHON, "-c", "import papa_dbus.service.kernel as it; print(it.__file__)"]).stdout.strip()
+    module = bare.run([PYTHON, "-c", "import papa_dbus.service.kernel.kernel as it; print(it.__file__)"]).stdout.strip()
     bare.run(f"mv {module} /root/kernel.py")
     assert bare.run("systemctl reload papa", check=False).returncode == 1
     bare.run(f"mv /root/kernel.py {module}")

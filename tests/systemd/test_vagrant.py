@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.systemd.bed import PROJECT
+from tests.systemd.container import PROJECT
 
 
 def test_the_vagrantfile_is_valid(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.dbus_messages import DbusNextSender
 from tests.leftovers import ask_for_tasks, no_task_is_left, nothing_is_left, temporary_folder  # noqa: F401 (fixtures)
 from tests.support import begin_counting_children, children, descriptors, end

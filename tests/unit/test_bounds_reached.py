@@ -13,16 +13,20 @@ import pytest
 from papa_dbus import schema
 from papa_dbus.bus import Message
 from papa_dbus.errors import AccessDenied, InvalidArgs, Limit, NoReply, Spawn
-from papa_dbus.service import access, limits, polkit, processes, systemd, users
-from papa_dbus.service.access import Right
-from papa_dbus.service.admission import _ASK_TIMEOUT, Admission
+from papa_dbus.service import limits
+from papa_dbus.service.access import group_members, polkit
+from papa_dbus.service.access import policy as access_policy
+from papa_dbus.service.access.policy import Right
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.exits import NOT_YET_REAPED
-from papa_dbus.service.flights import Flight, Flights
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.dbus.authorization import _ASK_TIMEOUT, Admission
+from papa_dbus.service.dbus.in_flight import Flight, Flights
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.items.values import Values
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.process import hosted as process_hosted
 from papa_dbus.service.shares import Share, Shares
-from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
-from papa_dbus.service.values import Values
+from papa_dbus.service.systemd import scopes as systemd_scopes
 from tests.support import PATIENCE, Reader, children, run, until
 
 
@@ -184,7 +188,7 @@ class Directory:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers = threading.Event()
         self.asked = 0
-        monkeypatch.setattr(users, "is_member", self._is_member)
+        monkeypatch.setattr(group_members, "is_member", self._is_member)
 
     def _is_member(self, group: str, uid: int) -> bool:
         self.asked += 1
@@ -193,14 +197,14 @@ class Directory:
 
 
 async def test_questions_about_members_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users, "MAX_ASKED_MEMBERS", 2)
-    directory, members = Directory(monkeypatch), users.Members("papa")
+    monkeypatch.setattr(group_members, "MAX_ASKED_MEMBERS", 2)
+    directory, members = Directory(monkeypatch), group_members.Members("papa")
     directory.answers.set()
     for uid in range(5):
         assert await members.has(uid)
     directory.answers.clear()
     directory.asked = 0
-    monkeypatch.setattr(users, "_stamp", lambda: (None,))  # all answers are too old
+    monkeypatch.setattr(group_members, "_stamp", lambda: (None,))  # all answers are too old
     asked = [asyncio.ensure_future(members.has(uid)) for uid in range(5)]
     async with asyncio.timeout(PATIENCE):
         while directory.asked < 2:
@@ -211,13 +215,13 @@ async def test_questions_about_members_are_bounded(monkeypatch: pytest.MonkeyPat
 
 
 async def test_who_was_a_member_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users, "MAX_KNOWN_MEMBERS", 2)
-    directory, members = Directory(monkeypatch), users.Members("papa")
+    monkeypatch.setattr(group_members, "MAX_KNOWN_MEMBERS", 2)
+    directory, members = Directory(monkeypatch), group_members.Members("papa")
     directory.answers.set()
     for uid in (1, 2, 3):
         assert await members.has(uid)
     assert [members.was_member(uid) for uid in (1, 2, 3)] == [False, True, True]
-    monkeypatch.setattr(users, "REMEMBERED", 0.0)
+    monkeypatch.setattr(group_members, "REMEMBERED", 0.0)
     assert not members.was_member(3)
 
 
@@ -253,8 +257,8 @@ async def test_whom_polkit_has_authorized_is_bounded(monkeypatch: pytest.MonkeyP
     async def yes(name: str, right: Right, interactive: bool) -> bool:
         return True
 
-    monkeypatch.setattr(access, "_MAX_NOTED", 2)
-    rules = access.Access("no-group-of-that-name", yes)
+    monkeypatch.setattr(access_policy, "_MAX_NOTED", 2)
+    rules = access_policy.Access("no-group-of-that-name", yes)
     for number in range(9):
         caller = Caller(65534, 5, f":1.{number}")
         await rules.check(caller)
@@ -266,7 +270,7 @@ async def test_a_caller_of_whom_the_bus_says_nothing_is_refused() -> None:
     bus, answered = DeafBus(), asyncio.get_running_loop().create_future()
     admission = Admission(
         bus,  # type: ignore[arg-type]
-        access.Access(),
+        access_policy.Access(),
         lambda call: (Right.MANAGE,),
         lambda call, caller: answered.set_result(caller),
         lambda call, error: answered.set_result(error),
@@ -283,8 +287,8 @@ async def test_a_scope_that_systemd_does_not_start_in_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The process starts without one, which the journal says; one with a limit is not started."""
-    monkeypatch.setattr(systemd, "_SCOPE_TIMEOUT", 0.0)
-    scopes = systemd.Scopes(DeafBus())  # type: ignore[arg-type]
+    monkeypatch.setattr(systemd_scopes, "_SCOPE_TIMEOUT", 0.0)
+    scopes = systemd_scopes.Scopes(DeafBus())  # type: ignore[arg-type]
     scopes._available, scopes._manager = True, ":1.0"
     assert await scopes.place(os.getpid(), "p", {}) is None
     assert "systemd did not start papa-p.scope in 0 s" in caplog.text
@@ -294,8 +298,8 @@ async def test_a_scope_that_systemd_does_not_start_in_time(
 
 async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart systemd is the parent, and papad may have to wait until it has reaped the process."""
-    monkeypatch.setattr(processes, "_LOOKS_SECONDS", 0.0)
-    monkeypatch.setattr(processes, "look_at", lambda pidfd: NOT_YET_REAPED)
+    monkeypatch.setattr(process_hosted, "_LOOKS_SECONDS", 0.0)
+    monkeypatch.setattr(process_hosted, "look_at", lambda pidfd: NOT_YET_REAPED)
     info = await run(kernel, "true")
     reader = Reader(kernel, ["p"])
     await reader.until_exited()
@@ -305,9 +309,9 @@ async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, mon
 
 def test_the_names_of_what_is_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """They come back in one variable of the environment, and nothing would come back with one that is too long."""
-    monkeypatch.setattr(systemd, "_MAX_NAMES", 10)
+    monkeypatch.setattr(systemd_scopes, "_MAX_NAMES", 10)
     monkeypatch.setenv("FDSTORE", "100")
-    store = systemd.DescriptorStore()
+    store = systemd_scopes.DescriptorStore()
     store.adopt({"s123456": [0]}, {"s123456": 1})
     with pytest.raises(Limit, match="the names of all kept descriptors have 10 bytes at most"):
         store.keep("s12", [0])

@@ -4,7 +4,7 @@ import pytest
 from dbus_next import InvalidAddressError
 
 from papa_dbus.bus import BusLost, address_of
-from papa_dbus.bus_address import parse
+from papa_dbus.bus.address import parse
 
 
 def test_an_address_has_transports_with_options() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from dbus_next import Message, MessageType
 
-from papa_dbus import bus_connection, bus_socket
-from papa_dbus.bus import Bus, BusLost
-from papa_dbus.bus_connection import Connection
-from papa_dbus.bus_reader import MessageReader
+from papa_dbus.bus import Bus, BusLost, transport
+from papa_dbus.bus import connection as bus_connection
+from papa_dbus.bus.connection import Connection
+from papa_dbus.bus.reader import MessageReader
 from tests.dbus_messages import as_bytes
 from tests.support import PATIENCE, descriptors
 
@@ -160,11 +160,11 @@ async def test_a_call_of_a_connection_that_is_closed_has_no_reply(fake: FakeBus)
 
 
 async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:
-    sock, program = bus_socket.connect(f"unix:path={tmp_path}/none;{fake.address}")
+    sock, program = transport.connect(f"unix:path={tmp_path}/none;{fake.address}")
     assert program is None
     sock.close()
     with pytest.raises(ConnectionRefusedError):
-        bus_socket.connect(f"unix:path={tmp_path}/none;unix:abstract={tmp_path}/neither")
+        transport.connect(f"unix:path={tmp_path}/none;unix:abstract={tmp_path}/neither")
 
 
 @pytest.mark.parametrize("address", ["launchd:env=X", "unix:tmpdir=/tmp", "nonsense", "unix:path=/nowhere"])

@@ -6,7 +6,7 @@ import os
 import pytest
 from dbus_next import Message, MessageType
 
-from papa_dbus.bus_replies import Replies
+from papa_dbus.bus.replies import Replies
 
 
 def reply_with_descriptor() -> tuple[Message, int]:

@@ -12,9 +12,9 @@ import pytest
 
 from papa_dbus.errors import Bind, Limit, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.items.specs import SocketSpec
+from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.lookups import MAX_ALL, MAX_OF_USER, Lookups
-from papa_dbus.service.specs import SocketSpec
 from tests.support import PATIENCE, run
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papa_dbus import errors, names
-from papa_dbus.service import objects
-from papa_dbus.service.systemd import scope_name
+from papa_dbus.service.dbus import objects
+from papa_dbus.service.systemd.scopes import scope_name
 from tests.support import PATIENCE
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from papa_dbus import schema
 from papa_dbus.client import aio
-from papa_dbus.client.papa_line import _options
-from papa_dbus.service.linecommands import MakeProcess, parse
-from papa_dbus.service.objects import PROCESS_INTERFACE, SOCKET_INTERFACE, read_contract
-from papa_dbus.service.specs import ProcessSpec
+from papa_dbus.client.compat.line_backend import _options
+from papa_dbus.service.dbus.objects import PROCESS_INTERFACE, SOCKET_INTERFACE, read_contract
+from papa_dbus.service.items.specs import ProcessSpec
+from papa_dbus.service.line.commands import MakeProcess, parse
 from tests.support import PATIENCE
 
 PACKAGE = Path(__file__).parents[2] / "papa_dbus"
@@ -121,14 +121,14 @@ from papa_dbus import schema
 from papa_dbus.bus import Variant
 from papa_dbus.client import aio
 from papa_dbus.client.cli.commands import papactl
-from papa_dbus.client.papa_line import _options
+from papa_dbus.client.compat.line_backend import _options
 from papa_dbus.client.records import Process, variants
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.service import store, wire
-from papa_dbus.service.help import help_text
-from papa_dbus.service.linecommands import parse
-from papa_dbus.service.linereply import process_line
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec
+from papa_dbus.service.items import store, wire
+from papa_dbus.service.line.help import help_text
+from papa_dbus.service.line.commands import parse
+from papa_dbus.service.line.replies import process_line
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec
 
 spec = ProcessSpec("p", ("true",), nice=7)
 assert parse(b"make process p nice=7 true").spec == spec

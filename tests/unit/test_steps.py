@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papa_dbus.bus import Variant
-from papa_dbus.bus_encoder import Entries, encode
+from papa_dbus.bus.encoder import Entries, encode
 from papa_dbus.service import steps
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service.items.specs import SocketSpec
+from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.steps import Steps, take_all
 
 VALUES = st.one_of(

@@ -10,9 +10,9 @@ from circus import logger
 from circus.arbiter import Arbiter
 from circus.config import DEFAULT_ENDPOINT_DEALER, read_config
 
-from papa_dbus.client import papa
 from papa_dbus.client.circus import leftovers, prefix
 from papa_dbus.client.circus.sockets import PapaSocket
+from papa_dbus.client.compat import papa
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from circus import logger
 
-from papa_dbus.client import papa
+from papa_dbus.client.compat import papa
 
 #: A soft limit of open files that is higher is papad's alone: it gives its processes no more, and its own is raised.
 _SOFT_FILES = 1024

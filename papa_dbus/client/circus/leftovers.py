@@ -6,8 +6,8 @@ from typing import Any
 
 from circus import logger
 
-from papa_dbus.client import papa
 from papa_dbus.client.circus import prefix
+from papa_dbus.client.compat import papa
 from papa_dbus.errors import Unreachable
 
 #: What is kept of a process as a value: its name and one of these.

@@ -17,12 +17,12 @@ from circus import logger
 from circus.stream import FancyStdoutStream
 from tornado.ioloop import IOLoop
 
-from papa_dbus.client import papa
-from papa_dbus.client.circus.notes import OutputNotes
-from papa_dbus.client.circus.openlines import OpenLines
-from papa_dbus.client.lineconnection import readable
-from papa_dbus.client.lines import LineAssembler, Piece
-from papa_dbus.client.papa_watcher import Watch
+from papa_dbus.client.circus.output_notes import OutputNotes
+from papa_dbus.client.circus.partial_lines import OpenLines
+from papa_dbus.client.compat import papa
+from papa_dbus.client.compat.line_connection import readable
+from papa_dbus.client.compat.watcher import Watch
+from papa_dbus.client.line_assembler import LineAssembler, Piece
 from papa_dbus.client.records import Dropped, Event, Exited
 from papa_dbus.errors import NoReply, NotFound, Unreachable
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from circus import logger
 
-from papa_dbus.client import papa
+from papa_dbus.client.compat import papa
 
 
 class OutputNotes:

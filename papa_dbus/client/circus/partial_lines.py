@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from papa_dbus.client.lines import Piece
+from papa_dbus.client.line_assembler import Piece
 
 #: By file: the process and its stream whose line has no end yet.
 _open_lines: dict[str, tuple["OpenLines", str]] = {}

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psutil
 
 from papa_dbus import names
-from papa_dbus.client import papa
+from papa_dbus.client.compat import papa
 
 _DEFAULT = "circus."
 _VALUE = "circusd"

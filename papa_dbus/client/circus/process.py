@@ -12,11 +12,11 @@ import psutil
 from circus import logger
 from circus.process import RUNNING, UNEXISTING, Process
 
-from papa_dbus.client import papa
-from papa_dbus.client.circus import asked
+from papa_dbus.client.circus import option_digests
 from papa_dbus.client.circus.output import Output
 from papa_dbus.client.circus.prefix import prefix
-from papa_dbus.client.lineconnection import readable
+from papa_dbus.client.compat import papa
+from papa_dbus.client.compat.line_connection import readable
 from papa_dbus.names import UNKNOWN_EXIT
 
 #: Seconds for the last output of a process that has ended, or was killed, to arrive.
@@ -75,7 +75,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
     def _make(self) -> dict[str, Any]:
         command, options = self._command(), self._options()
-        self.kernel.set(self._asked, asked.digest(command, self._said(options)))
+        self.kernel.set(self._asked, option_digests.digest(command, self._said(options)))
         try:
             made: dict[str, Any] = self.kernel.host_process(self.papa_name, command, **options)
         except papa.Error:
@@ -90,8 +90,8 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         """Tell the watcher if it runs in another way than it would be started in now."""
         if found["running"]:
             command, then = self._command(), self.kernel.get(self._asked)
-            now = asked.digest(command, self._said(self._options()))
-            self.watcher.found_different(self.wid, asked.differences(then, now, command, found))
+            now = option_digests.digest(command, self._said(self._options()))
+            self.watcher.found_different(self.wid, option_digests.differences(then, now, command, found))
         return found
 
     def _command(self) -> list[str]:

@@ -8,8 +8,8 @@ from circus import logger
 from circus.sockets import _FAMILY, _TYPE
 from circus.util import to_bool
 
-from papa_dbus.client import papa
 from papa_dbus.client.circus.prefix import claim, prefix
+from papa_dbus.client.compat import papa
 
 _TOLD = ("host", "port", "backlog", "path", "umask", "interface")
 

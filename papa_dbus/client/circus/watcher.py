@@ -9,10 +9,10 @@ from circus.util import to_bool
 from circus.watcher import Watcher
 from tornado import gen
 
-from papa_dbus.client import papa
 from papa_dbus.client.circus import inherited
 from papa_dbus.client.circus.prefix import claim, fault, of_watcher
 from papa_dbus.client.circus.process import PapaProcess
+from papa_dbus.client.compat import papa
 
 _RETRY = 0.1  # seconds, where another of Circus's commands runs
 #: Seconds between an end and what Circus does about it. Commands are refused while it does that, so a plugin that hears

@@ -10,7 +10,7 @@ def main() -> int:
     """Run papactl; returns its exit status."""
     try:
         from papa_dbus.client.cli.commands import papactl  # noqa: PLC0415 (they may be missing)
-        from papa_dbus.client.cli.ends import run  # noqa: PLC0415
+        from papa_dbus.client.cli.exit_status import run  # noqa: PLC0415
     except ImportError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -14,7 +14,7 @@ import click
 
 from papa_dbus.bus import Bus
 from papa_dbus.client import aio
-from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.cli.exit_status import Status
 from papa_dbus.client.link import Link, offers_kernel
 from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME

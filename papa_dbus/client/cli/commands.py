@@ -5,13 +5,13 @@ from typing import Any
 import click
 
 from papa_dbus import __version__
-from papa_dbus.client.cli import consuming, doctor, items, kill, output, processes, top, values, words
+from papa_dbus.client.cli import consume, doctor, inspect, kill, logs, other_tools, processes, top, values
+from papa_dbus.client.cli.command import connection_options
 from papa_dbus.client.cli.group import Group
-from papa_dbus.client.cli.running import connection_options
 
 
 @click.group(
-    cls=Group, same=words.SAME, instead=words.INSTEAD, params=connection_options(),
+    cls=Group, same=other_tools.SAME, instead=other_tools.INSTEAD, params=connection_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 @click.version_option(__version__, message="papactl %(version)s")
@@ -35,7 +35,8 @@ def papactl(**_: Any) -> None:
 
 
 for _command in (
-    items.status, items.list_, items.show, processes.run, kill.kill, processes.wait, output.logs, consuming.consume,
-    top.top, processes.remove, items.socket_, values.set_, values.get, values.unset, items.exit_if_idle, doctor.doctor,
+    inspect.status, inspect.list_, inspect.show, processes.run, kill.kill, processes.wait, logs.logs, consume.consume,
+    top.top, processes.remove, inspect.socket_, values.set_, values.get, values.unset, inspect.exit_if_idle,
+    doctor.doctor,
 ):  # fmt: skip
     papactl.add_command(_command)

@@ -10,8 +10,8 @@ import click
 from click.shell_completion import CompletionItem, ZshComplete, add_completion_class
 
 from papa_dbus.client.aio import Kernel
+from papa_dbus.client.cli.command import Target
 from papa_dbus.client.cli.printing import clean
-from papa_dbus.client.cli.running import Target
 from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.names import match
 

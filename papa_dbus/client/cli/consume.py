@@ -9,12 +9,12 @@ import sys
 import click
 
 from papa_dbus.client.aio import Dropped, Event, Kernel, Record, Watch
-from papa_dbus.client.cli import lines, names, printing
-from papa_dbus.client.cli.logfile import LogFile
+from papa_dbus.client.cli import completion, line_format, printing
+from papa_dbus.client.cli.command import Command, with_kernel
+from papa_dbus.client.cli.log_file import LogFile
+from papa_dbus.client.cli.logs import until_nobody_reads
 from papa_dbus.client.cli.options import Value
-from papa_dbus.client.cli.output import until_nobody_reads
-from papa_dbus.client.cli.running import Command, with_kernel
-from papa_dbus.client.cli.sink import Sink
+from papa_dbus.client.cli.output_writer import Sink
 from papa_dbus.forms import SIZE
 from papa_dbus.text import whole_characters
 
@@ -23,7 +23,7 @@ _KEEP = 10
 
 
 @click.command(cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.PROCESS)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.PROCESS)
 @click.option("--to", "path", type=click.Path(dir_okay=False), metavar="FILE", help="Append to a file, not to stdout.")
 @click.option(
     "--rotate-size", type=Value(SIZE), metavar="SIZE", help="Rotate the file before it has more bytes, at a line's end."
@@ -75,7 +75,7 @@ async def consume(
         raise click.UsageError("--rotate-keep needs --rotate-size, which says when to rotate")
     if rotate_size == 0:
         raise click.BadParameter("a file of 0 bytes holds nothing; without the option nothing is rotated")
-    await names.check(kernel, ("process",), patterns)
+    await completion.check(kernel, ("process",), patterns)
     with contextlib.ExitStack() as stack:
         sink: Sink | LogFile
         if path is None:
@@ -120,7 +120,7 @@ class _Bytes:
     def __call__(self, event: Event) -> bytes:
         """What is to be written of an event."""
         if isinstance(event, Dropped):
-            printing.say(f"{event.process}: {lines.note(event)}")
+            printing.say(f"{event.process}: {line_format.note(event)}")
         if not isinstance(event, Record):
             return b""
         if self._terminal:
@@ -141,7 +141,7 @@ class Objects:
     def __call__(self, event: Event) -> bytes:
         """What is to be written of an event."""
         if not isinstance(event, Record):
-            return self._rest(event.process) + lines.as_json(event)
+            return self._rest(event.process) + line_format.as_json(event)
         source = event.process, event.stream
         half = self._half.pop(source, None)
         data = (half.data if half else b"") + event.data
@@ -156,7 +156,7 @@ class Objects:
         continued = source in self._open
         partial = not record.data.endswith(b"\n")
         (self._open.add if partial else self._open.discard)(source)
-        return lines.as_json(record, continued=continued, partial=partial)
+        return line_format.as_json(record, continued=continued, partial=partial)
 
     def _rest(self, process: str) -> bytes:
         sources = [(process, stream) for stream in ("out", "err")]

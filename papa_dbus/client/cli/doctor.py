@@ -5,14 +5,14 @@ import sys
 
 import click
 
-from papa_dbus.client.cli import checks, printing
-from papa_dbus.client.cli.ends import Status
-from papa_dbus.client.cli.running import Command, Target
+from papa_dbus.client.cli import doctor_checks, printing
+from papa_dbus.client.cli.command import Command, Target
+from papa_dbus.client.cli.exit_status import Status
 
 _MARKS = {
-    checks.Grade.GOOD: ("ok", "green"),
-    checks.Grade.NOTE: ("note", "yellow"),
-    checks.Grade.BAD: ("BAD", "bold red"),
+    doctor_checks.Grade.GOOD: ("ok", "green"),
+    doctor_checks.Grade.NOTE: ("note", "yellow"),
+    doctor_checks.Grade.BAD: ("BAD", "bold red"),
 }
 
 
@@ -26,7 +26,7 @@ def doctor(as_json: bool) -> None:
     Each line says what is right, or what is missing and what to do. Starts nothing. The exit status is 1 where
     something is bad, else 0.
     """
-    findings = asyncio.run(checks.all_findings(click.get_current_context().ensure_object(Target)))
+    findings = asyncio.run(doctor_checks.all_findings(click.get_current_context().ensure_object(Target)))
     if as_json:
         printing.as_json([{"check": f.check, "grade": f.grade.value, "message": f.message} for f in findings])
     else:
@@ -34,4 +34,4 @@ def doctor(as_json: bool) -> None:
         for finding in findings:
             mark, style = _MARKS[finding.grade]
             printing.line(f"{mark:<4}  {finding.check:<{width}}  {finding.message}", style)
-    sys.exit(Status.FAILED if any(f.grade is checks.Grade.BAD for f in findings) else Status.OK)
+    sys.exit(Status.FAILED if any(f.grade is doctor_checks.Grade.BAD for f in findings) else Status.OK)

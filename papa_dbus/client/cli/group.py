@@ -7,7 +7,7 @@ import click
 
 
 class Group(click.Group):
-    """A group of papactl's, with ``same`` and ``instead`` as in papa_dbus.client.cli.words."""
+    """A group of papactl's, with ``same`` and ``instead`` as in papa_dbus.client.cli.other_tools."""
 
     def __init__(
         self, *, same: Mapping[str, tuple[str, ...]], instead: Mapping[str, str], **attributes: object

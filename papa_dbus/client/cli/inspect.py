@@ -11,12 +11,12 @@ import click
 
 from papa_dbus import __version__
 from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
-from papa_dbus.client.cli import names, printing, words
-from papa_dbus.client.cli.ends import Status
+from papa_dbus.client.cli import completion, other_tools, printing
+from papa_dbus.client.cli.command import Command, Target, missing, with_kernel
+from papa_dbus.client.cli.exit_status import Status
 from papa_dbus.client.cli.group import Group
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.printing import Column
-from papa_dbus.client.cli.running import Command, Target, missing, with_kernel
 from papa_dbus.schema import SocketRequest
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
@@ -76,7 +76,7 @@ _VALUES = (
 
 
 @click.command(cls=Command)
-@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.PROCESS)
+@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=completion.PROCESS)
 @JSON
 @with_kernel(needs_kernel=False)
 async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> int:
@@ -108,7 +108,7 @@ async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> in
 
 
 async def _status_of(kernel: Kernel, patterns: Sequence[str], as_json: bool) -> int:
-    await names.check(kernel, ("process",), patterns)
+    await completion.check(kernel, ("process",), patterns)
     processes = await _listed(kernel, "processes", patterns)
     if as_json:
         printing.as_json(_as_json(processes, "processes"))
@@ -186,7 +186,7 @@ class _Kind(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 o
 
 @click.command("list", cls=Command)
 @click.argument("kind", required=False, type=_Kind(_KINDS))
-@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.ANYTHING)
+@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=completion.ANYTHING)
 @JSON
 @click.option("--no-legend", is_flag=True, help="Without the columns' names.")
 @with_kernel()
@@ -231,7 +231,7 @@ def _as_json(found: list[Any], kind: str) -> Any:
 
 
 @click.command(cls=Command)
-@click.argument("name", type=names.ANYTHING)
+@click.argument("name", type=completion.ANYTHING)
 @JSON
 @with_kernel()
 async def show(kernel: Kernel, name: str, as_json: bool) -> None:
@@ -239,7 +239,7 @@ async def show(kernel: Kernel, name: str, as_json: bool) -> None:
 
     That is what has this name, be it a process, a socket or a value, or all of them.
     """
-    await names.check(kernel, names.KINDS, [name])
+    await completion.check(kernel, completion.KINDS, [name])
     found = {kind: await _listed(kernel, kind, [name]) for kind in ("processes", "sockets")}
     values = await kernel.list_values(name)
     if as_json:
@@ -262,7 +262,7 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
     return [("process", item.name), ("state", item.state), *((k, v) for k, v in facts.items() if k not in left_out)]
 
 
-@click.group("socket", cls=Group, same=words.SOCKET_SAME, instead=words.SOCKET_INSTEAD)
+@click.group("socket", cls=Group, same=other_tools.SOCKET_SAME, instead=other_tools.SOCKET_INSTEAD)
 def socket_() -> None:
     """Make and remove sockets."""
 
@@ -301,14 +301,14 @@ def callers_path(path: str, what: str, *, here: bool) -> str:
 
 
 @socket_.command("remove", cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.SOCKET)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.SOCKET)
 @with_kernel()
 async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     """Close sockets. Processes that have them keep theirs.
 
     One that a socket unit of systemd's has passed to papad is there again when papad starts anew.
     """
-    await names.check(kernel, ("socket",), patterns)
+    await completion.check(kernel, ("socket",), patterns)
     before = await kernel.list_sockets(*patterns)
     for name in await kernel.remove_sockets(*patterns):
         unit = before[name].unit if name in before else None

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from papa_dbus.client.aio import Kernel, Process
-from papa_dbus.client.cli import names, printing
-from papa_dbus.client.cli.ends import Status
-from papa_dbus.client.cli.items import state
-from papa_dbus.client.cli.running import Command, with_kernel
+from papa_dbus.client.cli import completion, printing
+from papa_dbus.client.cli.command import Command, with_kernel
+from papa_dbus.client.cli.exit_status import Status
+from papa_dbus.client.cli.inspect import state
 from papa_dbus.errors import AccessDenied, NotFound, NotSupported, PapaError
 
 _SYSTEMD = "org.freedesktop.systemd1"
@@ -47,7 +47,7 @@ def _is_signal(arg: str) -> bool:
 
 
 @click.command(cls=KillCommand)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.PROCESS)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.PROCESS)
 @click.option("--signal", "-s", "number", type=Signal(), default="TERM", help="The signal to send (TERM).")
 @with_kernel()
 async def kill(kernel: Kernel, patterns: tuple[str, ...], number: int) -> int:
@@ -65,7 +65,7 @@ async def kill(kernel: Kernel, patterns: tuple[str, ...], number: int) -> int:
       papactl kill -9 web
       papactl kill web && papactl wait web
     """
-    await names.check(kernel, ("process",), patterns)
+    await completion.check(kernel, ("process",), patterns)
     failed = False
     for name, process in sorted((await kernel.list_processes(*patterns)).items()):
         if not process.running:

@@ -9,7 +9,7 @@ import click
 
 from papa_dbus.client.aio import Dropped, Event, Exited, Record
 from papa_dbus.client.cli.printing import clean, colours, on_terminal, signal_name
-from papa_dbus.client.lines import LineAssembler, Piece
+from papa_dbus.client.line_assembler import LineAssembler, Piece
 
 _COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
 

@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record, Watch
-from papa_dbus.client.cli import lines, names, printing
-from papa_dbus.client.cli.ends import Status
-from papa_dbus.client.cli.lines import Cat, Formatter, Item, Joiner, Line, Short
-from papa_dbus.client.cli.logfile import LogFile
-from papa_dbus.client.cli.pacing import paced
-from papa_dbus.client.cli.running import Command, with_kernel
-from papa_dbus.client.cli.sink import Sink
+from papa_dbus.client.cli import completion, line_format, printing
+from papa_dbus.client.cli.command import Command, with_kernel
+from papa_dbus.client.cli.exit_status import Status
+from papa_dbus.client.cli.line_format import Cat, Formatter, Item, Joiner, Line, Short
+from papa_dbus.client.cli.log_file import LogFile
+from papa_dbus.client.cli.output_writer import Sink
+from papa_dbus.client.cli.partial_lines import paced
 from papa_dbus.errors import NotFound
 
 #: What `logs -f` shows of what was before, as journalctl -f.
@@ -57,7 +57,7 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
 def formatter_of(name: str, sink: Sink) -> Formatter:
     """The format of that name, for what the output goes to."""
     if name == "json":
-        return lines.as_json
+        return line_format.as_json
     return Short() if name == "short-precise" else Cat(printing.say, raw=not sink.terminal)
 
 
@@ -115,7 +115,7 @@ class Reader:
             await self._pass(self._joiner.rest(final=False))
             await self._write_held()
         except asyncio.CancelledError:
-            self._sink.write_at_once(lines.formatted(self._joiner.rest(final=False), self._formatter))
+            self._sink.write_at_once(line_format.formatted(self._joiner.rest(final=False), self._formatter))
             raise
 
     async def _take(self, events: Sequence[Event]) -> None:
@@ -144,11 +144,11 @@ class Reader:
             await self._write(held.all())
 
     async def _write(self, items: Sequence[Item]) -> None:
-        await self._sink.write(lines.formatted(items, self._formatter))
+        await self._sink.write(line_format.formatted(items, self._formatter))
 
 
 @click.command(cls=Command)
-@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=names.PROCESS)
+@click.argument("patterns", nargs=-1, metavar="[NAME]...", type=completion.PROCESS)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, of processes made later, too.")
 @click.option(
     "--lines",
@@ -200,7 +200,7 @@ async def logs(
       papactl logs web --since '10 min ago' -o cat | grep ERROR
     """
     try:
-        await names.check(kernel, ("process",), patterns)
+        await completion.check(kernel, ("process",), patterns)
     except NotFound as error:
         if not follow:
             raise

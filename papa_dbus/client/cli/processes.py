@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from papa_dbus.client.aio import Kernel
-from papa_dbus.client.cli import names, output, printing
-from papa_dbus.client.cli.ends import Status, own_failures
-from papa_dbus.client.cli.items import callers_path
+from papa_dbus.client.cli import completion, logs, printing
+from papa_dbus.client.cli.command import Command, ProcessCommand, with_kernel
+from papa_dbus.client.cli.exit_status import Status, own_failures
+from papa_dbus.client.cli.inspect import callers_path
 from papa_dbus.client.cli.options import options_of
-from papa_dbus.client.cli.running import Command, ProcessCommand, with_kernel
 from papa_dbus.forms import LIMIT
 from papa_dbus.schema import ProcessRequest
 
@@ -63,7 +63,7 @@ def _limits(given: tuple[str, ...]) -> dict[str, Any] | None:
     },
     sockets={
         "words": ["--socket"],
-        "type": names.SOCKET,
+        "type": completion.SOCKET,
         "metavar": "NAME",
         "help": "A hosted socket to hand over (LISTEN_FDS); may be repeated.",
     },
@@ -119,7 +119,7 @@ async def _start(
         unit = f", {process.unit}" if process.unit else ""
         printing.line(f"{process.name}: PID {process.pid}{unit}")
         return None
-    code = await output.follow_to_the_end(kernel, name)
+    code = await logs.follow_to_the_end(kernel, name)
     if remove:
         await kernel.remove_processes(name)
     return status_of(name, code)
@@ -134,7 +134,7 @@ def status_of(name: str, code: int | None) -> int:
 
 
 @click.command(cls=Command)
-@click.argument("name", type=names.PROCESS)
+@click.argument("name", type=completion.PROCESS)
 @with_kernel()
 @own_failures
 async def wait(kernel: Kernel, name: str) -> int:
@@ -147,12 +147,12 @@ async def wait(kernel: Kernel, name: str) -> int:
     Example:
       papactl wait migrate && papactl run web -- gunicorn app:app
     """
-    await names.check(kernel, ("process",), [name])
+    await completion.check(kernel, ("process",), [name])
     return status_of(name, await kernel.wait(name))
 
 
 @click.command(cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.PROCESS)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.PROCESS)
 @with_kernel()
 async def remove(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     """Forget processes and their output. One that runs goes on, and leaves the list when it ends.
@@ -161,7 +161,7 @@ async def remove(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     Example:
       papactl remove 'job-*'
     """
-    await names.check(kernel, ("process",), patterns)
+    await completion.check(kernel, ("process",), patterns)
     before = await kernel.list_processes(*patterns)
     for name in await kernel.remove_processes(*patterns):
         process = before.get(name)

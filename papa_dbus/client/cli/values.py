@@ -5,12 +5,12 @@ import sys
 import click
 
 from papa_dbus.client.aio import Kernel
-from papa_dbus.client.cli import names, printing
-from papa_dbus.client.cli.running import Command, with_kernel
+from papa_dbus.client.cli import completion, printing
+from papa_dbus.client.cli.command import Command, with_kernel
 
 
 @click.command("set", cls=Command)
-@click.argument("name", type=names.VALUE)
+@click.argument("name", type=completion.VALUE)
 @click.argument("value")
 @with_kernel()
 async def set_(kernel: Kernel, name: str, value: str) -> None:
@@ -23,23 +23,23 @@ async def set_(kernel: Kernel, name: str, value: str) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("name", type=names.VALUE)
+@click.argument("name", type=completion.VALUE)
 @with_kernel()
 async def get(kernel: Kernel, name: str) -> None:
     """Print a value.
 
     In a pipe it is the value itself and a line's end, on a terminal what cannot harm that.
     """
-    await names.check(kernel, ("value",), [name])
+    await completion.check(kernel, ("value",), [name])
     value = await kernel.get_value(name)
     print(printing.clean(value) if printing.on_terminal() else value)
 
 
 @click.command(cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=names.VALUE)
+@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.VALUE)
 @with_kernel()
 async def unset(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     """Forget values."""
-    await names.check(kernel, ("value",), patterns)
+    await completion.check(kernel, ("value",), patterns)
     for name in await kernel.remove_values(*patterns):
         printing.line(name)

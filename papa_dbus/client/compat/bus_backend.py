@@ -1,4 +1,4 @@
-"""The drop-in's way over D-Bus: the asyncio client, in the thread of background.py."""
+"""The drop-in's way over D-Bus: the asyncio client, in the thread of loop_thread.py."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from papa_dbus.client.background import the_background
+from papa_dbus.client.compat.loop_thread import the_background
 from papa_dbus.client.link import Link
 from papa_dbus.client.records import Event, Process
 from papa_dbus.client.subscription import Subscription

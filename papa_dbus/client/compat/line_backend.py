@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from papa_dbus.client.lineconnection import MOST, Connection, Where, end_of_line, readable
+from papa_dbus.client.compat.line_connection import MOST, Connection, Where, end_of_line, readable
 from papa_dbus.client.records import Event, Exited, Record
 from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.forms import NUMBER

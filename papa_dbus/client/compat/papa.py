@@ -20,11 +20,10 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Lock
 from typing import Any, Protocol, Self
 
-from papa_dbus.client import launch
-from papa_dbus.client import papa_arguments as arguments
-from papa_dbus.client.papa_bus import BusBackend
-from papa_dbus.client.papa_line import LineBackend
-from papa_dbus.client.papa_watcher import ProcessOutput, Watch, Watcher
+from papa_dbus.client.compat import arguments, launch
+from papa_dbus.client.compat.bus_backend import BusBackend
+from papa_dbus.client.compat.line_backend import LineBackend
+from papa_dbus.client.compat.watcher import ProcessOutput, Watch, Watcher
 from papa_dbus.errors import PapaError as Error
 from papa_dbus.errors import Unreachable
 from papa_dbus.names import DEFAULT_PORT

@@ -11,7 +11,7 @@ from papa_dbus.errors import PapaError as Error
 from papa_dbus.names import UNKNOWN_EXIT
 
 if TYPE_CHECKING:
-    from papa_dbus.client.papa import Papa
+    from papa_dbus.client.compat.papa import Papa
 
 log = getLogger("papa.client")
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from papa_dbus.errors import AccessDenied
-from papa_dbus.service.grouplist import groups_of
+from papa_dbus.service.group_list import groups_of
 from papa_dbus.service.lookups import Slots
 
 #: Seconds for which an answer is used.

@@ -1,6 +1,6 @@
 """The caller at the other end of a connection: asked of Linux, never of the one who connects.
 
-Knows no protocol, and nothing of who may come in: that is access.py's.
+Knows no protocol, and nothing of who may come in: that is policy.py's.
 """
 
 import errno

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from papa_dbus.errors import AccessDenied, PapaError
-from papa_dbus.service import peers, users
+from papa_dbus.service.access import group_members, peer_credentials
 from papa_dbus.service.audit import Caller
 from papa_dbus.service.log_budget import LogBudget
 
@@ -41,13 +41,13 @@ class Access:
     def __init__(self, group: str | None = None, polkit: AskPolkit | None = None, place: str = "") -> None:
         self.group = group
         self._place = place  # for the text of a refusal, if another door serves others
-        self._members = users.Members(group) if group is not None else None
+        self._members = group_members.Members(group) if group is not None else None
         self._polkit = polkit
         self._authorized: dict[tuple[str, Right], float] = {}
         #: For every record that somebody without rights can cause, at whichever door.
         self.budget = LogBudget()
 
-    caller_of = staticmethod(peers.caller_of)
+    caller_of = staticmethod(peer_credentials.caller_of)
 
     def without_group(self, place: str) -> "Access":
         """Return the rules for a place that serves root and papad's own user only; both share one log budget."""
@@ -95,7 +95,7 @@ class Access:
             return False
         if len(self._authorized) >= _MAX_NOTED:
             self._authorized.clear()
-        self._authorized[caller.at, right] = time.monotonic() + users.FRESH
+        self._authorized[caller.at, right] = time.monotonic() + group_members.FRESH
         return True
 
     def forget_authorized(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from papa_dbus.bus import Bus, Variant
 from papa_dbus.errors import PapaError
-from papa_dbus.service.access import Right
+from papa_dbus.service.access.policy import Right
 
 log = logging.getLogger(__name__)
 

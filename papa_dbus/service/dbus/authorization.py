@@ -15,13 +15,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from papa_dbus.bus import DRIVER, Bus, Message, MessageFlag, check_size
+from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus.bus import DRIVER, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
-from papa_dbus.service.access import Access, Right
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
+from papa_dbus.service.dbus.call_queue import Sender, Turns, User
 from papa_dbus.service.shares import Share
-from papa_dbus.service.turns import Sender, Turns, User
 
 _ASK_TIMEOUT = 10.0
 #: Seconds of running calls before others have their turn.

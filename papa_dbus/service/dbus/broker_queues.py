@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, cast
 
-from papa_dbus.bus import DRIVER, MAX_MESSAGE, Bus, BusLost
+from papa_dbus.bus import Bus, BusLost
+from papa_dbus.bus.bus import DRIVER, MAX_MESSAGE
 from papa_dbus.errors import Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.service import limits
 from papa_dbus.service.shares import Share, Shares

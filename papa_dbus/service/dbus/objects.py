@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from papa_dbus import names
 from papa_dbus.bus import Variant
 
-_PACKAGE = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parents[2]
 KERNEL_INTERFACE = names.BUS_NAME
 SOCKET_INTERFACE = f"{names.BUS_NAME}.Socket"
 PROCESS_INTERFACE = f"{names.BUS_NAME}.Process"

@@ -13,21 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from papa_dbus import __version__, errors, names
-from papa_dbus.bus import DRIVER, MAX_MESSAGE, Bus, Entries, Message, MessageFlag, read_body
+from papa_dbus.bus import Bus, Message, MessageFlag, read_body
+from papa_dbus.bus.bus import DRIVER, MAX_MESSAGE, Entries
 from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
-from papa_dbus.service import limits, objects, wire
-from papa_dbus.service.access import Access, Right
-from papa_dbus.service.admission import Admission
-from papa_dbus.service.announce import Announcer
+from papa_dbus.service import limits
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.output import now
-from papa_dbus.service.queues import Queues
+from papa_dbus.service.dbus import conversion, objects
+from papa_dbus.service.dbus.authorization import Admission
+from papa_dbus.service.dbus.broker_queues import Queues
+from papa_dbus.service.dbus.signals import Announcer
+from papa_dbus.service.dbus.watches import Subscriptions
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.log import now
 from papa_dbus.service.shares import Shares
-from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.steps import Steps
-from papa_dbus.service.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -162,12 +164,12 @@ class DBusDoor:
 
     async def _make_socket(self, call: Message) -> Result:
         name, options = call.body
-        spec = SocketSpec(name=name, **wire.options(SOCKET_OPTIONS, options))
-        return (wire.socket_result(await self._kernel.make_socket(spec)),)
+        spec = SocketSpec(name=name, **conversion.options(SOCKET_OPTIONS, options))
+        return (conversion.socket_result(await self._kernel.make_socket(spec)),)
 
     def _list_sockets(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_socket(call.body[0])
-        return self._dictionary("a{sa{sv}}", ((info.name, wire.socket_result(info)) for info in infos))
+        return self._dictionary("a{sa{sv}}", ((info.name, conversion.socket_result(info)) for info in infos))
 
     def _set_value(self, call: Message) -> Result:
         self._kernel.set_value(*call.body)
@@ -175,16 +177,16 @@ class DBusDoor:
 
     async def _make_process(self, call: Message) -> Result:
         name, command, options = call.body
-        spec = ProcessSpec(name=name, command=tuple(command), **wire.options(PROCESS_OPTIONS, options))
-        return (wire.process_result(await self._kernel.make_process(spec)),)
+        spec = ProcessSpec(name=name, command=tuple(command), **conversion.options(PROCESS_OPTIONS, options))
+        return (conversion.process_result(await self._kernel.make_process(spec)),)
 
     def _list_processes(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_process(call.body[0])
-        return self._dictionary("a{sa{sv}}", ((info.name, wire.process_result(info)) for info in infos))
+        return self._dictionary("a{sa{sv}}", ((info.name, conversion.process_result(info)) for info in infos))
 
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
-        spec = WatchSpec(**wire.options(WATCH_OPTIONS, options))
+        spec = WatchSpec(**conversion.options(WATCH_OPTIONS, options))
         return self._once_noted(self._subscriptions.open(call.sender, patterns, spec))
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
@@ -263,9 +265,11 @@ class DBusDoor:
 
     def _item_properties(self, kind: str, name: str, whole: bool) -> dict[str, Any] | None:
         if kind == "socket":
-            return next((wire.socket_properties(i) for i in self._kernel.each_socket([name]) if i.name == name), None)
+            return next(
+                (conversion.socket_properties(i) for i in self._kernel.each_socket([name]) if i.name == name), None
+            )
         found = next((info for info in self._kernel.each_process([name]) if info.name == name), None)
-        return None if found is None else wire.process_properties(found if whole else found.short())
+        return None if found is None else conversion.process_properties(found if whole else found.short())
 
     def _kernel_properties(self) -> dict[str, Any]:
         kernel = self._kernel
@@ -357,7 +361,7 @@ class DBusDoor:
                 PapaError("internal error; the journal of papad has the details"),
             )
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._answer(Message.new_error(call, name, wire.text(str(error))))
+            self._answer(Message.new_error(call, name, conversion.text(str(error))))
 
     def _answer(self, answer: Message, sent: Callable[[], None] | None = None) -> None:
         """Send an answer, and count it. Raises Limit if it is large, and the bus has too much that is not read."""

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType, Variant
-from papa_dbus.service import objects
-from papa_dbus.service.kernel import Change, Kernel, Kind
-from papa_dbus.service.queues import EVERYBODY, Queues
+from papa_dbus.service.dbus import objects
+from papa_dbus.service.dbus.broker_queues import EVERYBODY, Queues
+from papa_dbus.service.kernel.kernel import Change, Kernel, Kind
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}

@@ -1,8 +1,8 @@
 """The watches of clients on the bus: output as unicast signals, to the client and to no one else.
 
 Signals go out only as fast as the bus takes them, as far as a watch's window allows, and as much as may be on its way
-(flights.py). Clients take turns, and so do the watches of each. A client that leaves the bus takes its watches with it.
-A signal that the bus could not deliver ends its watch: nothing after it may be acknowledged. Each end is told.
+(in_flight.py). Clients take turns, and so do the watches of each. A client that leaves the bus takes its watches with
+it. A signal that the bus could not deliver ends its watch: nothing after it may be acknowledged. Each end is told.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from papa_dbus import names
-from papa_dbus.bus import DRIVER, Bus, Message, MessageType
+from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import Limit, NotFound, PapaError
 from papa_dbus.service import audit, limits
-from papa_dbus.service.flights import KEPT_COST, Flight, Flights, Subject
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.queues import Queues
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.steps import Chores
-from papa_dbus.service.watches import (
+from papa_dbus.service.dbus.broker_queues import Queues
+from papa_dbus.service.dbus.in_flight import KEPT_COST, Flight, Flights, Subject
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.watches import (
     EVENT_COST,
     MUCH,
     RECORD_COST,
@@ -33,6 +33,7 @@ from papa_dbus.service.watches import (
     cost_of,
     size_of,
 )
+from papa_dbus.service.steps import Chores
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
-from papa_dbus.service import errands, rlimits
-from papa_dbus.service.errands import Errand
+from papa_dbus.service import rlimits
+from papa_dbus.service.fork import errand as fork_errand
+from papa_dbus.service.fork.errand import Errand
 
 #: What a child says before it executes where its user has no home.
 NO_HOME = b"\0"
@@ -119,7 +120,7 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
         steps.append(Step("start", os.close, (requests,)))
     close_all_but(kept)
     if isinstance(work, Errand):
-        return Ready(steps, gate, status, Step("do an errand", errands.run, (status, *work[:2])))
+        return Ready(steps, gate, status, Step("do an errand", fork_errand.run, (status, *work[:2])))
     launch = work
     steps.append(Step("start", _reset_oom_score, ()))
     if os.geteuid() == 0:

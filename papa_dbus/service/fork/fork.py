@@ -20,9 +20,9 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.child import Launch, become, fail, libc, prepare, shed
-from papa_dbus.service.errands import Errand
-from papa_dbus.service.launcher import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
+from papa_dbus.service.fork.child import Launch, become, fail, libc, prepare, shed
+from papa_dbus.service.fork.errand import Errand
+from papa_dbus.service.fork.fork_server import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
 
 log = logging.getLogger(__name__)
 

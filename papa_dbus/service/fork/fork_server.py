@@ -14,8 +14,8 @@ from typing import Final, NoReturn
 from setproctitle import setproctitle
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.child import Identity, Launch, Ready, become, close_all_but, first_free, libc, prepare, shed
-from papa_dbus.service.errands import Errand
+from papa_dbus.service.fork.child import Identity, Launch, Ready, become, close_all_but, first_free, libc, prepare, shed
+from papa_dbus.service.fork.errand import Errand
 
 #: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
 #: (SCM_MAX_FD is 253, unix(7)).

@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 
 from papa_dbus.errors import Bind, Limit, PapaError
 from papa_dbus.service import audit, limits
-from papa_dbus.service.errands import Errand, FileIdentity
-from papa_dbus.service.exits import reap_by_pid, reaped
-from papa_dbus.service.forks import Fork
+from papa_dbus.service.fork.errand import Errand, FileIdentity
+from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
+from papa_dbus.service.fork.fork import Fork
 from papa_dbus.service.lookups import Slots
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from papa_dbus.errors import InvalidArgs, Limit, PapaError
-from papa_dbus.service.errands import FileIdentity
-from papa_dbus.service.faults import reach
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
+from papa_dbus.service.crash_points import reach
+from papa_dbus.service.fork.errand import FileIdentity
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound
 from papa_dbus.service import limits
-from papa_dbus.service.registry import Registry
-from papa_dbus.service.specs import check_name
+from papa_dbus.service.items.registry import Registry
+from papa_dbus.service.items.specs import check_name
 
 
 class Values:

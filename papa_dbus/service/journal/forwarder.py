@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from papa_dbus.service import limits
-from papa_dbus.service.faults import reach
-from papa_dbus.service.logfiles import JournalPosition
-from papa_dbus.service.output import KINDS, Exit, OutputLog, Record, Stream
+from papa_dbus.service.crash_points import reach
+from papa_dbus.service.output.files import JournalPosition
+from papa_dbus.service.output.log import KINDS, Exit, OutputLog, Record, Stream
 
 #: Lines without an end that have left the log: stream, the first piece's sequence number and time, and the text.
 LastWords = tuple[tuple[str, int, int, str], ...]

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import limits
-from papa_dbus.service.journal_feed import Came, Feed, Fields, LastWords
-from papa_dbus.service.output import OutputLog
+from papa_dbus.service.journal.forwarder import Came, Feed, Fields, LastWords
+from papa_dbus.service.output.log import OutputLog
 
 log = logging.getLogger(__name__)
 

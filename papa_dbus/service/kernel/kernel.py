@@ -15,26 +15,28 @@ from typing import Literal
 
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError, Spawn
-from papa_dbus.service import audit, limits, processes, sockets
-from papa_dbus.service.faults import reach
-from papa_dbus.service.forks import Fork, fork_here
-from papa_dbus.service.intake import Intake
-from papa_dbus.service.journal import Feeds, Journal, NoJournal
-from papa_dbus.service.journal_feed import LastWords
+from papa_dbus.service import audit, limits
+from papa_dbus.service.crash_points import reach
+from papa_dbus.service.fork.fork import Fork, fork_here
+from papa_dbus.service.items import sockets
+from papa_dbus.service.items.registry import Patterns, Registry, is_number
+from papa_dbus.service.items.socket_files import SocketFiles
+from papa_dbus.service.items.sockets import HostedSocket
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
+from papa_dbus.service.items.store import Facts, Store, StoredProcess
+from papa_dbus.service.items.values import Values
+from papa_dbus.service.journal.forwarder import LastWords
+from papa_dbus.service.journal.scheduler import Feeds, Journal, NoJournal
+from papa_dbus.service.kernel.recovery import Recovery, Start, losses
+from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import OTHERS, Absent, Reader, consumers_of
-from papa_dbus.service.paths import SocketFiles
-from papa_dbus.service.processes import Hooks, HostedProcess, Placement
-from papa_dbus.service.recovery import Recovery, Start, losses
-from papa_dbus.service.registry import Patterns, Registry, is_number
+from papa_dbus.service.output.log import OTHERS, Absent, Reader, consumers_of
+from papa_dbus.service.output.watches import End, Position, Watch
+from papa_dbus.service.process import hosted as process_hosted
+from papa_dbus.service.process.hosted import Hooks, HostedProcess, Placement
+from papa_dbus.service.process.poller import Intake
 from papa_dbus.service.shares import Share, Shares
-from papa_dbus.service.sockets import HostedSocket
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
 from papa_dbus.service.steps import Chores
-from papa_dbus.service.store import Facts, Store, StoredProcess
-from papa_dbus.service.tokens import Tokens
-from papa_dbus.service.values import Values
-from papa_dbus.service.watches import End, Position, Watch
 
 log = logging.getLogger(__name__)
 
@@ -333,7 +335,7 @@ class Kernel:
         with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
-            process = await processes.start(
+            process = await process_hosted.start(
                 spec, self._sockets, self.fork, self.place, self._hooks, self._store, self._lookups
             )
             if spec.name in self._processes:

@@ -14,9 +14,9 @@ from typing import Any, Final
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import name_fault
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
-from papa_dbus.service.help import LINE_OPTIONS, find_command, help_text
-from papa_dbus.service.options import find, parse_text
-from papa_dbus.service.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.items.options import find, parse_text
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.line.help import LINE_OPTIONS, find_command, help_text
 
 # A backslash before a space keeps the space in the word, which is how Papa's client writes one; any other is itself.
 # Possessive, since a word may have two million of them.

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Final
 
 from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
-from papa_dbus.service.access import Access
+from papa_dbus.service.access.policy import Access
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.limits import FLIGHT_SHARE
+from papa_dbus.service.line.handover import Connection
+from papa_dbus.service.line.listener import Listener
+from papa_dbus.service.line.session import MAX_BATCH, Session, TooMuch
 from papa_dbus.service.steps import Pace, Steps
-from papa_dbus.service.telnet_handover import Connection
-from papa_dbus.service.telnet_listener import Listener
-from papa_dbus.service.telnet_session import MAX_BATCH, Session, TooMuch
 
 log = logging.getLogger(__name__)
 

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, cast
 
 from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
-from papa_dbus.service import linecommands, linereply
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.lineproto import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
-from papa_dbus.service.specs import WatchSpec
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.line import commands as line_commands
+from papa_dbus.service.line import replies as line_replies
+from papa_dbus.service.line.handover import Left
+from papa_dbus.service.line.reader import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
+from papa_dbus.service.output.watches import MUCH, REST, End, Watch, size_of
+from papa_dbus.service.output.watches import Event as WatchEvent
 from papa_dbus.service.steps import Pace, Steps, take_all, take_some
-from papa_dbus.service.telnet_handover import Left
-from papa_dbus.service.watches import MUCH, REST, End, Watch, size_of
-from papa_dbus.service.watches import Event as WatchEvent
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Session(asyncio.BufferedProtocol):
 
     def end(self, text: str) -> None:
         """End the connection for papad's own reasons, after the command that runs; the text says why."""
-        self._goodbye = linereply.error(text)
+        self._goodbye = line_replies.error(text)
         self._stirred.set()
 
     def leave(self) -> None:
@@ -176,7 +177,7 @@ class Session(asyncio.BufferedProtocol):
         self._leaving = True
         self._stirred.set()
         if not self._admitted and self.task is not None:
-            self.left = self._duplicate(), self._resumed or Left(self._reader.state(), linereply.WELCOME)
+            self.left = self._duplicate(), self._resumed or Left(self._reader.state(), line_replies.WELCOME)
             self.task.cancel()
 
     @property
@@ -221,19 +222,19 @@ class Session(asyncio.BufferedProtocol):
         try:
             caller = await self._door.admit(self, sock)
         except PapaError as error:
-            return linereply.error(str(error))
+            return line_replies.error(str(error))
         except OSError:
-            return linereply.error("the connection is gone")
+            return line_replies.error("the connection is gone")
         self._admitted = True
         with acting(caller):
             try:
                 if self._resumed is not None:
                     return await self._resume(self._resumed)
                 if self._goodbye is None:
-                    await self._send(linereply.WELCOME)
+                    await self._send(line_replies.WELCOME)
                 return await self._run()
             except (AccessDenied, TooMuch) as error:
-                return linereply.error(str(error))
+                return line_replies.error(str(error))
 
     async def _resume(self, left: Left) -> bytes | None:
         """Go on where the papad before this one was."""
@@ -243,7 +244,7 @@ class Session(asyncio.BufferedProtocol):
             try:
                 watch = self._kernel.resume_watch(left.watch, WatchSpec(), self._stirred.set, self._watch_ended)
             except NotFound as error:
-                return linereply.error(str(error))
+                return line_replies.error(str(error))
             if reply := await self._keep_watching(watch, [], left.sent):
                 await self._send(reply)
         return await self._run()
@@ -257,9 +258,9 @@ class Session(asyncio.BufferedProtocol):
                     if last_words is not None:
                         return last_words
                 case TooLong():
-                    await self._send(linereply.error(f"a line may have {MAX_LINE} bytes at most"))
+                    await self._send(line_replies.error(f"a line may have {MAX_LINE} bytes at most"))
                 case Interrupt():
-                    await self._send(b"\n" + linereply.PROMPT)
+                    await self._send(b"\n" + line_replies.PROMPT)
                 case Foreign():
                     return _foreign(event)
         return None if self._at_rest else self._goodbye or b""
@@ -373,84 +374,84 @@ class Session(asyncio.BufferedProtocol):
         """
         await self._door.check(self)
         try:
-            command = linecommands.parse(line)
-            if isinstance(command, linecommands.Quit):
+            command = line_commands.parse(line)
+            if isinstance(command, line_commands.Quit):
                 return b"ok\n"
-            if isinstance(command, linecommands.ExitIfIdle) and self._kernel.exit_if_idle():
-                return linereply.reply("Exiting papa!")
-            reply = linereply.PROMPT if command is None else await self._answer(command)
+            if isinstance(command, line_commands.ExitIfIdle) and self._kernel.exit_if_idle():
+                return line_replies.reply("Exiting papa!")
+            reply = line_replies.PROMPT if command is None else await self._answer(command)
         except (_StuckError, AccessDenied, TooMuch):
             raise
         except PapaError as error:
-            reply = linereply.error(str(error))
+            reply = line_replies.error(str(error))
         except Exception:
             log.exception("a command of the line protocol failed")
-            reply = linereply.error("internal error")
+            reply = line_replies.error("internal error")
         if reply:  # none where papad or the client ended a watch
             await self._send(reply)
         return None
 
-    async def _answer(self, command: linecommands.Command) -> bytes:
+    async def _answer(self, command: line_commands.Command) -> bytes:
         """Call the kernel, once, and give its answer."""
         match command:
-            case linecommands.MakeSocket():
-                return linereply.reply(linereply.socket_line(await self._kernel.make_socket(command.spec)))
-            case linecommands.MakeProcess():
+            case line_commands.MakeSocket():
+                return line_replies.reply(line_replies.socket_line(await self._kernel.make_socket(command.spec)))
+            case line_commands.MakeProcess():
                 return await self._make_process(command)
-            case linecommands.List():
+            case line_commands.List():
                 return await self._list(command)
-            case linecommands.Remove():
+            case line_commands.Remove():
                 await self._remove(command)
-            case linecommands.WatchProcesses():
+            case line_commands.WatchProcesses():
                 return await self._watch(command.patterns, None)
-            case linecommands.SetValue():
+            case line_commands.SetValue():
                 self._set(command)
-            case linecommands.GetValue():
-                return linereply.reply(self._get(command.name))
-            case linecommands.ExitIfIdle():
-                return linereply.reply("not idle")
-            case linecommands.Help():
-                return linereply.reply(command.text)
-        return linereply.reply()
+            case line_commands.GetValue():
+                return line_replies.reply(self._get(command.name))
+            case line_commands.ExitIfIdle():
+                return line_replies.reply("not idle")
+            case line_commands.Help():
+                return line_replies.reply(command.text)
+        return line_replies.reply()
 
-    async def _list(self, command: linecommands.List) -> bytes:
+    async def _list(self, command: line_commands.List) -> bytes:
         """Answer at once if one step is enough; else begin anew when it is this one's turn."""
         lines: list[str] = []
         if take_some(self._lines(command), lines.extend):
             lines.sort()
-            return linereply.some_lines(lines) + (linereply.PROMPT if lines else linereply.reply())
+            return line_replies.some_lines(lines) + (line_replies.PROMPT if lines else line_replies.reply())
         lines.clear()
         reply = bytearray()
         async with self._door.steps.turn:
             await take_all(self._lines(command), lines.extend)
             lines.sort()  # they nearly are
-            await take_all(iter(lines), lambda some: reply.extend(linereply.some_lines(some)))
-            reply.extend(linereply.PROMPT if lines else linereply.reply())
+            await take_all(iter(lines), lambda some: reply.extend(line_replies.some_lines(some)))
+            reply.extend(line_replies.PROMPT if lines else line_replies.reply())
         return bytes(reply)
 
-    def _lines(self, command: linecommands.List) -> Iterator[str]:
+    def _lines(self, command: line_commands.List) -> Iterator[str]:
         kernel, patterns = self._kernel, command.patterns
         if command.kind == "sockets":
-            return map(linereply.socket_line, kernel.each_socket(patterns))
+            return map(line_replies.socket_line, kernel.each_socket(patterns))
         if command.kind == "processes":
-            return (linereply.process_line(info.short()) for info in kernel.each_process(patterns))
-        return (linereply.value_line(name, text) for name, text in kernel.each_value(patterns))
+            return (line_replies.process_line(info.short()) for info in kernel.each_process(patterns))
+        return (line_replies.value_line(name, text) for name, text in kernel.each_value(patterns))
 
-    async def _remove(self, command: linecommands.Remove) -> None:
+    async def _remove(self, command: line_commands.Remove) -> None:
         files = self._kernel.files(command.patterns) if command.kind == "sockets" else []
         rest = self._door.steps.take(self._removing(command), lambda names: None, lambda: None)
         if rest is not None:
             await rest
         await self._kernel.files_removed(files)
 
-    def _removing(self, command: linecommands.Remove) -> Iterator[str]:
+    def _removing(self, command: line_commands.Remove) -> Iterator[str]:
         if command.kind == "sockets":
             return self._kernel.removing_sockets(command.patterns)
         if command.kind == "processes":
             return self._kernel.removing_processes(command.patterns)
         return self._kernel.removing_values(command.patterns, missing_ok=True)  # as Papa always had it
 
-    def _set(self, command: linecommands.SetValue) -> None:
+    def _set(self, command: line_commands.SetValue) -> None:
         if command.value is None:
             self._kernel.remove_values([command.name], missing_ok=True)
         else:
@@ -458,14 +459,14 @@ class Session(asyncio.BufferedProtocol):
 
     def _get(self, name: str) -> str:
         try:
-            return linereply.value(self._kernel.get_value(name))
+            return line_replies.value(self._kernel.get_value(name))
         except NotFound:
             return ""
 
-    async def _make_process(self, command: linecommands.MakeProcess) -> bytes:
-        text = linereply.process_line(await self._kernel.make_process(command.spec))
+    async def _make_process(self, command: line_commands.MakeProcess) -> bytes:
+        text = line_replies.process_line(await self._kernel.make_process(command.spec))
         if not command.watch:
-            return linereply.reply(text)
+            return line_replies.reply(text)
         return await self._watch([command.spec.name], text)
 
     # -------------------------------------------------------------------- watching
@@ -474,13 +475,13 @@ class Session(asyncio.BufferedProtocol):
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._watch_ended)
         names, batch = len(watch.names), watch.take(self._door.batch_room(self))
-        line = first_line.encode() + b"\n" if first_line else linereply.watching(names, batch)
-        batch = linereply.without_losses(batch)
+        line = first_line.encode() + b"\n" if first_line else line_replies.watching(names, batch)
+        batch = line_replies.without_losses(batch)
         return await self._keep_watching(watch, batch, sent=False, line=line)
 
     def _watch_ended(self, end: End) -> None:
         """Have the reply that ends the watch say why."""
-        self._watch_end = linereply.watch_end(end)
+        self._watch_end = line_replies.watch_end(end)
         self._stirred.set()
 
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
@@ -516,12 +517,12 @@ class Session(asyncio.BufferedProtocol):
                     watch.acknowledge_taken()
                     sent = False
                 if watch.closed or _is_quit(said):
-                    return self._watch_end if watch.closed else linereply.reply("Stopped watching")
+                    return self._watch_end if watch.closed else line_replies.reply("Stopped watching")
             elif self._at_end:
                 break
             elif not sent and self._fill(batch, watch):
                 sent = True
-                data = linereply.batch(batch)
+                data = line_replies.batch(batch)
                 batch.clear()  # also for those who have passed it: it is not counted as the session's
                 self._settling = False
                 await self._door.check(self)
@@ -553,4 +554,4 @@ def _is_quit(event: _Input) -> bool:
 
 
 def _foreign(event: Foreign) -> bytes:
-    return linereply.error(f"this is Papa's line protocol and not {event.protocol}; nothing of it was run")
+    return line_replies.error(f"this is Papa's line protocol and not {event.protocol}; nothing of it was run")

@@ -2,7 +2,7 @@
 
 The bytes go from the pipe to the file in one splice(2) and are read back only to be sent: the file is their only home.
 A record's place in it is its offset in the process's whole output. Two arrays index the records: the time of each and
-the offset of its end; logfiles.py keeps the same in a file, from which recover() makes the log anew.
+the offset of its end; files.py keeps the same in a file, from which recover() makes the log anew.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, Self
 
 from papa_dbus.service import limits
-from papa_dbus.service.faults import reach
-from papa_dbus.service.logfiles import Header, LogFiles
+from papa_dbus.service.crash_points import reach
+from papa_dbus.service.output.files import Header, LogFiles
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Final, Literal, NamedTuple
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service import limits
-from papa_dbus.service.output import Absent, Exit, OutputLog, Record
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.output.log import Absent, Exit, OutputLog, Record
 from papa_dbus.service.shares import Share
-from papa_dbus.service.specs import WatchSpec
 
 #: Seconds that a door rests after a sending with little in it, and the bytes that are not little. A line after silence
 #: goes at once, and many cost less together; what is more would fill up the log meanwhile.

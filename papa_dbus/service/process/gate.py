@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import audit, limits
-from papa_dbus.service.child import NO_HOME, Identity, Launch
-from papa_dbus.service.exits import reap_by_pid, reaped
-from papa_dbus.service.forks import Fork
-from papa_dbus.service.grouplist import groups_of
+from papa_dbus.service.fork.child import NO_HOME, Identity, Launch
+from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
+from papa_dbus.service.fork.fork import Fork
+from papa_dbus.service.group_list import groups_of
+from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.specs import ProcessSpec
 
 #: The PATH that systemd gives to services, systemd.exec(5).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

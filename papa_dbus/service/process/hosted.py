@@ -16,16 +16,17 @@ from dataclasses import dataclass, replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.child import Identity, Launch
-from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
-from papa_dbus.service.faults import reach
-from papa_dbus.service.forks import Fork
-from papa_dbus.service.intake import Intake
-from papa_dbus.service.logfiles import LogFiles
+from papa_dbus.service.crash_points import reach
+from papa_dbus.service.fork.child import Identity, Launch
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, look_at
+from papa_dbus.service.fork.fork import Fork
+from papa_dbus.service.items.sockets import HostedSocket
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec
+from papa_dbus.service.items.store import Facts, Store, StoredProcess
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output import CHUNK, OutputLog, Stream, now
-from papa_dbus.service.sockets import HostedSocket
-from papa_dbus.service.spawn import (
+from papa_dbus.service.output.files import LogFiles
+from papa_dbus.service.output.log import CHUNK, OutputLog, Stream, now
+from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
     Child,
     Status,
@@ -34,8 +35,7 @@ from papa_dbus.service.spawn import (
     plan_descriptors,
     readable,
 )
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec
-from papa_dbus.service.store import Facts, Store, StoredProcess
+from papa_dbus.service.process.poller import Intake
 
 log = logging.getLogger(__name__)
 

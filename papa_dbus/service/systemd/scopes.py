@@ -19,11 +19,13 @@ from typing import Any, NoReturn
 
 from systemd import daemon, journal
 
-from papa_dbus.bus import DRIVER, Bus, Message, Variant
+from papa_dbus.bus import Bus, Message, Variant
+from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import Limit, PapaError, Spawn
-from papa_dbus.service import cgroups, rlimits
-from papa_dbus.service.notifications import Notifications
-from papa_dbus.service.parcels import Parcel, contents
+from papa_dbus.service import rlimits
+from papa_dbus.service.systemd import cgroups
+from papa_dbus.service.systemd.fd_bundle import Parcel, contents
+from papa_dbus.service.systemd.notify_queue import Notifications
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from papa_dbus.bus import Bus
-from papa_dbus.service.access import Access
-from papa_dbus.service.dbus import DBusDoor
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.access.policy import Access
+from papa_dbus.service.dbus.server import DBusDoor
+from papa_dbus.service.kernel.kernel import Kernel
 
 
 @dataclass

@@ -8,8 +8,8 @@ import random
 import struct
 import sys
 
-from papa_dbus import framing
 from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus import header as bus_header
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 _QUIETLY = MessageFlag.NO_REPLY_EXPECTED
@@ -58,7 +58,7 @@ async def new_signatures(address: str, calls: int, signatures: int) -> None:
             body += bytes(-len(body) & 7)
         struct.pack_into("<I", body, 0, len(body) - 4)
         serial += 1
-        data = framing.header(1, _QUIETLY.value, len(body), serial, header) + body
+        data = bus_header.header(1, _QUIETLY.value, len(body), serial, header) + body
         await asyncio.get_running_loop().sock_sendall(bus._connection.socket, data)  # type: ignore[union-attr]
     await _sent(bus)
     _KEPT.append(bus)

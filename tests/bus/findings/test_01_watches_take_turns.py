@@ -10,7 +10,7 @@ from papa_dbus.service import limits
 from tests.bus.conftest import connected
 from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import until
 
 

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from papa_dbus.bus import BULK_WATER, Bus, Message, MessageType
+from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus.bus import BULK_WATER
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.isolated import PrivateBus
 from tests.support import PATIENCE

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from papa_dbus.bus import Variant
-from papa_dbus.service.telnet import MAX_MEMORY_OF_USER
-from papa_dbus.service.telnet_session import MAX_BATCH
+from papa_dbus.service.line.server import MAX_MEMORY_OF_USER
+from papa_dbus.service.line.session import MAX_BATCH
 from tests.bus.conftest import Client, Papad
 from tests.support import PATIENCE
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service import limits
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.output import OTHERS
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.store import Facts, Store
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.items.store import Facts, Store
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.log import OTHERS
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import consumer
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import end, run, turns
 
 PROCESSES = 8

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from papa_dbus.service import steps
-from papa_dbus.service.processes import HostedProcess
+from papa_dbus.service.process.hosted import HostedProcess
 from tests.bus.conftest import connected
 from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside

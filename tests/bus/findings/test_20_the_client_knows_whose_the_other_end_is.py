@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus import client, peer_owner
-from papa_dbus.client.lineconnection import Connection
+from papa_dbus.client.compat.line_connection import Connection
 from papa_dbus.errors import NotPapas, Unreachable
 from tests.bus.lineclient import Papad
 from tests.support import PATIENCE

@@ -7,12 +7,12 @@ import pytest
 
 from papa_dbus.bus import Variant
 from papa_dbus.errors import NotFound
-from papa_dbus.service.access import Access, Right
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import Gate, consumer
 from tests.bus.findings.inside import papad_inside
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import until
 
 OBSERVE = Variant("s", "observe")

@@ -7,7 +7,7 @@ from papa_dbus.bus import Variant
 from tests.bus.conftest import start_papad
 from tests.bus.consumer import consumer
 from tests.bus.isolated import PrivateBus
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 
 
 async def test_a_consumer_that_leaves_holds_nothing_back(tmp_path: Path) -> None:

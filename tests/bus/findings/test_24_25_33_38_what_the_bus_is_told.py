@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.bus import HIGH_WATER, Bus
+from papa_dbus.bus import Bus
+from papa_dbus.bus.bus import HIGH_WATER
 from papa_dbus.errors import Unreachable
-from papa_dbus.service.access import Right
-from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service.access.policy import Right
+from papa_dbus.service.items.specs import SocketSpec
 from tests.bus.conftest import Client, connected
 from tests.bus.findings.inside import papad_inside
 from tests.bus.isolated import PrivateBus

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import papa_dbus
-from papa_dbus.client.lineconnection import readable
+from papa_dbus.client.compat.line_connection import readable
 
 _HIGH = 1500
 

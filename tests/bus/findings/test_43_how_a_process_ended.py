@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from papa_dbus.client.records import Process
-from papa_dbus.service.exits import WITHOUT_INFO
+from papa_dbus.service.fork.exit_status import WITHOUT_INFO
 from tests.bus.conftest import Client, connected
 from tests.bus.isolated import SupervisedPapad
 from tests.papactl import Papactl

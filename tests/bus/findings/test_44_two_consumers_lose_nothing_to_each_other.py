@@ -10,7 +10,7 @@ import pytest
 from papa_dbus.service import limits
 from tests.bus.consumer import Consumer, consumer
 from tests.bus.isolated import SupervisedPapad
-from tests.bus.parrot import Parrot
+from tests.bus.scripted_child import Parrot
 from tests.support import PATIENCE
 
 

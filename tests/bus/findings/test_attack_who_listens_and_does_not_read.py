@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service import limits, queues
-from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service import limits
+from papa_dbus.service.dbus import broker_queues
+from papa_dbus.service.items.specs import SocketSpec
 from tests.bus.consumer import Consumer, consumer
 from tests.bus.findings.inside import papad_inside
 from tests.bus.isolated import PrivateBus
@@ -18,7 +19,7 @@ TAKES, LIES, CHANGES = 4_000_000, 500_000, 10_000
 @pytest.fixture
 def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
     monkeypatch.setattr(limits, "MAX_QUEUED_OF_CLIENT", LIES)
-    monkeypatch.setattr(queues, "LOOK_AFTER", LIES // 16)
+    monkeypatch.setattr(broker_queues, "LOOK_AFTER", LIES // 16)
     bus = PrivateBus(tmp_path, limits={"max_incoming_bytes": TAKES})
     yield bus
     bus.stop()

@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from papa_dbus import framing
 from papa_dbus.bus import Bus, Message, MessageFlag, Variant, address_of
+from papa_dbus.bus import header as bus_header
 from papa_dbus.errors import AccessDenied, PapaError
 from tests.systemd.caller import CALLS, NAME, PATH
 
@@ -239,7 +239,7 @@ async def stranger_signatures(folder: Path) -> None:
     message = quiet("X", "av", [[]])
     for n in itertools.count():
         body = bodies[n % len(bodies)]
-        socket.sendall(framing.header(1, 1, len(body), 1000 + n, message) + body)
+        socket.sendall(bus_header.header(1, 1, len(body), 1000 + n, message) + body)
         await asyncio.sleep(0.01)  # paces the calls
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import AccessDenied
-from papa_dbus.service import users
-from papa_dbus.service.grouplist import groups_of
+from papa_dbus.service.access import group_members
+from papa_dbus.service.group_list import groups_of
 from tests.support import PATIENCE, until
 
 DAEMON = pwd.getpwnam("daemon")
@@ -41,36 +41,36 @@ class Directory:
 @pytest.fixture(autouse=True)
 def _nobody_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everybody come from the directory, although this machine's files know them."""
-    monkeypatch.setattr(users, "local_members", lambda group: frozenset())
+    monkeypatch.setattr(group_members, "local_members", lambda group: frozenset())
 
 
 @pytest.fixture
 def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
     """A directory in the place of the machine's own."""
     directory = Directory()
-    monkeypatch.setattr(users, "is_member", directory.is_member)
+    monkeypatch.setattr(group_members, "is_member", directory.is_member)
     yield directory
     directory.answers.set()
 
 
 async def until_all_slots_are_taken(directory: Directory) -> None:
     """Wait until the directory has been asked about as many strangers as it may be at a time."""
-    await until(lambda: len(directory.asked) >= users.MAX_ASKED_OF_RANGE, "questions")
+    await until(lambda: len(directory.asked) >= group_members.MAX_ASKED_OF_RANGE, "questions")
 
 
 async def test_18_a_thread_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    members = users.Members(GROUP)
+    members = group_members.Members(GROUP)
 
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        for uid in (DAEMON.pw_uid, *range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE)):
+        for uid in (DAEMON.pw_uid, *range(20_000, 20_000 + 2 * group_members.MAX_ASKED_OF_RANGE)):
             with pytest.raises(AccessDenied, match="no thread left"):
                 await members.has(uid)
     assert await members.has(DAEMON.pw_uid)
-    for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE):
+    for uid in range(20_000, 20_000 + 2 * group_members.MAX_ASKED_OF_RANGE):
         assert not await members.has(uid)
 
 
@@ -78,18 +78,18 @@ async def test_18_a_question_that_fails_gives_its_slot_back(monkeypatch: pytest.
     def broken(uid: int) -> None:
         raise MemoryError
 
-    members = users.Members(GROUP)
+    members = group_members.Members(GROUP)
     with monkeypatch.context() as patch:
         patch.setattr(pwd, "getpwuid", broken)
-        for uid in range(20_000, 20_000 + 2 * users.MAX_ASKED_OF_RANGE):
+        for uid in range(20_000, 20_000 + 2 * group_members.MAX_ASKED_OF_RANGE):
             assert not await members.has(uid)
     assert await members.has(DAEMON.pw_uid)
 
 
 async def test_22_strangers_keep_no_member_out(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     stamp = [0]
-    monkeypatch.setattr(users, "_stamp", lambda: tuple(stamp))
-    members = users.Members(GROUP)
+    monkeypatch.setattr(group_members, "_stamp", lambda: tuple(stamp))
+    members = group_members.Members(GROUP)
     assert await members.has(DAEMON.pw_uid)
     directory.asked.clear()
     strangers = [asyncio.ensure_future(members.has(20_000 + number)) for number in range(1000)]
@@ -98,19 +98,19 @@ async def test_22_strangers_keep_no_member_out(directory: Directory, monkeypatch
         stamp[0] = number  # so that the answer is too old
         assert members.known(DAEMON.pw_uid) is None
         assert await members.has(DAEMON.pw_uid)
-    assert len(set(directory.asked) - {DAEMON.pw_uid}) == users.MAX_ASKED_OF_RANGE
+    assert len(set(directory.asked) - {DAEMON.pw_uid}) == group_members.MAX_ASKED_OF_RANGE
     directory.answers.set()
     assert not any(await asyncio.gather(*strangers))
 
 
 async def test_22_strangers_of_one_range_keep_no_member_of_another_out_after_a_restart(directory: Directory) -> None:
     """papad remembers nobody then: thousands of one user's subordinate users come before the member."""
-    members = users.Members(GROUP)
+    members = group_members.Members(GROUP)
     directory.slow = range(100_000, 165_536)
     strangers = [asyncio.ensure_future(members.has(uid)) for uid in range(100_000, 165_536, 32)]
-    await until(lambda: len(directory.asked) == 2 * users.MAX_ASKED_OF_RANGE, "questions")
+    await until(lambda: len(directory.asked) == 2 * group_members.MAX_ASKED_OF_RANGE, "questions")
     assert await members.has(DAEMON.pw_uid)
-    assert len(directory.asked) == 2 * users.MAX_ASKED_OF_RANGE + 1
+    assert len(directory.asked) == 2 * group_members.MAX_ASKED_OF_RANGE + 1
     directory.answers.set()
     assert not any(await asyncio.gather(*strangers))
 
@@ -118,11 +118,13 @@ async def test_22_strangers_of_one_range_keep_no_member_of_another_out_after_a_r
 async def test_22_a_stranger_waits_for_a_slot_and_no_longer_than_for_an_answer(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = users.Members(GROUP)
-    strangers = [asyncio.ensure_future(members.has(20_000 + number)) for number in range(users.MAX_ASKED_OF_RANGE)]
+    members = group_members.Members(GROUP)
+    strangers = [
+        asyncio.ensure_future(members.has(20_000 + number)) for number in range(group_members.MAX_ASKED_OF_RANGE)
+    ]
     await until_all_slots_are_taken(directory)
     with monkeypatch.context() as patch:
-        patch.setattr(users, "TIMEOUT", 0.01)
+        patch.setattr(group_members, "TIMEOUT", 0.01)
         with pytest.raises(AccessDenied, match="did not say"):
             await members.has(DAEMON.pw_uid)
     newcomer = asyncio.ensure_future(members.has(DAEMON.pw_uid))
@@ -132,11 +134,11 @@ async def test_22_a_stranger_waits_for_a_slot_and_no_longer_than_for_an_answer(
 
 
 async def test_22_strangers_do_not_push_members_out_of_what_is_remembered(directory: Directory) -> None:
-    members = users.Members(GROUP)
+    members = group_members.Members(GROUP)
     assert await members.has(DAEMON.pw_uid)
-    for number in range(users.MAX_KNOWN_STRANGERS + 10):
+    for number in range(group_members.MAX_KNOWN_STRANGERS + 10):
         assert not await members.has(1000 + number)
-    assert len(members._strangers) == users.MAX_KNOWN_STRANGERS
+    assert len(members._strangers) == group_members.MAX_KNOWN_STRANGERS
     assert members.was_member(DAEMON.pw_uid)
 
 
@@ -153,9 +155,9 @@ async def test_who_has_left_is_out_however_late_the_answer_to_an_earlier_questio
         return answer
 
     stamp = ["before"]
-    monkeypatch.setattr(users, "is_member", is_member)
-    monkeypatch.setattr(users, "_stamp", lambda: tuple(stamp))
-    members = users.Members(GROUP)
+    monkeypatch.setattr(group_members, "is_member", is_member)
+    monkeypatch.setattr(group_members, "_stamp", lambda: tuple(stamp))
+    members = group_members.Members(GROUP)
     first = asyncio.ensure_future(members.has(DAEMON.pw_uid))
     assert await asyncio.to_thread(asked.wait, PATIENCE)
     stamp[0] = "the user has left the group"
@@ -177,7 +179,7 @@ int getgrouplist(const char *user, gid_t group, gid_t *groups, int *count) {
 """
 _ASK = """
 import os, threading
-from papa_dbus.service.grouplist import groups_of
+from papa_dbus.service.group_list import groups_of
 answer = []
 thread = threading.Thread(target=lambda: answer.append(groups_of("daemon", 1)), daemon=True)
 thread.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service import users
+from papa_dbus.service.access import group_members
 from tests.support import PATIENCE
 
 GROUP = "root:x:0:\npapa:x:990:mary,carl\npapa:x:991:nobody-else\n"
@@ -27,15 +27,17 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the folder of a user database of the test's own, whose directory never answers."""
     for name, text in (("passwd", PASSWD), ("group", GROUP), ("nsswitch.conf", SWITCH)):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(users, "_FILES", [str(tmp_path / name) for name in ("passwd", "group", "nsswitch.conf")])
+    monkeypatch.setattr(
+        group_members, "_FILES", [str(tmp_path / name) for name in ("passwd", "group", "nsswitch.conf")]
+    )
     return tmp_path
 
 
 async def test_local_members_wait_for_no_directory(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
-    monkeypatch.setattr(users, "is_member", lambda group, uid: never.wait(PATIENCE))
-    monkeypatch.setattr(users, "TIMEOUT", 0.2)
-    members = users.Members("papa")
+    monkeypatch.setattr(group_members, "is_member", lambda group, uid: never.wait(PATIENCE))
+    monkeypatch.setattr(group_members, "TIMEOUT", 0.2)
+    members = group_members.Members("papa")
     assert [uid for uid in (0, *range(1001, 1007)) if members.known(uid)] == [1001, 1002, 1003, 1005]
     assert await members.has(1001)
     (files / "group").write_text(GROUP.replace("mary,", ""))
@@ -59,12 +61,12 @@ def test_only_if_libc_asks_the_local_files_first(files: Path, switch: str | None
     (files / "nsswitch.conf").unlink()
     if switch is not None:
         (files / "nsswitch.conf").write_text(switch)
-    assert (1001 in users.local_members("papa")) == there
+    assert (1001 in group_members.local_members("papa")) == there
 
 
 def test_files_that_make_no_sense_make_nobody_a_member(files: Path) -> None:
-    assert users.local_members("no-such-group") == frozenset()
+    assert group_members.local_members("no-such-group") == frozenset()
     (files / "passwd").write_bytes(b"\xff\xfe:\nmary:x:many:1::/:/bin/sh\n\n::::\n")
-    assert users.local_members("papa") == frozenset()
+    assert group_members.local_members("papa") == frozenset()
     (files / "group").unlink()
-    assert users.local_members("papa") == frozenset()
+    assert group_members.local_members("papa") == frozenset()

@@ -9,7 +9,7 @@ import pytest
 
 from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
-from papa_dbus.service import peers
+from papa_dbus.service.access import peer_credentials
 from papa_dbus.service.audit import Caller
 from tests.support import PATIENCE
 
@@ -103,7 +103,7 @@ class Other:
 
 def test_own_user(listener: Listener) -> None:
     with listener.connect(), listener.accept() as conn:
-        assert peers.caller_of(conn).uid == os.geteuid()
+        assert peer_credentials.caller_of(conn).uid == os.geteuid()
 
 
 @pytest.mark.root
@@ -124,7 +124,7 @@ def test_another_user(
         peer, here = peer_owner.end_of(conn.getpeername()), peer_owner.end_of(conn.getsockname())
         assert peer_owner._ask_diag(peer, here) == NOBODY
         assert peer_owner._search_proc(peer, here) == NOBODY
-        caller = peers.caller_of(conn)
+        caller = peer_credentials.caller_of(conn)
         assert (caller.uid, caller.pid) == (NOBODY, None)
         assert caller.at.rpartition(":")[2] == str(conn.getpeername()[1])
         other.end()
@@ -147,7 +147,7 @@ def test_defect_01_who_closes_at_once_is_not_taken_for_root(
         assert peer_owner._ask_diag(peer, here) is None
         assert peer_owner._search_proc(peer, here) is None
         with pytest.raises(AccessDenied, match="does not say whose"):
-            peers.caller_of(conn)
+            peer_credentials.caller_of(conn)
 
 
 @pytest.mark.root
@@ -166,10 +166,10 @@ def test_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
             return client
 
         with connect(), sock.accept()[0] as conn:
-            assert peers.caller_of(conn).uid == 0
+            assert peer_credentials.caller_of(conn).uid == 0
         other = Other(NOBODY, NOBODY, connect)
         with sock.accept()[0] as conn:
-            assert peers.caller_of(conn) == Caller(NOBODY, other.pid, str(path))
+            assert peer_credentials.caller_of(conn) == Caller(NOBODY, other.pid, str(path))
         other.end()
 
 
@@ -184,7 +184,7 @@ def test_without_sock_diag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_owner, "_ask_diag", lambda local, remote: None)
     listener = Listener(WAYS[0])
     with listener.connect(), listener.accept() as conn:
-        assert peers.caller_of(conn).uid == os.geteuid()
+        assert peer_credentials.caller_of(conn).uid == os.geteuid()
     listener.close()
 
 
@@ -199,4 +199,4 @@ def test_only_this_machine() -> None:
     with socket.create_server(("0.0.0.0", 0)) as sock:
         client = socket.create_connection((own_address(), sock.getsockname()[1]))
         with client, sock.accept()[0] as conn, pytest.raises(AccessDenied, match="this machine only"):
-            peers.caller_of(conn)
+            peer_credentials.caller_of(conn)

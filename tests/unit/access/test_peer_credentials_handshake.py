@@ -8,7 +8,7 @@ import pytest
 
 from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
-from papa_dbus.service import peers
+from papa_dbus.service.access import peer_credentials
 
 LOOPBACK = ip_address("127.0.0.1")
 SYN_SENT = "02"
@@ -52,7 +52,7 @@ def test_34_an_answer_is_not_believed_if_the_connection_has_ended_meanwhile(monk
 
         monkeypatch.setattr(peer_owner, "owner", reset)
         with conn, pytest.raises(OSError, match="not connected"):
-            peers.caller_of(conn)
+            peer_credentials.caller_of(conn)
 
 
 def test_no_descriptor_to_ask_with_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +65,6 @@ def test_no_descriptor_to_ask_with_is_said(monkeypatch: pytest.MonkeyPatch) -> N
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", none_left)
             with pytest.raises(AccessDenied, match="Too many open files"):
-                peers.caller_of(conn)
+                peer_credentials.caller_of(conn)
         caller.close()
         conn.close()

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from papa_dbus.errors import AccessDenied, Limit
-from papa_dbus.service import log_budget, users
-from papa_dbus.service.access import Access, Right
+from papa_dbus.service import log_budget
+from papa_dbus.service.access import group_members
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
 from tests.support import PATIENCE, turns
 
@@ -46,15 +47,15 @@ async def test_a_user_without_a_name_is_no_member() -> None:
 
 async def test_an_answer_is_used_until_the_database_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [DAEMON.pw_gid, 65534]
-    monkeypatch.setattr(users, "groups_of", lambda name, gid: list(groups))
-    monkeypatch.setattr(users, "FRESH", 1000.0)
+    monkeypatch.setattr(group_members, "groups_of", lambda name, gid: list(groups))
+    monkeypatch.setattr(group_members, "FRESH", 1000.0)
     entry = Access("nogroup")
     assert not entry.admits(caller(DAEMON.pw_uid))  # not known yet
     await entry.check(caller(DAEMON.pw_uid))
     assert entry.admits(caller(DAEMON.pw_uid))
     groups.pop()
     await entry.check(caller(DAEMON.pw_uid))  # no file has changed
-    monkeypatch.setattr(users, "_stamp", lambda: ((1, 2, 3),))
+    monkeypatch.setattr(group_members, "_stamp", lambda: ((1, 2, 3),))
     assert not entry.admits(caller(DAEMON.pw_uid))
     with pytest.raises(AccessDenied):
         await entry.check(caller(DAEMON.pw_uid))
@@ -67,10 +68,12 @@ async def test_a_database_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyP
         release.wait(PATIENCE)
         return True
 
-    monkeypatch.setattr(users, "is_member", hang)
-    monkeypatch.setattr(users, "TIMEOUT", 0.2)
+    monkeypatch.setattr(group_members, "is_member", hang)
+    monkeypatch.setattr(group_members, "TIMEOUT", 0.2)
     entry = Access("daemon")
-    asked = [asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + users.MAX_ASKED_OF_RANGE)]
+    asked = [
+        asyncio.ensure_future(entry.check(caller(uid))) for uid in range(1001, 1001 + group_members.MAX_ASKED_OF_RANGE)
+    ]
     await turns()
     await entry.check(caller(0))  # root is known without it
     waiting = asyncio.ensure_future(entry.check(caller(5000)))
@@ -79,7 +82,7 @@ async def test_a_database_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyP
         assert isinstance(error, AccessDenied)
         assert "did not say in 0 s" in str(error)
     release.set()
-    monkeypatch.setattr(users, "TIMEOUT", PATIENCE)
+    monkeypatch.setattr(group_members, "TIMEOUT", PATIENCE)
     await entry.check(caller(1001))  # the same question, answered by now
 
 

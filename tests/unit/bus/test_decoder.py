@@ -12,10 +12,11 @@ from dbus_next.signature import SignatureTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papa_dbus import bus_decoder, bus_types, framing
-from papa_dbus.bus_decoder import decode
-from papa_dbus.bus_encoder import encode
-from papa_dbus.bus_reader import MessageReader, Senseless, read_body
+from papa_dbus.bus import decoder, signatures
+from papa_dbus.bus import header as bus_header
+from papa_dbus.bus.decoder import decode
+from papa_dbus.bus.encoder import encode
+from papa_dbus.bus.reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs
 from tests.dbus_messages import DbusNextSender, as_bytes
 from tests.support import PATIENCE
@@ -86,7 +87,7 @@ def test_the_bytes_are_dbus_nexts(dbus_next: DbusNextSender, given_body: tuple[s
     data = encode(signature, body)
     message = Message(**FIELDS, message_type=MessageType.SIGNAL, signature=signature, body=body)
     sent = dbus_next.sent(message)
-    header = framing.read_header(sent)
+    header = bus_header.read_header(sent)
     assert header is not None
     assert data == sent[header[-1] :]
     assert decode(signature, data, 0) == body
@@ -217,6 +218,6 @@ def test_signatures_that_clients_make_up_are_not_kept() -> None:
             while (read := reader.read_message()) is None:
                 pass
             assert read.body == message.body
-    assert kept_trees() < before + 2 * bus_types.KEPT
-    for cache in (bus_types.tree, bus_decoder._readers, bus_decoder._of_variant):
-        assert cache.cache_info().currsize == bus_types.KEPT
+    assert kept_trees() < before + 2 * signatures.KEPT
+    for cache in (signatures.tree, decoder._readers, decoder._of_variant):
+        assert cache.cache_info().currsize == signatures.KEPT

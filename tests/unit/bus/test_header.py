@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from dbus_next import Message, MessageFlag, MessageType
 
-from papa_dbus import framing
-from papa_dbus.bus_encoder import encode
+from papa_dbus.bus import header as bus_header
+from papa_dbus.bus.encoder import encode
 from tests.dbus_messages import DbusNextSender, as_bytes
 
 CALL: dict[str, Any] = {"path": "/a/b", "interface": "a.b", "member": "Do", "destination": "org.papa.Kernel"}
@@ -27,7 +27,7 @@ def test_a_header_says_what_dbus_next_would_say(dbus_next: DbusNextSender, field
     own = bytes(as_bytes(message))
     other = dbus_next.sent(message)
     assert len(own) == len(other)
-    read, expected = framing.read_header(own), framing.read_header(other)
+    read, expected = bus_header.read_header(own), bus_header.read_header(other)
     assert read is not None
     assert read == expected
     kind, flags, serial, found, begin = read
@@ -42,6 +42,6 @@ def test_a_header_says_what_dbus_next_would_say(dbus_next: DbusNextSender, field
 
 def test_an_unusual_header_is_read_field_by_field(dbus_next: DbusNextSender) -> None:
     usual = dbus_next.sent(Message(**CALL, serial=1))
-    assert framing.read_header(usual) is not None
-    assert framing.read_header(b"B" + usual[1:]) is None
-    assert framing.read_header(usual[:16] + b"\x63" + usual[17:]) is None  # a field that is not known yet
+    assert bus_header.read_header(usual) is not None
+    assert bus_header.read_header(b"B" + usual[1:]) is None
+    assert bus_header.read_header(usual[:16] + b"\x63" + usual[17:]) is None  # a field that is not known yet

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from dbus_next import Message, MessageType, Variant
 
-from papa_dbus import bus_decoder, bus_reader
-from papa_dbus.bus_reader import MessageReader, Senseless, read_body
+from papa_dbus.bus import decoder
+from papa_dbus.bus import reader as bus_reader
+from papa_dbus.bus.reader import MessageReader, Senseless, read_body
 from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS, Option
 from tests.dbus_messages import as_bytes
@@ -161,7 +162,7 @@ def test_a_variant_that_no_call_takes_is_not_read(ends: tuple[socket.socket, soc
 
 def test_a_call_of_too_many_elements_is_not_read(ends: tuple[socket.socket, socket.socket]) -> None:
     reader = MessageReader(ends[1])
-    half = bus_decoder.MAX_ELEMENTS // 2
+    half = decoder.MAX_ELEMENTS // 2
     for body, error in (
         ({"sockets": [""] * half, "env": [""] * (half - 2)}, None),
         ({"a": [""] * (2 * half + 1)}, Limit),
@@ -178,4 +179,4 @@ def test_a_call_of_too_many_elements_is_not_read(ends: tuple[socket.socket, sock
 
 @pytest.mark.parametrize("table", [SOCKET_OPTIONS, PROCESS_OPTIONS, WATCH_OPTIONS])
 def test_every_option_can_be_read(table: dict[str, Option]) -> None:
-    assert {option.signature for option in table.values()} <= (bus_decoder.IN_CALLS.variants or set())
+    assert {option.signature for option in table.values()} <= (decoder.IN_CALLS.variants or set())

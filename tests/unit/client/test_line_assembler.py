@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papa_dbus.client.lines import MAX_KEPT, LineAssembler, Piece
+from papa_dbus.client.line_assembler import MAX_KEPT, LineAssembler, Piece
 
 
 def test_whole_lines_pass_as_they_are() -> None:

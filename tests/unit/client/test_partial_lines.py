@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papa_dbus.client.aio import Event, Exited, Record, Watch
-from papa_dbus.client.cli import lines
-from papa_dbus.client.cli.lines import Cat, Joiner, Short
-from papa_dbus.client.cli.pacing import paced
-from papa_dbus.client.lines import MAX_KEPT, PAUSE, LineAssembler, Piece
+from papa_dbus.client.cli import line_format
+from papa_dbus.client.cli.line_format import Cat, Joiner, Short
+from papa_dbus.client.cli.partial_lines import paced
+from papa_dbus.client.line_assembler import MAX_KEPT, PAUSE, LineAssembler, Piece
 from papa_dbus.text import whole_characters
 
 LATER = float("inf")
@@ -120,7 +120,7 @@ def events(text: str, size: int = 65_521) -> list[Record]:
 def test_a_long_line_can_be_put_together_from_json() -> None:
     joiner = Joiner()
     found = [item for event in events(LONG + "\nnext\n") for item in joiner.add(event)]
-    objects = [json.loads(lines.as_json(item)) for item in found]
+    objects = [json.loads(line_format.as_json(item)) for item in found]
     assert len(objects) > 2
     assert all(isinstance(each["message"], str) for each in objects)  # else it is no UTF-8
     assert all(len(each["message"]) > 1000 for each in objects[:-1])
@@ -152,7 +152,7 @@ def test_a_line_that_ends_at_the_bound_is_whole() -> None:
         for event in (Record("p", 1, 1, "out", line), Record("p", 2, 2, "out", b"\n"))
         for item in joiner.add(event)
     ]
-    assert [(item.data, item.partial, item.continued) for item in found if isinstance(item, lines.Line)] == [
+    assert [(item.data, item.partial, item.continued) for item in found if isinstance(item, line_format.Line)] == [
         (line, False, False)
     ]
 
@@ -173,9 +173,9 @@ def test_cat_gives_each_byte_of_a_begun_line_once() -> None:
     joiner, cat = Joiner(), Cat(print, raw=True)
     got = b""
     for n, data in enumerate((b"10%\r", b"20%\r", b"\0\xff", b"\n", b"end")):
-        got += lines.formatted(joiner.add(Record("p", n, n, "out", data)), cat)
-        got += lines.formatted(joiner.begun(), cat)
-    assert got + lines.formatted(joiner.rest(), cat) == b"10%\r20%\r\0\xff\nend"
+        got += line_format.formatted(joiner.add(Record("p", n, n, "out", data)), cat)
+        got += line_format.formatted(joiner.begun(), cat)
+    assert got + line_format.formatted(joiner.rest(), cat) == b"10%\r20%\r\0\xff\nend"
 
 
 class Watched:

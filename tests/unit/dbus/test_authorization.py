@@ -9,9 +9,9 @@ import pytest
 from papa_dbus.bus import Message, MessageFlag, Variant
 from papa_dbus.errors import AccessDenied, Limit
 from papa_dbus.service import limits
-from papa_dbus.service.access import Access, Right
-from papa_dbus.service.admission import Admission
+from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
+from papa_dbus.service.dbus.authorization import Admission
 from tests.support import PATIENCE, until
 
 STRANGER = 65534
@@ -212,7 +212,7 @@ async def test_a_turn_ends_by_time_and_senders_take_turns(house: House, monkeypa
     house.take(call(":0.1"), call(":0.2"), call(":7.1"))
     await house.until(lambda: len(house.served) == 2)
     house.served.clear()
-    monkeypatch.setattr("papa_dbus.service.admission.SERVING_TURN", 0.0)
+    monkeypatch.setattr("papa_dbus.service.dbus.authorization.SERVING_TURN", 0.0)
     house.take(*(call(":0.1") for _ in range(100)), call(":0.2"))
     assert len(house.served) == 1
     between = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service.forks import Launcher
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.hung import HungFolder
 from tests.support import PATIENCE, children, output_of, run, until
 

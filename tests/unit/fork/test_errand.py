@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.service import errands
+from papa_dbus.service.fork import errand as fork_errand
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def swapping(folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_sockets_file_that_is_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(folder / "s"))
-    whose = errands.identity(str(folder / "s"))
+    whose = fork_errand.identity(str(folder / "s"))
     assert whose is not None
-    monkeypatch.setattr(errands, "identity", swapping(folder, errands.identity))
-    errands._remove(str(folder / "s"), whose)
+    monkeypatch.setattr(fork_errand, "identity", swapping(folder, fork_errand.identity))
+    fork_errand._remove(str(folder / "s"), whose)
     assert (folder / "s").read_text() == "not the user's"
     assert not (folder.with_name("moved") / "s").exists()
 
@@ -47,9 +47,9 @@ def test_a_leftover(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect_ex
     monkeypatch.setattr(socket.socket, "connect_ex", swapping(folder, connect))
     path = str(folder / "s")
-    errands._clear_leftover(errands._enter(path), path, socket.SOCK_STREAM)
+    fork_errand._clear_leftover(fork_errand._enter(path), path, socket.SOCK_STREAM)
     assert (folder / "s").read_text() == "not the user's"
 
 
 def test_a_folder_that_has_gone(folder: Path) -> None:
-    errands._remove(str(folder / "gone/s"), (1, 2, 3))
+    fork_errand._remove(str(folder / "gone/s"), (1, 2, 3))

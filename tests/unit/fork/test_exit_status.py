@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from papa_dbus.service.exits import NOT_YET_REAPED, STILL_RUNNING, look_at
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, look_at
 from tests.support import PATIENCE
 
 # Has a child, says its PID, and reaps nothing until it is told to.

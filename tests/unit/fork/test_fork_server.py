@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service import forks
-from papa_dbus.service.child import Launch
-from papa_dbus.service.errands import Errand
-from papa_dbus.service.forks import Launcher, fork_here
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.launcher import MAX_DESCRIPTORS, MAX_MESSAGE
-from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service.fork import fork as fork_fork
+from papa_dbus.service.fork.child import Launch
+from papa_dbus.service.fork.errand import Errand
+from papa_dbus.service.fork.fork import Launcher, fork_here
+from papa_dbus.service.fork.fork_server import MAX_DESCRIPTORS, MAX_MESSAGE
+from papa_dbus.service.items.specs import SocketSpec
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import PATIENCE, alive, children, output_of, run, until, wait_until
 
 
@@ -171,7 +171,7 @@ async def test_where_it_does_not_answer_nothing_is_left_and_there_is_a_new_one(
     stopped = pid_of(launcher)
     os.kill(stopped, signal.SIGSTOP)
     with monkeypatch.context() as impatient:
-        impatient.setattr(forks, "_PATIENCE", 0.1)
+        impatient.setattr(fork_fork, "_PATIENCE", 0.1)
         with pytest.raises(Spawn, match=r"cannot fork: the launcher does not answer \(ETIMEDOUT\)"):
             await run(kernel, "true")
     assert not kernel.list_processes()
@@ -226,9 +226,9 @@ assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILT
 
 import asyncio
 from papa_dbus.errors import Spawn
-from papa_dbus.service.forks import Launcher
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import ProcessSpec
+from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.items.specs import ProcessSpec
 async def main():
     kernel = Kernel()
     launcher = Launcher()
@@ -262,7 +262,7 @@ def test_where_linux_has_no_clone3_papad_forks() -> None:
 def test_it_ends_with_papad() -> None:
     script = """
 import json, os, signal
-from papa_dbus.service.forks import Launcher
+from papa_dbus.service.fork.fork import Launcher
 print(json.dumps(Launcher()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Bind, Exists, InvalidArgs, Limit, NotFound
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import SocketSpec
+from papa_dbus.service.items.specs import SocketSpec
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import PATIENCE, Reader, remove_sockets, run
 
 

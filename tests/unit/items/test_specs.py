@@ -7,8 +7,8 @@ import pytest
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.forms import SIZE
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
-from papa_dbus.service.options import parse_text
-from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.items.options import parse_text
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 
 
 @pytest.mark.parametrize(

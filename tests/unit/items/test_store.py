@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import PapaError
-from papa_dbus.service.specs import ProcessSpec, SocketSpec
-from papa_dbus.service.store import VERSION, Facts, Store, StoredProcess, StoredSocket, TooNew
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.items.store import VERSION, Facts, Store, StoredProcess, StoredSocket, TooNew
 
 STORES = Path(__file__).parent / "stores"
 

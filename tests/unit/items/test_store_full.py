@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Limit, PapaError
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import SocketSpec
-from papa_dbus.service.store import Store
+from papa_dbus.service.items.specs import SocketSpec
+from papa_dbus.service.items.store import Store
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import no_room
 
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from papa_dbus.service.journal_feed import Fields
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.store import Store
+from papa_dbus.service.items.store import Store
+from papa_dbus.service.journal.forwarder import Fields
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import PATIENCE, Reader, run, until
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from papa_dbus.service import limits
-from papa_dbus.service.journal_feed import Fields
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.journal.forwarder import Fields
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import Reader, end, run, until
 
 

@@ -14,15 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import NotSupported
-from papa_dbus.service import journald, limits
-from papa_dbus.service.journal import Feeds
-from papa_dbus.service.journal_feed import UNIT_FIELD, Came, Feed, Fields
-from papa_dbus.service.journald import Journal, OwnLog, pack
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.logfiles import JournalPosition
-from papa_dbus.service.output import OutputLog
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import Watch
+from papa_dbus.service import limits
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.journal import socket as journal_socket
+from papa_dbus.service.journal.forwarder import UNIT_FIELD, Came, Feed, Fields
+from papa_dbus.service.journal.scheduler import Feeds
+from papa_dbus.service.journal.socket import Journal, OwnLog, pack
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.files import JournalPosition
+from papa_dbus.service.output.log import OutputLog
+from papa_dbus.service.output.watches import Watch
 from tests.source import Source
 from tests.support import PATIENCE, Reader, run, turns, until
 
@@ -205,7 +206,7 @@ async def test_a_journal_that_does_not_read_holds_nobody_up_and_says_when_it_doe
 
 
 async def test_a_journal_that_comes_back_is_found_again(there: Journald, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journald, "_RETRY", 0.01)
+    monkeypatch.setattr(journal_socket, "_RETRY", 0.01)
     journal = Journal(str(there.path))
     room = asyncio.Event()
     journal.on_room.append(room.set)
@@ -229,7 +230,7 @@ async def test_a_journal_that_comes_back_is_found_again(there: Journald, monkeyp
 async def test_papads_own_log_waits_and_what_is_too_much_is_counted(
     there: Journald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journald, "MAX_WAITING", 5000)
+    monkeypatch.setattr(journal_socket, "MAX_WAITING", 5000)
     journal = Journal(str(there.path))
     while journal.send([("MESSAGE", "somebody's output")]):
         pass

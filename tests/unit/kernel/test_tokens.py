@@ -9,12 +9,13 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
-from papa_dbus.service import kernel as kernel_module
-from papa_dbus.service import limits, tokens
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import ProcessSpec, SocketInfo, SocketSpec
-from papa_dbus.service.store import Facts, Store, StoredProcess
-from papa_dbus.service.tokens import Tokens
+from papa_dbus.service import limits
+from papa_dbus.service.items.specs import ProcessSpec, SocketInfo, SocketSpec
+from papa_dbus.service.items.store import Facts, Store, StoredProcess
+from papa_dbus.service.kernel import kernel as kernel_module
+from papa_dbus.service.kernel import tokens
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.kernel.tokens import Tokens
 from tests.support import Reader, end, run
 
 OTHER = "other_one-2"

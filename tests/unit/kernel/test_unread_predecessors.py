@@ -1,6 +1,6 @@
 """What nobody has acknowledged of an earlier process goes to a watch that consumes its successor."""
 
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import Reader, run
 
 

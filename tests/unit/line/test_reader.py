@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
-from papa_dbus.service import linecommands as commands
-from papa_dbus.service import lineproto, linereply
-from papa_dbus.service.help import COMMANDS, UnknownCommand, help_text
-from papa_dbus.service.linecommands import parse
-from papa_dbus.service.lineproto import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
-from papa_dbus.service.output import Record
+from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo
+from papa_dbus.service.line import commands
+from papa_dbus.service.line import reader as line_reader
+from papa_dbus.service.line import replies as line_replies
+from papa_dbus.service.line.commands import parse
+from papa_dbus.service.line.help import COMMANDS, UnknownCommand, help_text
+from papa_dbus.service.line.reader import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
+from papa_dbus.service.output.log import Record
+from papa_dbus.service.output.watches import Dropped, Exited, Output
+from papa_dbus.service.output.watches import Event as WatchEvent
 from papa_dbus.service.rlimits import INFINITY
-from papa_dbus.service.specs import ProcessInfo, ProcessSpec, SocketInfo
-from papa_dbus.service.watches import Dropped, Exited, Output
-from papa_dbus.service.watches import Event as WatchEvent
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its source is older than what Python says about it
@@ -34,7 +35,7 @@ with warnings.catch_warnings():
 IAC = b"\xff"
 
 
-def read(pieces: Iterable[bytes], max_line: int = lineproto.MAX_LINE) -> list[Event]:
+def read(pieces: Iterable[bytes], max_line: int = line_reader.MAX_LINE) -> list[Event]:
     """All events of some input."""
     reader = LineReader(max_line)
     events: list[Event] = []
@@ -133,7 +134,7 @@ def test_defect_32_a_line_without_an_end_is_bounded() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 * lineproto.MAX_LINE
+    assert peak < 4 * line_reader.MAX_LINE
     reader.receive(b"\nlist s\n")
     assert reader.next_event() == TooLong()
     assert reader.next_event() == Line(b"list s")
@@ -596,14 +597,14 @@ def test_any_line_is_a_command_or_an_error_that_can_be_shown(line: bytes) -> Non
         parse(line)
     except InvalidArgs as error:
         fault = str(error)
-    reply = linereply.error(fault)
+    reply = line_replies.error(fault)
     assert reply.endswith(b"\n> ")
     assert reply.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("unit", [b"\\", b" ", b"\\ ", b"x ", b"=", b'"'])
 def test_a_long_line_takes_linear_time_and_little_stack(unit: bytes) -> None:
-    line = b"make process n /x " + unit * (lineproto.MAX_LINE // len(unit) - 20)
+    line = b"make process n /x " + unit * (line_reader.MAX_LINE // len(unit) - 20)
     with contextlib.suppress(InvalidArgs):  # two million words are more than Linux takes
         parse(line)
 
@@ -640,16 +641,16 @@ def unescape(word: str) -> str:
 
 
 def test_a_process_as_upstream_shows_it() -> None:
-    shown = linereply.process_line(info("/bin/sh", "-c", "x", as_user=True, as_group=True))
+    shown = line_replies.process_line(info("/bin/sh", "-c", "x", as_user=True, as_group=True))
     assert shown == "n pid=7 running=True started=1700000000.000042 uid=0 gid=0 args=/bin/sh -c x"
-    ended = linereply.process_line(info("x", running=False, exit_code=-9, dropped=3))
+    ended = line_replies.process_line(info("x", running=False, exit_code=-9, dropped=3))
     assert ended == "n pid=7 running=False started=1700000000.000042 exit_code=-9 dropped=3 args=x"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
 @example(['""', ""])
 def test_defect_26_the_client_reads_any_arguments(args: list[str]) -> None:
-    line = linereply.process_line(info(*args))
+    line = line_replies.process_line(info(*args))
     name, parsed = papa.Papa._make_process_dict(line)
     assert name == "n"
     assert set(parsed) == {"pid", "running", "started", "args"}
@@ -658,19 +659,19 @@ def test_defect_26_the_client_reads_any_arguments(args: list[str]) -> None:
 
 
 def test_bytes_that_are_not_utf_8_are_shown() -> None:
-    assert linereply.process_line(info("\udcff")).endswith(r" args=\xff")
-    assert linereply.value("\udcff") == r"\xff"
+    assert line_replies.process_line(info("\udcff")).endswith(r" args=\xff")
+    assert line_replies.value("\udcff") == r"\xff"
 
 
 def test_a_socket_as_upstream_shows_it() -> None:
     inet = SocketInfo(
         "s", "inet", "stream", backlog=5, fileno=12, host="127.0.0.1", port=80, interface="lo", reuseport=True
     )
-    assert linereply.socket_line(inet) == (
+    assert line_replies.socket_line(inet) == (
         "s family=inet type=stream backlog=5 host=127.0.0.1 port=80 interface=lo reuseport=1 fileno=12"
     )
     unix = SocketInfo("u", "unix", "dgram", backlog=5, fileno=13, path="/a b=c", umask=0o7)
-    assert papa.Papa._make_socket_dict(linereply.socket_line(unix)) == (
+    assert papa.Papa._make_socket_dict(line_replies.socket_line(unix)) == (
         "u",
         {"family": "unix", "type": "dgram", "backlog": 5, "path": r"/a\x20b\x3dc", "umask": "0007", "fileno": 13},
     )
@@ -678,22 +679,25 @@ def test_a_socket_as_upstream_shows_it() -> None:
 
 @given(st.dictionaries(st.sampled_from([">", "a", "]", "Error"]), st.text(), max_size=4))
 def test_values_cannot_end_a_reply(values: dict[str, str]) -> None:
-    reply = linereply.some_lines([linereply.value_line(name, text) for name, text in values.items()]) + linereply.PROMPT
+    reply = (
+        line_replies.some_lines([line_replies.value_line(name, text) for name, text in values.items()])
+        + line_replies.PROMPT
+    )
     assert reply.count(b"\n> ") == (1 if values else 0)
     assert reply.endswith(b"> ")
     assert reply.count(b"\n") == len(values)
     for value in values.values():
-        assert b"\n" not in linereply.reply(linereply.value(value))[:-3]
+        assert b"\n" not in line_replies.reply(line_replies.value(value))[:-3]
 
 
 def test_a_value_is_shown_as_it_was_set() -> None:
     text = 'C:\\new\ttab "quoted" = ü 💡'
-    assert linereply.value(text) == text
-    assert linereply.value("a\nb\0c\x1b[2J\x7f") == r"a\nb\x00c\x1b[2J\x7f"
+    assert line_replies.value(text) == text
+    assert line_replies.value("a\nb\0c\x1b[2J\x7f") == r"a\nb\x00c\x1b[2J\x7f"
 
 
 def test_an_error_is_one_line() -> None:
-    assert linereply.error("a\n> b\r\x1b") == b"Error: a\\n> b\\r\\x1b\n> "
+    assert line_replies.error("a\n> b\r\x1b") == b"Error: a\\n> b\\r\\x1b\n> "
 
 
 def read_batch(data: bytes) -> tuple[list[object], list[object], list[object], dict[str, int]]:
@@ -727,7 +731,7 @@ def test_the_client_reads_a_batch() -> None:
     stamp = 1_700_000_000_123_456
     records = [Record(1, stamp, "out", b"a\n> b\n] "), Record(2, stamp + 1, "err", b"Error: x\n")]
     events: list[WatchEvent] = [Output("p", records), Exited("p", 3, stamp + 2, -9, known=True)]
-    out, err, closed, codes = read_batch(linereply.batch(events))
+    out, err, closed, codes = read_batch(line_replies.batch(events))
     assert out == [papa.ProcessOutput("p", 1_700_000_000.123456, b"a\n> b\n] ")]
     assert err == [papa.ProcessOutput("p", 1_700_000_000.123457, b"Error: x\n")]
     assert closed == [papa.ProcessOutput("p", 1_700_000_000.123458, -9)]
@@ -736,13 +740,13 @@ def test_the_client_reads_a_batch() -> None:
 
 def test_defect_19_the_client_is_told_of_a_loss() -> None:
     events: list[WatchEvent] = [Dropped("p", 1, 5, 1234), Output("p", [Record(6, 5_000_000, "out", b"x")])]
-    out, err, _, _ = read_batch(linereply.batch(events))
+    out, err, _, _ = read_batch(line_replies.batch(events))
     assert err == [papa.ProcessOutput("p", 5.0, b"papa: 1234 bytes of output lost\n")]
     assert out == [papa.ProcessOutput("p", 5.0, b"x")]
 
 
 def test_an_exit_that_nobody_saw_is_no_exit_code_and_no_signal() -> None:
-    _, _, _, codes = read_batch(linereply.batch([Exited("p", 1, 0, 0, known=False)]))
+    _, _, _, codes = read_batch(line_replies.batch([Exited("p", 1, 0, 0, known=False)]))
     assert codes == {"p": UNKNOWN_EXIT}
     assert not -64 <= UNKNOWN_EXIT <= 255
 
@@ -750,5 +754,5 @@ def test_an_exit_that_nobody_saw_is_no_exit_code_and_no_signal() -> None:
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))
 def test_output_cannot_be_taken_for_anything_else(pieces: list[bytes]) -> None:
     records = [Record(n, n, "out", piece) for n, piece in enumerate(pieces)]
-    out, _, _, _ = read_batch(linereply.batch([Output("p", records)]))
+    out, _, _, _ = read_batch(line_replies.batch([Output("p", records)]))
     assert [record.data for record in out] == pieces  # type: ignore[attr-defined]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs, NotFound
-from papa_dbus.service.output import OutputLog, Record
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import Dropped, Event, Exited, Output, Watch
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.output.log import OutputLog, Record
+from papa_dbus.service.output.watches import Dropped, Event, Exited, Output, Watch
 from tests.source import Source
 from tests.support import no_room
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from papa_dbus.service.forks import Launcher
-from papa_dbus.service.kernel import Kernel
+from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import Reader, output_of, run
 
 pytestmark = pytest.mark.root

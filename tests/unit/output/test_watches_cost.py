@@ -6,11 +6,11 @@ import os
 import pytest
 
 from papa_dbus.service import limits, steps
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.output import OTHERS, consumers_of
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.store import Facts
-from papa_dbus.service.watches import Cursor, Output, Watch
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.items.store import Facts
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.log import OTHERS, consumers_of
+from papa_dbus.service.output.watches import Cursor, Output, Watch
 from tests.support import Reader, run, turns, until
 
 

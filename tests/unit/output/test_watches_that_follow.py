@@ -6,10 +6,10 @@ from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.names import MAX_NAME_BYTES
 from papa_dbus.service import limits
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.registry import Patterns
-from papa_dbus.service.specs import WatchSpec
-from papa_dbus.service.watches import Watch
+from papa_dbus.service.items.registry import Patterns
+from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.watches import Watch
 from tests.support import end, run
 
 FOLLOW = WatchSpec(mode="observe", follow=True)

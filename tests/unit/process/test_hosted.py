@@ -17,11 +17,11 @@ import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.forks import Launcher
-from papa_dbus.service.kernel import Kernel
-from papa_dbus.service.specs import ProcessSpec, SocketSpec, WatchSpec
-from papa_dbus.service.watches import Exited
-from tests.bus.parrot import Parrot
+from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.watches import Exited
+from tests.bus.scripted_child import Parrot
 from tests.support import PATIENCE, Reader, alive, children, descriptors, output_of, run, turns, until
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from papa_dbus.service import intake
-from papa_dbus.service.intake import Intake
+from papa_dbus.service.process import poller
+from papa_dbus.service.process.poller import Intake
 from tests.support import turns
 
 
@@ -74,7 +74,7 @@ async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(read
     pipe.say(b"4")
     await turns(5)
     assert pipe.read == [b"1", b"2"]
-    clock.now += intake.MAX_REST
+    clock.now += poller.MAX_REST
     await turns(5)
     assert pipe.read == [b"1", b"2", b"34"]
     pipe.close()
@@ -93,7 +93,7 @@ async def test_no_rest_while_a_writer_may_be_waiting(reading: Intake) -> None:
 
 async def test_each_has_its_turn(reading: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are served at once: all are read, without a rest."""
-    monkeypatch.setattr(intake, "AT_ONCE", 3)
+    monkeypatch.setattr(poller, "AT_ONCE", 3)
     pipes = [Pipe(reading) for _ in range(10)]
     for pipe in pipes:
         pipe.say(b"x")
@@ -126,7 +126,7 @@ async def test_it_can_be_closed_while_it_rests(clock: Clock) -> None:
         pipe.say(b"x")
         await turns(5)
     reading.close()
-    clock.now += intake.MAX_REST
+    clock.now += poller.MAX_REST
     await turns(5)
     assert pipe.read == [b"x", b"x"]
     os.close(pipe.end)

@@ -8,53 +8,56 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
+FILES = {file.relative_to(PROJECT) for file in (PROJECT / "papa_dbus").rglob("*.py")}
 ROWS = re.findall(r"^\| .+? \| ([\d,.]+) \| `([\w.]+)` \|", (PROJECT / "docs/bounds.md").read_text(), re.MULTILINE)
-PACKAGES = {
-    **dict.fromkeys(("names", "bus", "bus_connection", "bus_writer"), "papa_dbus"),
-    **dict.fromkeys(("bus_reader", "bus_decoder", "bus_types", "schema"), "papa_dbus"),
-    **dict.fromkeys(("link", "lineconnection", "lines"), "papa_dbus.client"),
-}
+#: Where a row's module is looked for: it stands there without the one of these that it begins with.
+PACKAGES = ("papa_dbus.service", "papa_dbus.client", "papa_dbus")
 #: A constant is taken for a bound if it is called like one, or is in limits.py.
 A_BOUND = re.compile(r"(^|_)(MAX|MOST|TIMEOUT|PATIENCE|KEPT|LINGER|WATER|BACKLOG)(_|$)|^_LOOKS_SECONDS$")
 #: Those that look like one and have no row, and why.
 NO_ROW = {
     # It follows from another one, or says how work is cut into pieces: nothing is refused or lost beyond it.
-    "bus_writer.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
-    "flights.KEPT_COST": "what one record counts in MAX_FLIGHT",
-    "intake.MAX_REST": "a rest, after which all is read",
-    "output.MAX_BATCH": "records that are read in one piece",
-    "linereply._MAX_ERROR": "the text of an error, which is papad's own, is cut",
-    "watches.MAX_EVENTS": "events that are taken at a time",
-    "systemd._JOB_TIMEOUT": "papad tells systemd of a reload then, whether the job that asked for it is done or not",
-    "cgroups._MOST_PAGES": "bytes to which Linux may round a limit of memory",
+    "bus.writer.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
+    "dbus.in_flight.KEPT_COST": "what one record counts in MAX_FLIGHT",
+    "process.poller.MAX_REST": "a rest, after which all is read",
+    "output.log.MAX_BATCH": "records that are read in one piece",
+    "line.replies._MAX_ERROR": "the text of an error, which is papad's own, is cut",
+    "output.watches.MAX_EVENTS": "events that are taken at a time",
+    "systemd.scopes._JOB_TIMEOUT": "papad tells systemd of a reload then, whether its job is done or not",
+    "systemd.cgroups._MOST_PAGES": "bytes to which Linux may round a limit of memory",
     # It is Linux's, systemd's or the D-Bus Specification's own.
-    "bus_connection._MAX_SERIAL": "of the D-Bus Specification: the next one is 1 again",
-    "bus_reader._MAX_MESSAGE": "of the D-Bus Specification: the bus passes none that is larger",
-    "grouplist._MAX_GROUPS": "NGROUPS_MAX",
-    "parcels._MOST": "SCM_MAX_FD",
-    "systemd._MAX_UNIT_NAME": "UNIT_NAME_MAX: a scope's name is shortened",
-    "systemd._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
+    "bus.connection._MAX_SERIAL": "of the D-Bus Specification: the next one is 1 again",
+    "bus.reader._MAX_MESSAGE": "of the D-Bus Specification: the bus passes none that is larger",
+    "group_list._MAX_GROUPS": "NGROUPS_MAX",
+    "systemd.fd_bundle._MOST": "SCM_MAX_FD",
+    "systemd.scopes._MAX_UNIT_NAME": "UNIT_NAME_MAX: a scope's name is shortened",
+    "systemd.scopes._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
     "limits.DEFAULT_BACKLOG": "in the text below the first table",
-    "telnet.BACKLOG": "connections that Linux has wait until papad accepts them",
+    "line.server.BACKLOG": "connections that Linux has wait until papad accepts them",
     # The other end is the bus, Linux or papad itself.
-    "bus_socket._MAX_AUTH_LINE": "a line of the bus's, which is believed",
+    "bus.transport._MAX_AUTH_LINE": "a line of the bus's, which is believed",
     "peer_owner._TIMEOUT": "Linux answers at once",
-    "telnet.STOP_TIMEOUT": "papad's own end: a command that has not ended by then is cancelled",
+    "line.server.STOP_TIMEOUT": "papad's own end: a command that has not ended by then is cancelled",
     # How long, or for how much, a client of this project waits by itself.
-    "bridge.PATIENCE": "ssh may ask a person for a password",
-    "controller.PATIENCE": "papa-circusd, while another command of circusd's runs",
-    "names._PATIENCE": "the completion of names in a shell",
-    "papa._COMMAND_TIMEOUT": "the drop-in, as CALL_TIMEOUT",
+    "bus.unixexec.PATIENCE": "ssh may ask a person for a password",
+    "circus.controller.PATIENCE": "papa-circusd, while another command of circusd's runs",
+    "cli.completion._PATIENCE": "the completion of names in a shell",
+    "compat.papa._COMMAND_TIMEOUT": "the drop-in, as CALL_TIMEOUT",
     "progress._KEPT": "what a client remembers of what it has read, as MAX_RECORDS",
 }
 
 
 @pytest.mark.parametrize(("number", "constant"), ROWS, ids=[constant for _, constant in ROWS])
 def test_each_number_is_the_codes(number: str, constant: str) -> None:
-    module, name = constant.split(".")
-    package = PACKAGES.get(module, "papa_dbus.service")
-    assert getattr(importlib.import_module(f"{package}.{module}"), name) == float(number.replace(",", ""))
+    module, _, name = constant.rpartition(".")
+    assert getattr(importlib.import_module(full_name(module)), name) == float(number.replace(",", ""))
+
+
+def full_name(module: str) -> str:
+    """Find a module of a row."""
+    [found] = [file for package in PACKAGES if (file := Path(f"{package}.{module}".replace(".", "/") + ".py")) in FILES]
+    return ".".join(found.with_suffix("").parts)
 
 
 def constants() -> Iterator[str]:
@@ -65,7 +68,14 @@ def constants() -> Iterator[str]:
             for target in targets:
                 for each in target.elts if isinstance(target, ast.Tuple) else [target]:
                     if isinstance(each, ast.Name) and (A_BOUND.search(each.id) or _is_limit(file, each.id)):
-                        yield f"{file.stem}.{each.id}"
+                        yield f"{short_name(file)}.{each.id}"
+
+
+def short_name(file: Path) -> str:
+    """Return a module's name without the package that it is looked for in."""
+    name = ".".join(file.relative_to(PROJECT).with_suffix("").parts)
+    [package, *_] = [package for package in PACKAGES if name.startswith(f"{package}.")]
+    return name.removeprefix(f"{package}.")
 
 
 def _is_limit(file: Path, name: str) -> bool:

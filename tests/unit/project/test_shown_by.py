@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 #: Each with fewer tests than it names, so that one of which nothing is read is noticed.
 PAGES = {"threat-model": 50, "bounds": 80, "architecture": 80, "explanation/what-survives": 20}
 NAMED = {page: sorted(set(re.findall(r"`(test_\w+)`", (PROJECT / f"docs/{page}.md").read_text()))) for page in PAGES}
@@ -48,13 +48,12 @@ def test_each_moment_is_shown_on_a_debian() -> None:
 
 def test_each_module_is_in_the_picture() -> None:
     parts = (PROJECT / "docs/architecture.md").read_text().partition("## A tour")[0]
-    folders = [PROJECT / "papa_dbus" / folder for folder in ("", "service", "client")]
-    modules = {file.stem for folder in folders for file in folder.glob("*.py")} - {"__init__"}
+    modules = {file.stem for file in (PROJECT / "papa_dbus").rglob("*.py")} - {"__init__"}
     assert modules - set(re.findall(r"\w+", parts)) == set()
 
 
 def test_asyncios_own_executor_is_not_used() -> None:
     """papad's end would wait for its threads, one of which may hang for ever."""
     used = re.compile(r"run_in_executor|to_thread|loop\.getaddrinfo|sock_connect|open_connection|create_connection")
-    for file in (PROJECT / "papa_dbus/service").glob("*.py"):
+    for file in (PROJECT / "papa_dbus/service").rglob("*.py"):
         assert not used.search(file.read_text()), file.name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 PICTURES = sorted((PROJECT / "docs/pictures").glob("*.svg"))
 #: By page, a word of what it is generated of: papactl's commands, the contract, the line protocol's table, docstrings.
 GENERATED = {

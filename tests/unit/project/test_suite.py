@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 #: Stands on the line of a sleep, before what it paces: the load, a child's pieces. No assertion depends on its length.
 MARK = "# paces "
 #: The mark of a loop with an end that looks at a condition again and again.

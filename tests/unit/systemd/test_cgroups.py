@@ -5,7 +5,7 @@ import os
 import pytest
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service import cgroups
+from papa_dbus.service.systemd import cgroups
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service.parcels import Parcel, contents
+from papa_dbus.service.systemd.fd_bundle import Parcel, contents
 
 
 def what(fd: int) -> str:

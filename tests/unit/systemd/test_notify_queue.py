@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Limit
-from papa_dbus.service import notifications
-from papa_dbus.service.notifications import MAX_WAITING, Notifications
+from papa_dbus.service.systemd import notify_queue
+from papa_dbus.service.systemd.notify_queue import MAX_WAITING, Notifications
 from tests.support import PATIENCE, descriptors
 
 
@@ -55,7 +55,7 @@ async def test_what_does_not_go_at_once_goes_later_in_order(systemd: socket.sock
 async def test_too_much_is_refused_and_what_must_be_said_is_not(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "TIMEOUT", 0.01)
+    monkeypatch.setattr(notify_queue, "TIMEOUT", 0.01)
     telling = Notifications(systemd.getsockname())
     while len(telling._waiting) < MAX_WAITING:
         telling.tell("status")

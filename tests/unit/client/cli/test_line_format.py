@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papa_dbus.client.aio import Dropped, Event, Exited, Record
-from papa_dbus.client.cli import lines
-from papa_dbus.client.cli.lines import Cat, Joiner, Line
+from papa_dbus.client.cli import line_format
+from papa_dbus.client.cli.line_format import Cat, Joiner, Line
 from papa_dbus.client.cli.printing import clean, duration, size
 
 PIECES = st.lists(st.binary(min_size=1, max_size=20).map(lambda b: b.replace(b"a", b"\n")), max_size=20)
@@ -28,7 +28,7 @@ def test_lines_do_not_depend_on_how_they_were_split(pieces: list[bytes]) -> None
     whole = b"".join(pieces)
     expected = whole.split(b"\n")
     assert [line.data for line in joined(pieces)] == (expected if expected[-1] else expected[:-1])
-    assert lines.formatted(joined(pieces), Cat(print, raw=True)) == whole
+    assert line_format.formatted(joined(pieces), Cat(print, raw=True)) == whole
 
 
 @given(PIECES)
@@ -57,13 +57,13 @@ def test_streams_are_not_mixed_and_an_end_ends_a_line() -> None:
 def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
     pieces = [b"x" * 40_000] * 4
     assert [len(line.data) for line in joined(pieces)] == [80_000, 80_000]
-    assert lines.formatted(joined(pieces), Cat(print, raw=True)) == b"".join(pieces)
+    assert line_format.formatted(joined(pieces), Cat(print, raw=True)) == b"".join(pieces)
 
 
 def test_lines_of_two_processes_are_apart_even_without_an_end() -> None:
     cat = Cat(print, raw=True)
     items = [Line("p", "out", 1, b"no end", False), Line("q", "out", 2, b"whole")]
-    assert lines.formatted(items, cat) == b"no end\nwhole\n"
+    assert line_format.formatted(items, cat) == b"no end\nwhole\n"
 
 
 def test_a_gap_is_said_on_the_side() -> None:
@@ -74,7 +74,7 @@ def test_a_gap_is_said_on_the_side() -> None:
 
 @given(st.binary())
 def test_json_keeps_every_byte(data: bytes) -> None:
-    message = json.loads(lines.as_json(Record("p", 1, 2, "out", data)))["message"]
+    message = json.loads(line_format.as_json(Record("p", 1, 2, "out", data)))["message"]
     assert (message.encode() if isinstance(message, str) else bytes(message)) == data
 
 

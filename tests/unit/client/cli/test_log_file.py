@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from papa_dbus.client.cli.logfile import LogFile
+from papa_dbus.client.cli.log_file import LogFile
 from tests.support import until
 
 

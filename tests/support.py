@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, WatchSpec
+from papa_dbus.service.items.results import ProcessInfo
+from papa_dbus.service.items.specs import ProcessSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.watches import Dropped, Event, Exited, Output
+from papa_dbus.service.output.events import Dropped, Event, Exited, Output
 
 #: Seconds for what takes milliseconds, on a machine that does other things too.
 PATIENCE = 20.0

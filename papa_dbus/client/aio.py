@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from papa_dbus.bus import Message, Variant, close_descriptors
-from papa_dbus.client.link import Link, find_bus
+from papa_dbus.client.discovery import find_bus
+from papa_dbus.client.link import Link
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket, variants
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import InvalidArgs, NoReply, NotFound, NotSupported, Unreachable

@@ -14,8 +14,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports():
+    from papa_dbus.service.items.rows import Facts
     from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
-    from papa_dbus.service.items.store import Facts, Store, TooNew
+    from papa_dbus.service.items.store import Store
+    from papa_dbus.service.items.store_file import TooNew
     from papa_dbus.service.kernel.kernel import Kernel
 
 _folder = Path(tempfile.mkdtemp(prefix="papa-fuzz-"))

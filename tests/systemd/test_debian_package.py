@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service.items.store import VERSION
+from papa_dbus.service.items.store_file import VERSION
 from tests.systemd.conftest import make_bed
 from tests.systemd.container import Bed
 from tests.systemd.test_starting import CALL

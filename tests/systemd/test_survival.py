@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from papa_dbus.service.items.store import VERSION
+from papa_dbus.service.items.store_file import VERSION
 from tests.guard import sitecustomize as guard
 from tests.systemd.container import PROJECT, Bed
 from tests.systemd.test_serving import PYTHON, call, watch

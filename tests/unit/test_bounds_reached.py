@@ -26,6 +26,7 @@ from papa_dbus.service.items.values import Values
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.process import hosted as process_hosted
 from papa_dbus.service.shares import Share, Shares
+from papa_dbus.service.systemd import fd_store as systemd_fd_store
 from papa_dbus.service.systemd import scopes as systemd_scopes
 from tests.support import PATIENCE, Reader, children, run, until
 
@@ -309,9 +310,9 @@ async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, mon
 
 def test_the_names_of_what_is_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """They come back in one variable of the environment, and nothing would come back with one that is too long."""
-    monkeypatch.setattr(systemd_scopes, "_MAX_NAMES", 10)
+    monkeypatch.setattr(systemd_fd_store, "_MAX_NAMES", 10)
     monkeypatch.setenv("FDSTORE", "100")
-    store = systemd_scopes.DescriptorStore()
+    store = systemd_fd_store.DescriptorStore()
     store.adopt({"s123456": [0]}, {"s123456": 1})
     with pytest.raises(Limit, match="the names of all kept descriptors have 10 bytes at most"):
         store.keep("s12", [0])

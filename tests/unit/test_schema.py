@@ -125,15 +125,17 @@ from papa_dbus.client.compat.line_backend import _options
 from papa_dbus.client.records import Process, variants
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.service.items import store, wire
+from papa_dbus.service.items import rows as items_rows
 from papa_dbus.service.line.help import help_text
 from papa_dbus.service.line.commands import parse
 from papa_dbus.service.line.replies import process_line
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec
+from papa_dbus.service.items.results import ProcessInfo
+from papa_dbus.service.items.specs import ProcessSpec
 
 spec = ProcessSpec("p", ("true",), nice=7)
 assert parse(b"make process p nice=7 true").spec == spec
 assert wire.options(schema.PROCESS_OPTIONS, {"nice": Variant("u", 7)}) == {"nice": 7}
-assert store._load(ProcessSpec, store._dump_fields(spec)) == spec
+assert items_rows.load(ProcessSpec, items_rows.dump_fields(spec)) == spec
 try:
     ProcessSpec("p", ("true",), nice=20)
 except InvalidArgs as error:

@@ -15,7 +15,8 @@ import click
 from papa_dbus.bus import Bus
 from papa_dbus.client import aio
 from papa_dbus.client.cli.exit_status import Status
-from papa_dbus.client.link import Link, offers_kernel
+from papa_dbus.client.discovery import offers_kernel
+from papa_dbus.client.link import Link
 from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 

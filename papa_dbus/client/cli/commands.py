@@ -6,6 +6,7 @@ import click
 
 from papa_dbus import __version__
 from papa_dbus.client.cli import consume, doctor, inspect, kill, logs, other_tools, processes, top, values
+from papa_dbus.client.cli import sockets as cli_sockets
 from papa_dbus.client.cli.command import connection_options
 from papa_dbus.client.cli.group import Group
 
@@ -36,7 +37,7 @@ def papactl(**_: Any) -> None:
 
 for _command in (
     inspect.status, inspect.list_, inspect.show, processes.run, kill.kill, processes.wait, logs.logs, consume.consume,
-    top.top, processes.remove, inspect.socket_, values.set_, values.get, values.unset, inspect.exit_if_idle,
+    top.top, processes.remove, cli_sockets.socket_, values.set_, values.get, values.unset, inspect.exit_if_idle,
     doctor.doctor,
 ):  # fmt: skip
     papactl.add_command(_command)

@@ -15,7 +15,7 @@ from papa_dbus import __version__
 from papa_dbus.bus import Bus, address_of
 from papa_dbus.bus.bus import DRIVER
 from papa_dbus.client.cli.command import Target
-from papa_dbus.client.link import find_bus, offers_kernel
+from papa_dbus.client.discovery import find_bus, offers_kernel
 from papa_dbus.errors import AccessDenied, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 

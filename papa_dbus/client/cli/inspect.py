@@ -1,78 +1,27 @@
 """status, list, show, socket and exit-if-idle: what the kernel holds."""
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from papa_dbus import __version__
 from papa_dbus.client.aio import Kernel, KernelInfo, Process, Socket
-from papa_dbus.client.cli import completion, other_tools, printing
+from papa_dbus.client.cli import completion, printing
+from papa_dbus.client.cli.columns import PROCESSES, SOCKETS, VALUES, state, state_style
 from papa_dbus.client.cli.command import Command, Target, missing, with_kernel
 from papa_dbus.client.cli.exit_status import Status
-from papa_dbus.client.cli.group import Group
-from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.printing import Column
-from papa_dbus.schema import SocketRequest
+
+if TYPE_CHECKING:
+    pass
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _KINDS = ("sockets", "processes", "values")
-
-
-def state(process: Process) -> str:
-    """Return 'running', or how it ended; 'unknown' if nobody saw how."""
-    if process.exit_code is None or not process.exit_known:
-        return process.state
-    if process.state == "killed":
-        return f"signal={printing.signal_name(-process.exit_code)}"
-    return f"exit={process.exit_code}"
-
-
-def state_style(process: Process) -> str:
-    """green: runs; red: has failed."""
-    if process.running:
-        return "green"
-    return "" if process.exit_code == 0 else "red"
-
-
-def address(socket: Socket) -> str:
-    """Where it is bound."""
-    if socket.path is not None:
-        return socket.path
-    host = f"[{socket.host}]" if socket.host and ":" in socket.host else socket.host or ""
-    return f"{host}:{socket.port}" if socket.port is not None else host
-
-
-NAME = Column("NAME", lambda item: item.name, style=lambda item: "bold")
-HELD = Column("HELD", lambda p: p.buffered, lambda p: printing.size(p.buffered), right=True)
-_SOCKETS = (
-    NAME,
-    Column("FAMILY", lambda s: s.family),
-    Column("TYPE", lambda s: s.type),
-    Column("FILENO", lambda s: s.fileno, right=True),
-    Column("UNIT", lambda s: s.unit if s.unit != "" else "?"),
-    Column("ADDRESS", address),
-)
-_PROCESSES = (
-    NAME,
-    Column("STATE", state, style=state_style),
-    Column("PID", lambda p: p.pid, right=True),
-    HELD,
-    Column(
-        "DROPPED", lambda p: p.dropped, lambda p: printing.size(p.dropped), lambda p: "yellow" if p.dropped else "",
-        right=True,
-    ),
-    Column("STARTED", lambda p: p.started, lambda p: printing.moment(p.started)),
-    Column("COMMAND", lambda p: shlex.join(p.args)),
-)  # fmt: skip
-_VALUES = (
-    Column("NAME", lambda pair: pair[0], style=lambda item: "bold"),
-    Column("VALUE", lambda pair: pair[1]),
-)
 
 
 @click.command(cls=Command)
@@ -223,7 +172,7 @@ async def _listed(kernel: Kernel, kind: str, patterns: Sequence[str]) -> list[An
 
 
 def _columns(kind: str) -> Sequence[Column]:
-    return {"sockets": _SOCKETS, "processes": _PROCESSES, "values": _VALUES}[kind]
+    return {"sockets": SOCKETS, "processes": PROCESSES, "values": VALUES}[kind]
 
 
 def _as_json(found: list[Any], kind: str) -> Any:
@@ -260,60 +209,6 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
     facts |= {"args": shlex.join(item.args), "started": printing.moment(item.started)}
     left_out = ("name", "running", "state", "exit_known")
     return [("process", item.name), ("state", item.state), *((k, v) for k, v in facts.items() if k not in left_out)]
-
-
-@click.group("socket", cls=Group, same=other_tools.SOCKET_SAME, instead=other_tools.SOCKET_INSTEAD)
-def socket_() -> None:
-    """Make and remove sockets."""
-
-
-@socket_.command("make", cls=Command)
-@click.argument("name")
-@options_of(SocketRequest, path={"metavar": "PATH", "help": "Path of a Unix socket's file."})
-@with_kernel()
-async def make_socket(kernel: Kernel, name: str, path: str | None, **options: Any) -> None:
-    """Host a socket, or give the one that is there with the same options.
-
-    \b
-    Examples:
-      papactl socket make http --host 0.0.0.0 --port 80 --backlog 1024
-      papactl socket make app --path /run/app.sock --umask 007
-    """
-    if path is not None:
-        path = callers_path(path, "--path", here=kernel.link.bus.passes_descriptors)
-    made = await kernel.make_socket(name, path=path, **options)
-    printing.table(_SOCKETS, [made])
-
-
-def callers_path(path: str, what: str, *, here: bool) -> str:
-    """Return an absolute path; a relative one is the caller's. Raises UsageError for one if papad is not ``here``.
-
-    The last part is kept as it is: a link may be a program of its own (a virtual environment's python).
-    """
-    if os.path.isabs(path) or not path:
-        return path
-    if not here:
-        raise click.UsageError(f"{what}: {path!r} must be absolute, since papad is on another machine")
-    folder, _, last = path.rpartition("/")
-    if last in ("", ".", ".."):
-        return os.path.realpath(path)
-    return os.path.join(os.path.realpath(folder), last)
-
-
-@socket_.command("remove", cls=Command)
-@click.argument("patterns", nargs=-1, required=True, metavar="NAME...", type=completion.SOCKET)
-@with_kernel()
-async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
-    """Close sockets. Processes that have them keep theirs.
-
-    One that a socket unit of systemd's has passed to papad is there again when papad starts anew.
-    """
-    await completion.check(kernel, ("socket",), patterns)
-    before = await kernel.list_sockets(*patterns)
-    for name in await kernel.remove_sockets(*patterns):
-        unit = before[name].unit if name in before else None
-        holds = f" ({unit or 'a socket unit'} holds it still, and passes it again when papad starts anew)"
-        printing.line(name if unit is None else f"{name}{holds}")
 
 
 @click.command("exit-if-idle", cls=Command)

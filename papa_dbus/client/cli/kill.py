@@ -8,9 +8,9 @@ import click
 
 from papa_dbus.client.aio import Kernel, Process
 from papa_dbus.client.cli import completion, printing
+from papa_dbus.client.cli.columns import state
 from papa_dbus.client.cli.command import Command, with_kernel
 from papa_dbus.client.cli.exit_status import Status
-from papa_dbus.client.cli.inspect import state
 from papa_dbus.errors import AccessDenied, NotFound, NotSupported, PapaError
 
 _SYSTEMD = "org.freedesktop.systemd1"

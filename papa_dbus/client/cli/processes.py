@@ -9,8 +9,8 @@ from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli import completion, logs, printing
 from papa_dbus.client.cli.command import Command, ProcessCommand, with_kernel
 from papa_dbus.client.cli.exit_status import Status, own_failures
-from papa_dbus.client.cli.inspect import callers_path
 from papa_dbus.client.cli.options import options_of
+from papa_dbus.client.cli.sockets import callers_path
 from papa_dbus.forms import LIMIT
 from papa_dbus.schema import ProcessRequest
 

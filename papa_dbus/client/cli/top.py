@@ -19,8 +19,8 @@ from rich.text import Text
 
 from papa_dbus.client.aio import Kernel, KernelInfo, Process
 from papa_dbus.client.cli import printing
+from papa_dbus.client.cli.columns import HELD, NAME, state, state_style
 from papa_dbus.client.cli.command import Command, Target, with_kernel
-from papa_dbus.client.cli.inspect import HELD, NAME, state, state_style
 from papa_dbus.client.cli.printing import Column
 from papa_dbus.client.cli.resource_usage import Usage, usage
 

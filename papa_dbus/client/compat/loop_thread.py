@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from papa_dbus.client.aio import Kernel
-from papa_dbus.client.link import find_bus, offers_kernel
+from papa_dbus.client.discovery import find_bus, offers_kernel
 from papa_dbus.errors import NoReply, PapaError, Unreachable
 
 _T = TypeVar("_T")

@@ -18,9 +18,10 @@ from pathlib import Path
 from socket import socket
 from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Lock
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from papa_dbus.client.compat import arguments, launch
+from papa_dbus.client.compat.backend import Backend
 from papa_dbus.client.compat.bus_backend import BusBackend
 from papa_dbus.client.compat.line_backend import LineBackend
 from papa_dbus.client.compat.watcher import ProcessOutput, Watch, Watcher
@@ -28,34 +29,16 @@ from papa_dbus.errors import PapaError as Error
 from papa_dbus.errors import Unreachable
 from papa_dbus.names import DEFAULT_PORT
 
+log = getLogger("papa.client")
+
+
 __all__ = [
     "DEVNULL", "PIPE", "STDOUT", "Error", "Papa", "ProcessOutput", "Watcher", "set_debug_mode",
     "set_default_connection_timeout", "set_default_path", "set_default_port",
 ]  # fmt: skip
 
-log = getLogger("papa.client")
-
 _COMMAND_TIMEOUT = 30.0  # seconds: making a process may take that long
 _PAUSE = 0.05
-
-
-class _Backend(Protocol):
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
-    def make_socket(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]: ...
-    def list_sockets(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]: ...
-    def remove_sockets(self, patterns: Sequence[str]) -> None: ...
-    def set_value(self, name: str, value: str) -> None: ...
-    def get_value(self, name: str) -> str | None: ...
-    def list_values(self, patterns: Sequence[str]) -> dict[str, str]: ...
-    def remove_values(self, patterns: Sequence[str]) -> None: ...
-    def make_process(self, name: str, command: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]: ...
-    def list_processes(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]: ...
-    def remove_processes(self, patterns: Sequence[str]) -> None: ...
-    def exit_if_idle(self) -> bool: ...
-    def watch(self, patterns: Sequence[str]) -> Watch: ...
-    def open_socket(self, name: str) -> socket: ...
-    def pid(self) -> int | None: ...
 
 
 class Papa:
@@ -78,7 +61,7 @@ class Papa:
         if isinstance(self.port_or_path, str) and not (_is_bus(self.port_or_path) or self.port_or_path[0] == "/"):
             raise Error("Path to Unix socket must be absolute.")
         self._process = os.getpid()
-        self._backend: _Backend | None = self._connect()
+        self._backend: Backend | None = self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +87,7 @@ class Papa:
             return None
 
     @property
-    def _kernel(self) -> _Backend:
+    def _kernel(self) -> Backend:
         if self._backend is None or self._process != os.getpid():
             self._process = os.getpid()
             self._backend = self._connect()
@@ -112,7 +95,7 @@ class Papa:
 
     # -------------------------------------------------------------- connecting
 
-    def _connect(self) -> _Backend:
+    def _connect(self) -> Backend:
         started: Path | None = None
         end = time.monotonic() + self.connection_timeout
         while True:
@@ -128,7 +111,7 @@ class Papa:
                     raise Error(message) from None
             time.sleep(_PAUSE)
 
-    def _try_to_connect(self, patience: float) -> _Backend:
+    def _try_to_connect(self, patience: float) -> Backend:
         where = self.port_or_path
         if isinstance(where, str) and _is_bus(where):
             return BusBackend(where, _COMMAND_TIMEOUT, patience)

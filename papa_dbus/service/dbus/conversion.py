@@ -7,7 +7,7 @@ from papa_dbus.bus import Variant
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.schema import PROCESS_KEYS, SOCKET_KEYS, Key, Option
 from papa_dbus.service.items.options import find
-from papa_dbus.service.items.specs import ProcessInfo, SocketInfo
+from papa_dbus.service.items.results import ProcessInfo, SocketInfo
 
 _IDS = ("s", "u")  # uid and gid: a name or a number
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from papa_dbus.bus.bus import DRIVER, MAX_MESSAGE, Entries
 from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits
-from papa_dbus.service.access.policy import Access, Right
+from papa_dbus.service.access.policy import Access
 from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.dbus import conversion, objects
 from papa_dbus.service.dbus.authorization import Admission
 from papa_dbus.service.dbus.broker_queues import Queues
+from papa_dbus.service.dbus.rights import rights_for
 from papa_dbus.service.dbus.signals import Announcer
 from papa_dbus.service.dbus.watches import Subscriptions
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
@@ -33,23 +34,18 @@ from papa_dbus.service.steps import Steps
 
 log = logging.getLogger(__name__)
 
+
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 _PEER = "org.freedesktop.DBus.Peer"
 _ERROR = "org.freedesktop.DBus.Error."
 #: Where a machine's identity is (machine-id(5)); D-Bus's own is older.
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-#: Calls that change nothing. What a watch of one's own needs is as harmless as the watch itself.
-_INSPECTING = frozenset(
-    {"ListSockets", "ListValues", "GetValue", "ListProcesses", "Acknowledge", "Unwatch", "Get", "GetAll"}
-    | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
-)
 
 #: Calls that wait for something else than papad, and do not hold up their sender's next ones.
 _WAITING = frozenset({"MakeSocket", "MakeProcess"})
 #: Bytes that a call costs beside its own while it is under way.
 _COST_OF_PENDING = 65_536
-_TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
 Result = tuple[Any, ...]
 Handler = Callable[[Message], "Result | Awaitable[Result]"]
@@ -81,7 +77,7 @@ class DBusDoor:
             self._kernel_properties,
         )
         self._access = access
-        self._admission = Admission(bus, access, _rights, self._dispatch, self._reply_error)
+        self._admission = Admission(bus, access, rights_for, self._dispatch, self._reply_error)
         self._queues = Queues(bus)
         self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear, self._queues)
         self._queues.on_room += [self._admission.read_more, self._subscriptions.read_more]
@@ -383,21 +379,6 @@ class DBusDoor:
             await noted
         for task in self._tasks:
             task.cancel()
-
-
-def _rights(call: Message) -> Iterable[Right]:
-    """Give the rights that a call takes, one after the other; all but reading takes everything."""
-    if call.member == "Watch" and call.signature == "asa{sv}":
-        return _rights_of_watch(call)
-    return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE
-
-
-def _rights_of_watch(call: Message) -> Iterator[Right]:
-    yield Right.INSPECT
-    read_body(call)
-    mode = call.body[1].get("mode")
-    if mode is None or mode.value != "observe":
-        yield Right.MANAGE
 
 
 def _close(fds: list[int]) -> None:

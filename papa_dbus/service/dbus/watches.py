@@ -20,19 +20,8 @@ from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.in_flight import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.watches import (
-    EVENT_COST,
-    MUCH,
-    RECORD_COST,
-    REST,
-    Dropped,
-    End,
-    Event,
-    Exited,
-    Watch,
-    cost_of,
-    size_of,
-)
+from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of, size_of
+from papa_dbus.service.output.watches import MUCH, REST, End, Watch
 from papa_dbus.service.steps import Chores
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ from papa_dbus.errors import Bind, InvalidArgs, Limit
 from papa_dbus.schema import Family, SocketType
 from papa_dbus.service import audit, limits
 from papa_dbus.service.fork.errand import FileIdentity
+from papa_dbus.service.items.results import SocketInfo
+from papa_dbus.service.items.rows import StoredSocket
 from papa_dbus.service.items.socket_files import SocketFiles
-from papa_dbus.service.items.specs import SocketInfo, SocketSpec
-from papa_dbus.service.items.store import StoredSocket
+from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.lookups import Lookups
 
 _FAMILIES: dict[Family, int] = {"inet": socket.AF_INET, "inet6": socket.AF_INET6, "unix": socket.AF_UNIX}

@@ -11,102 +11,39 @@ import json
 import logging
 import os
 import sqlite3
-import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol
 
-from papa_dbus.errors import InvalidArgs, Limit, PapaError
+from papa_dbus.errors import InvalidArgs, PapaError
 from papa_dbus.service.crash_points import reach
 from papa_dbus.service.fork.errand import FileIdentity
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
+from papa_dbus.service.items.rows import (
+    Facts,
+    Gone,
+    Kind,
+    StoredProcess,
+    StoredRequest,
+    StoredSocket,
+    dump,
+    dump_fields,
+    fields_of,
+    load,
+    load_info,
+)
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.items.store_file import is_text, open_database, refuse_newer
 
 log = logging.getLogger(__name__)
 
-#: Of the file's layout. A newer papad reads an older one's; an older papad refuses a newer one's. A change of it
-#: takes the next number, a step in _STEPS that makes the layout before into it, and a sample in tests/unit/stores.
-#: A new option of an item is no such change: rows are read by the names that are known.
-VERSION = 2
 
-_SCHEMA = """
-CREATE TABLE sockets (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, port INTEGER);
-CREATE TABLE "values" (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE processes (key INTEGER PRIMARY KEY, name TEXT, spec TEXT, facts TEXT, pipes TEXT, state TEXT);
-CREATE TABLE keys (last INTEGER);
-INSERT INTO keys VALUES (0);
-"""
-#: What is added to a layout to make the next one of it.
-_STEPS = {
-    1: """
-CREATE TABLE requests (kind TEXT, token TEXT, name TEXT, key INTEGER, result TEXT, gone INTEGER,
-                       PRIMARY KEY (kind, token));
-""",
-}
-
-
-_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "Facts")
-Kind = Literal["socket", "process"]
-Info = SocketInfo | ProcessInfo
-
-
-#: What _load() raises for a row that makes no sense.
+#: What load() raises for a row that makes no sense.
 _SENSELESS = (ValueError, TypeError, AttributeError, InvalidArgs)
-
-
-#: What SQLite says where there is no room, say. Whatever else it says of a file, the file is not as papad left it.
-_NO_DAMAGE = (
-    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM),
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
-)
-_TABLES = (
-    "key, name, spec, port FROM sockets",
-    'name, value FROM "values"',
-    "key, name, spec, facts, pipes, state FROM processes",
-    "kind, token, name, key, result, gone FROM requests",
-    "last FROM keys",
-)
-
 
 #: Milliseconds in which another program's lock may go; until the store is open there are five seconds for it.
 _BUSY_MS = 20
-
-
-class TooNew(PapaError):
-    """The state was stored by a newer papad."""
-
-    code = "too-new"
-
-
-class _Database(sqlite3.Connection):
-    """Once it is in use, what cannot be stored is an error of the kernel's own."""
-
-    in_use = False
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """Do as sqlite3 does. Raises Limit if the file system is full, or another program has locked the file."""
-        with self._explained():
-            return super().execute(*arguments)
-
-    def one(self, statement: str) -> Any:
-        """Execute it to its end, and give the one value that it gives."""
-        with self._explained():  # a statement that also gives rows may fail at its last
-            [[value]] = super().execute(statement).fetchall()
-            return value
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except UnicodeDecodeError as error:  # of what SQLite says of a damaged file, whose words it quotes
-            raise sqlite3.DatabaseError(repr(error.object)) from None
-        except sqlite3.Error as error:
-            if not self.in_use:
-                raise
-            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
-            raise (Limit if passing else PapaError)(f"papad cannot store this: {error}") from None
 
 
 class Keeper(Protocol):
@@ -122,81 +59,6 @@ class Keeper(Protocol):
         """Wait until all that was to be kept would outlive papad's end. Raises Limit if that takes too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was found out about a process when it was started. ``started`` in µs of CLOCK_REALTIME."""
-
-    pid: int
-    started: int
-    uid: int
-    gid: int
-    working_dir: str
-    unit: str | None = None
-    removed: bool = False
-    #: Clients that consume its output: each one's name, the last number that it acknowledged, and the offset after it.
-    consumers: tuple[tuple[str, int, int], ...] = ()
-    #: Lines without an end that have left its log and are not in the journal: stream, sequence number, time, text.
-    last_words: tuple[tuple[str, int, int, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        """Make of lists, as they were stored, what they were. Raises one of _SENSELESS."""
-        consumers = tuple((str(who), int(seq), int(offset)) for who, seq, offset in self.consumers)
-        words = tuple((str(stream), int(seq), int(when), str(text)) for stream, seq, when, text in self.last_words)
-        object.__setattr__(self, "consumers", consumers)
-        object.__setattr__(self, "last_words", words)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredProcess:
-    """A process as it was stored. ``pipes``: each stream's pipe by its inode; ``status``: that of its status pipe.
-
-    The latter is None if an older papad has stored it.
-    """
-
-    key: int
-    spec: ProcessSpec
-    facts: Facts
-    pipes: Mapping[str, int]
-    state: str
-    status: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSocket:
-    """A socket as it was stored. ``inode``: which one it is; ``file``: what identifies the file that papad made.
-
-    Either is None if an older papad did not note it.
-    """
-
-    key: int
-    spec: SocketSpec
-    inode: int | None = None
-    file: FileIdentity | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRequest:
-    """A request that bore a token, and the key of the item that it asked for.
-
-    After that has gone, ``result`` is the last that was known of it, and ``gone`` when: µs of CLOCK_BOOTTIME.
-    """
-
-    token: str
-    name: str
-    key: int
-    result: Info | None
-    gone: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """What is still told of an item that has gone, to whoever asks with one of these tokens."""
-
-    tokens: Sequence[str]
-    result: Info
-    at: int
-
-
 class Store:
     """The registries' rows, and the descriptors that go with them."""
 
@@ -205,7 +67,7 @@ class Store:
         self._keeper = keeper
         self._lasts = path is not None
         self._keys = itertools.count(1)  # where nothing is stored
-        self._db = _open(path)
+        self._db = open_database(path)
         self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         self._db.in_use = True
         self.close = weakref.finalize(self, self._db.close)  # the file stays
@@ -218,7 +80,7 @@ class Store:
         try:
             db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
             with contextlib.closing(db):
-                _refuse_newer(db, path)
+                refuse_newer(db, path)
         except sqlite3.Error as error:
             raise PapaError(f"{path} cannot be read: {error}") from None
 
@@ -283,7 +145,7 @@ class Store:
         self, key: int, spec: SocketSpec, port: int | None, fd: int, file: FileIdentity | None = None
     ) -> None:
         if self._lasts:
-            row = _dump({**_fields(spec), "inode": os.fstat(fd).st_ino, "file": file})
+            row = dump({**fields_of(spec), "inode": os.fstat(fd).st_ino, "file": file})
             with self._with_token("socket", spec, key):
                 self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
 
@@ -333,7 +195,7 @@ class Store:
             try:
                 row = json.loads(spec)
                 file = None if row.get("file") is None else tuple(map(int, row["file"]))
-                found.append(StoredSocket(key, _load(SocketSpec, spec), row.get("inode"), file))
+                found.append(StoredSocket(key, load(SocketSpec, spec), row.get("inode"), file))
             except _SENSELESS as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
@@ -355,7 +217,7 @@ class Store:
         """All that were stored. A row that makes no sense is reported and forgotten."""
         found = {}
         for row, name, value in self._db.execute('SELECT rowid, name, value FROM "values" ORDER BY rowid').fetchall():
-            if _is_text(name) and _is_text(value):
+            if is_text(name) and is_text(value):
                 found[name] = value
             else:
                 log.error("not recovered: value %r: its row is damaged", name)
@@ -381,7 +243,7 @@ class Store:
             key = self._next_key()
             self._db.execute(
                 "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
-                (key, spec.name, _dump_fields(spec), _dump(inodes)),
+                (key, spec.name, dump_fields(spec), dump(inodes)),
             )
             if spec.token is not None:
                 self._insert_request("process", spec.token, spec.name, key)
@@ -399,7 +261,7 @@ class Store:
     def update_process(self, key: int, facts: Facts, state: str) -> None:
         """Store what has changed: it was removed, or a namesake has taken its place ('retired')."""
         if self._lasts:
-            row = (_dump_fields(facts), state, key)
+            row = (dump_fields(facts), state, key)
             self._db.execute("UPDATE processes SET facts = ?, state = ? WHERE key = ?", row)
 
     def remove_process(self, key: int, gone: Gone | None = None) -> None:
@@ -447,7 +309,7 @@ class Store:
             return
         with self.all_or_nothing():
             yield
-            result = _dump_fields(gone.result)
+            result = dump_fields(gone.result)
             for token in gone.tokens:
                 change = "UPDATE requests SET result = ?, gone = ? WHERE kind = ? AND token = ?"
                 self._db.execute(change, (result, gone.at, kind, token))
@@ -467,9 +329,9 @@ class Store:
         found = []
         for token, name, key, result, gone in self._db.execute(query, (kind,)).fetchall():
             try:
-                if not (_is_text(token) and _is_text(name)):
+                if not (is_text(token) and is_text(name)):
                     raise TypeError("its token or name is not text")
-                last = None if result is None else _load_info(kind, result)
+                last = None if result is None else load_info(kind, result)
                 found.append(StoredRequest(token, name, int(key), last, None if last is None else int(gone)))
             except _SENSELESS as error:
                 log.error("a request for %s %r is forgotten: its row is damaged: %s", kind, name, error)
@@ -492,111 +354,8 @@ class Store:
                 if not isinstance(inodes, dict):
                     raise TypeError("its pipes are none")
                 status = inodes.pop("status", None)
-                found.append(StoredProcess(key, _load(ProcessSpec, spec), _load(Facts, facts), inodes, state, status))
+                found.append(StoredProcess(key, load(ProcessSpec, spec), load(Facts, facts), inodes, state, status))
             except _SENSELESS as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)
         return found
-
-
-def _open(path: Path | None) -> _Database:
-    if path is None:
-        return _create(sqlite3.connect(":memory:", isolation_level=None, factory=_Database))
-    try:
-        return _open_file(path)
-    except sqlite3.DatabaseError as error:
-        if not _is_damage(error, path):
-            raise PapaError(f"{path} cannot be opened: {error}") from None
-        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-        log.error("%s is damaged (%s); it is kept as %s", path, error, aside)
-        for suffix in ("", "-wal", "-shm"):
-            part = Path(f"{path}{suffix}")
-            if part.exists():
-                part.rename(f"{aside}{suffix}")
-        return _open_file(path)
-
-
-def _is_damage(error: sqlite3.DatabaseError, path: Path) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code == sqlite3.SQLITE_READONLY:  # so it says, too, of a file whose header asks for a later SQLite
-        return all(os.access(part, os.W_OK) for part in (path, path.parent))
-    return code not in _NO_DAMAGE
-
-
-def _open_file(path: Path) -> _Database:
-    db = sqlite3.connect(path, isolation_level=None, factory=_Database)
-    db.text_factory = _text
-    try:
-        version = _refuse_newer(db, path)
-        # It outlives papad, not the machine: nothing has to reach a disk.
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA journal_mode = WAL")
-        if version == 0:
-            return _create(db)
-        if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(fault)
-        if version < 0:
-            raise sqlite3.DatabaseError(f"there is no layout {version}")
-        for step in range(version, VERSION):
-            db.executescript(f"BEGIN; {_STEPS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
-        for table in _TABLES:
-            db.execute(f"SELECT {table} LIMIT 1").fetchall()
-        return db
-    except BaseException:
-        db.close()
-        raise
-
-
-def _refuse_newer(db: sqlite3.Connection, path: Path) -> int:
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > VERSION:
-        raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
-    return version
-
-
-def _text(stored: bytes) -> str:
-    """Of what is no UTF-8 any more a row can still be reported."""
-    return stored.decode("utf-8", "surrogateescape")
-
-
-def _is_text(value: object) -> bool:
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return isinstance(value, str)
-
-
-def _create(db: _Database) -> _Database:
-    db.executescript(f"BEGIN; {_SCHEMA} {''.join(_STEPS.values())} PRAGMA user_version = {VERSION}; COMMIT;")
-    return db
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, default=dict, separators=(",", ":"))
-
-
-def _dump_fields(item: ProcessSpec | Facts | Info) -> str:
-    return _dump(_fields(item))
-
-
-def _fields(item: ProcessSpec | SocketSpec | Facts | Info) -> dict[str, Any]:
-    # As dataclasses.asdict() has it, which copies all that is in there first. Tokens have a table of their own.
-    return {name: getattr(item, name) for name in item.__dataclass_fields__ if name != "token"}
-
-
-def _load_info(kind: Kind, text: str) -> Info:
-    return _load(SocketInfo, text) if kind == "socket" else _load(ProcessInfo, text)
-
-
-def _load(kind: type[_Stored], text: str) -> _Stored:
-    """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
-
-    Raises one of _SENSELESS.
-    """
-    known = {field.name for field in fields(kind)}
-    stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
-    for name, value in stored.items():
-        if isinstance(value, list):
-            stored[name] = tuple(value)
-    return kind(**stored)

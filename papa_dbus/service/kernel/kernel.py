@@ -20,25 +20,31 @@ from papa_dbus.service.crash_points import reach
 from papa_dbus.service.fork.fork import Fork, fork_here
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.registry import Patterns, Registry, is_number
+from papa_dbus.service.items.results import ProcessInfo, SocketInfo
+from papa_dbus.service.items.rows import Facts, StoredProcess
 from papa_dbus.service.items.socket_files import SocketFiles
 from papa_dbus.service.items.sockets import HostedSocket
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec, WatchSpec
-from papa_dbus.service.items.store import Facts, Store, StoredProcess
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.items.store import Store
 from papa_dbus.service.items.values import Values
 from papa_dbus.service.journal.forwarder import LastWords
 from papa_dbus.service.journal.scheduler import Feeds, Journal, NoJournal
 from papa_dbus.service.kernel.recovery import Recovery, Start, losses
+from papa_dbus.service.kernel.reservation import NameReservation
+from papa_dbus.service.kernel.superseded import Superseded
 from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.lookups import Lookups
-from papa_dbus.service.output.log import OTHERS, Absent, Reader, consumers_of
-from papa_dbus.service.output.watches import End, Position, Watch
-from papa_dbus.service.process import hosted as process_hosted
+from papa_dbus.service.output.cursor import Position
+from papa_dbus.service.output.readers import OTHERS, Absent, Reader, consumers_of
+from papa_dbus.service.output.watches import End, Watch
+from papa_dbus.service.process import start as process_start
 from papa_dbus.service.process.hosted import Hooks, HostedProcess, Placement
 from papa_dbus.service.process.poller import Intake
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.steps import Chores
 
 log = logging.getLogger(__name__)
+
 
 Kind = Literal["socket", "value", "process"]
 What = Literal["added", "changed", "removed"]
@@ -75,7 +81,7 @@ class Kernel:
         self._values = Values()
         self._processes: Registry[HostedProcess] = Registry()
         self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
-        self._retired = _Retired()  # replaced by a namesake, and still being read
+        self._retired = Superseded()  # replaced by a namesake, and still being read
         self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
         self._absences: dict[Absent, tuple[float, HostedProcess]] = {}  # with the loop's time at which each is given up
         self._absence: asyncio.TimerHandle | None = None  # until the first of them is
@@ -335,7 +341,7 @@ class Kernel:
         with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
-            process = await process_hosted.start(
+            process = await process_start.start(
                 spec, self._sockets, self.fork, self.place, self._hooks, self._store, self._lookups
             )
             if spec.name in self._processes:
@@ -828,64 +834,14 @@ class Kernel:
         while pending := [self._pending[key] for key in keys if key in self._pending]:
             await asyncio.wait(pending)
 
-    def _taking_turn(self, *keys: tuple[str, str]) -> "_Turn":
-        return _Turn(self._pending, keys)
+    def _taking_turn(self, *keys: tuple[str, str]) -> "NameReservation":
+        return NameReservation(self._pending, keys)
 
     @staticmethod
     def _found(found: list[str], missing: list[str], kind: Kind) -> list[str]:
         if missing:
             raise NotFound(f"{kind} '{missing[0]}' is not there")
         return found
-
-
-class _Turn:
-    """Has others who want the same wait while it lasts."""
-
-    def __init__(self, pending: dict[tuple[str, str], asyncio.Future[None]], keys: Sequence[tuple[str, str]]) -> None:
-        self._pending = pending
-        self._keys = keys
-
-    def __enter__(self) -> None:
-        done = asyncio.get_running_loop().create_future()
-        self._pending.update(dict.fromkeys(self._keys, done))
-
-    def __exit__(self, *_: object) -> None:
-        for done in {self._pending.pop(key) for key in self._keys}:
-            done.set_result(None)
-
-
-class _Retired:
-    """Processes that have left the list and are still being read. All of one name are found at once."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, dict[HostedProcess, None]] = {}
-        self._count = 0
-
-    def add(self, process: HostedProcess) -> None:
-        """Note another one."""
-        self._by_name.setdefault(process.spec.name, {})[process] = None
-        self._count += 1
-
-    def remove(self, process: HostedProcess) -> None:
-        """Forget one that is there."""
-        of_name = self._by_name[process.spec.name]
-        del of_name[process]
-        self._count -= 1
-        if not of_name:
-            del self._by_name[process.spec.name]
-
-    def of(self, name: str) -> list[HostedProcess]:
-        """Return those of a name."""
-        return list(self._by_name.get(name, ()))
-
-    def __contains__(self, process: HostedProcess) -> bool:
-        return process in self._by_name.get(process.spec.name, ())
-
-    def __iter__(self) -> Iterator[HostedProcess]:
-        return (process for of_name in self._by_name.values() for process in of_name)
-
-    def __len__(self) -> int:
-        return self._count
 
 
 def _check_free(process: HostedProcess) -> None:

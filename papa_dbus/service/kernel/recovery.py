@@ -13,12 +13,14 @@ from dataclasses import replace
 from papa_dbus.errors import Spawn
 from papa_dbus.service.fork.exit_status import look_at, pid_of
 from papa_dbus.service.items import sockets
+from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.items.sockets import HostedSocket
-from papa_dbus.service.items.store import Store, StoredProcess
+from papa_dbus.service.items.store import Store
 from papa_dbus.service.output.files import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output.log import Stream, discard
 from papa_dbus.service.process.gate import Word, executed, said
-from papa_dbus.service.process.hosted import Held, Hooks, HostedProcess, note_no_home
+from papa_dbus.service.process.hosted import Held, Hooks, HostedProcess
+from papa_dbus.service.process.start import note_no_home
 
 log = logging.getLogger(__name__)
 

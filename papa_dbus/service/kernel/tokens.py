@@ -12,8 +12,10 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.service import limits
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo, SocketSpec
-from papa_dbus.service.items.store import Gone, Kind, Store
+from papa_dbus.service.items.results import ProcessInfo, SocketInfo
+from papa_dbus.service.items.rows import Gone, Kind
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.items.store import Store
 
 _Info = TypeVar("_Info", SocketInfo, ProcessInfo)
 _Info_co = TypeVar("_Info_co", SocketInfo, ProcessInfo, covariant=True)

@@ -4,10 +4,8 @@ Owns how words, quotes and name=value pairs are read: as Papa 1.0.6 reads what i
 No I/O; knows no kernel. What is wrong with a line is InvalidArgs, in words for the one who wrote it.
 """
 
-import json
 import re
-import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,17 +15,10 @@ from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.items.options import find, parse_text
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.line.help import LINE_OPTIONS, find_command, help_text
+from papa_dbus.service.line.words import Words
 
-# A backslash before a space keeps the space in the word, which is how Papa's client writes one; any other is itself.
-# Possessive, since a word may have two million of them.
-_WORD = re.compile(r"(?:[^ \\]++|\\ ?+)++")
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-#: shlex takes a microsecond for each character, and nobody else has a turn meanwhile.
-_MAX_SHELL_TEXT: Final = 32 * 1024
-#: Words of a command, as many as a call on the bus may have elements. The text of a value may have any number.
-MAX_WORDS: Final = 16_384
-#: Stands for a space that belongs to a word. No line has it: what is not UTF-8 is decoded to others.
-_ESCAPED_SPACE: Final = "\ud800"
+
 _ALIASES: Final = {"output": "bufsize"}
 #: Options that a line writes as one pair for each of their entries.
 _DICTIONARIES: Final = frozenset(name for name, option in PROCESS_OPTIONS.items() if option.signature.startswith("a{"))
@@ -108,7 +99,7 @@ Command = MakeSocket | MakeProcess | List | Remove | WatchProcesses | SetValue |
 
 def parse(line: bytes) -> Command | None:
     """The command in a line, None where it has no word. Raises UnknownCommand where that is none, or InvalidArgs."""
-    words = _Words(line.decode("utf-8", "surrogateescape"))
+    words = Words(line.decode("utf-8", "surrogateescape"))
     if words.peek() is None:
         return None
     typed = [words.take("")]
@@ -122,100 +113,12 @@ def parse(line: bytes) -> Command | None:
     return _PARSERS[command](words)
 
 
-class _Words:
-    """A line's words, taken one by one; what has not been taken may still be read by other rules."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._begin = 0  # of the word that was looked at last
-        self._next: str | None = None
-        self._words = self._split()
-        self.exact = False  # quoted by other rules: a word is what it says
-        self.from_client = False  # written as Papa's client writes it
-
-    def _split(self) -> Iterator[str]:
-        for count, match in enumerate(_WORD.finditer(self._text)):
-            if count >= MAX_WORDS:
-                raise InvalidArgs(f"a command may have {MAX_WORDS} words at most")
-            self._begin, self._at = match.span()
-            yield match[0].replace("\\ ", " ")
-
-    def peek(self) -> str | None:
-        """The next word, None at the end."""
-        if self._next is None:
-            self._next = next(self._words, None)
-        return self._next
-
-    def take(self, what: str) -> str:
-        """The next word, which must be there."""
-        word = self.peek()
-        if word is None:
-            raise InvalidArgs(f"{what} is missing")
-        self._next = None
-        return word
-
-    def rest(self) -> tuple[str, ...]:
-        """All words that are left."""
-        first = [] if self._next is None else [self._next]
-        self._next = None
-        return (*first, *self._words)
-
-    def text(self) -> str:
-        """All words that are left, with one space between two."""
-        if self.peek() is None:
-            return ""
-        words = self._text[self._begin :].replace("\\ ", _ESCAPED_SPACE).split(" ")
-        return " ".join(filter(None, words)).replace(_ESCAPED_SPACE, " ")
-
-    def as_typed(self) -> str:
-        """All that is left, every space and backslash of it. Empty if no word is left, or other rules quote them."""
-        return "" if self.exact or self.peek() is None else self._text[self._begin :]
-
-    def requote(self, how: str) -> None:
-        """Read what follows the last word that was taken by a shell's rules, or as JSON."""
-        rest = self._text[self._at :]
-        if how == "shell":
-            self._words = iter(_shell_words(rest))
-        elif how == "json":
-            self._words = iter(_json_words(rest))
-        else:
-            raise InvalidArgs(f"option 'quote': {how[:60]!r} is none of shell, json")
-        self.exact = True
-
-
-def _shell_words(text: str) -> list[str]:
-    if len(text) > _MAX_SHELL_TEXT:
-        raise InvalidArgs(f"option 'quote': {_MAX_SHELL_TEXT} characters may be left to shell; json takes all")
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InvalidArgs(f"option 'quote': {error}") from None
-
-
-def _json_words(text: str) -> list[str]:
-    try:
-        words = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgs(f"option 'quote': what follows is not JSON: {error}") from None
-    if isinstance(words, list) and len(words) > MAX_WORDS:
-        raise InvalidArgs(f"a command may have {MAX_WORDS} words at most")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise InvalidArgs("option 'quote': what follows is not a JSON array of strings")
-    for word in words:
-        try:
-            word.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            raise InvalidArgs("option 'quote': there is half of a surrogate pair in what follows") from None
-    return words
-
-
-def _no_more(words: _Words) -> None:
+def _no_more(words: Words) -> None:
     if (word := words.peek()) is not None:
         raise InvalidArgs(f"{word[:60]!r} is one word too many")
 
 
-def _pair(words: _Words) -> tuple[str, str] | None:
+def _pair(words: Words) -> tuple[str, str] | None:
     """Take the next word where it is a name=value pair."""
     name, equals, value = (words.peek() or "").partition("=")
     if not equals or not (name.startswith("env.") or _OPTION_NAME.fullmatch(name)):
@@ -224,14 +127,14 @@ def _pair(words: _Words) -> tuple[str, str] | None:
     return name, value
 
 
-def _unquoted(value: str, words: _Words) -> str:
+def _unquoted(value: str, words: Words) -> str:
     """Without the double quotes around it, which Papa's client puts there where a value ends with a backslash."""
     if not words.exact and len(value) > 1 and value[0] == value[-1] == '"':
         return value[1:-1]
     return value
 
 
-def _make_socket(words: _Words) -> MakeSocket:
+def _make_socket(words: Words) -> MakeSocket:
     name = words.take("the name of the socket")
     options: dict[str, Any] = {}
     while (pair := _pair(words)) is not None:
@@ -267,7 +170,7 @@ class _ProcessOptions:
     rlimits: dict[str, Any] = field(default_factory=dict)
     line: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, value: str, words: _Words) -> None:
+    def add(self, name: str, value: str, words: Words) -> None:
         """Note one name=value pair."""
         kind, _, entry = name.partition(".")
         if name.startswith("env."):
@@ -287,13 +190,13 @@ class _ProcessOptions:
             option = find(PROCESS_OPTIONS, _ALIASES.get(name, name))
             _put(self.fields, option.name, parse_text(option, value))
 
-    def _add_line_option(self, name: str, value: str, words: _Words) -> None:
+    def _add_line_option(self, name: str, value: str, words: Words) -> None:
         _put(self.line, name, parse_text(LINE_OPTIONS[name], value))
         if name == "quote":
             words.requote(value)
 
 
-def _make_process(words: _Words) -> MakeProcess:
+def _make_process(words: Words) -> MakeProcess:
     name = words.take("the name of the process")
     options = _ProcessOptions()
     while (pair := _pair(words)) is not None:
@@ -309,32 +212,32 @@ def _make_process(words: _Words) -> MakeProcess:
     return MakeProcess(spec, watch=bool(options.line.get("watch")))
 
 
-def _set(words: _Words) -> SetValue:
+def _set(words: Words) -> SetValue:
     name = words.take("the name of the value")
     if fault := name_fault(name):  # without a value it would else be taken for a pattern
         raise InvalidArgs(f"value name {name[:60]!r}: {fault}")
     return SetValue(name, words.text() or None)
 
 
-def _get(words: _Words) -> GetValue:
+def _get(words: Words) -> GetValue:
     name = words.take("the name of the value")
     _no_more(words)
     return GetValue(name)
 
 
-def _alone(command: Command) -> Callable[[_Words], Command]:
-    def parse_alone(words: _Words) -> Command:
+def _alone(command: Command) -> Callable[[Words], Command]:
+    def parse_alone(words: Words) -> Command:
         _no_more(words)
         return command
 
     return parse_alone
 
 
-def _selecting(make: Callable[[str, tuple[str, ...]], Command], kind: str) -> Callable[[_Words], Command]:
+def _selecting(make: Callable[[str, tuple[str, ...]], Command], kind: str) -> Callable[[Words], Command]:
     return lambda words: make(kind, words.rest())
 
 
-_PARSERS: Final[dict[Sequence[str], Callable[[_Words], Command]]] = {
+_PARSERS: Final[dict[Sequence[str], Callable[[Words], Command]]] = {
     ("make", "sockets"): _make_socket,
     ("make", "processes"): _make_process,
     **{("list", kind): _selecting(List, kind) for kind in ("sockets", "processes", "values")},

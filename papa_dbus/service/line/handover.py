@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from papa_dbus.service.output.watches import Position
+from papa_dbus.service.output.cursor import Position
 
 #: Of the form below. One that a papad does not know it does not take over: it says so on each connection.
 VERSION = 1

@@ -10,8 +10,9 @@ from typing import Final
 
 from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.schema import pairs
-from papa_dbus.service.items.specs import ProcessInfo, SocketInfo
-from papa_dbus.service.output.watches import Dropped, End, Event, Exited, Output
+from papa_dbus.service.items.results import ProcessInfo, SocketInfo
+from papa_dbus.service.output.events import Dropped, Event, Exited, Output
+from papa_dbus.service.output.watches import End
 
 PROMPT: Final = b"> "
 WELCOME: Final = b'Papa is home. Type "help" for commands.\n> '

@@ -22,8 +22,9 @@ from papa_dbus.service.line import commands as line_commands
 from papa_dbus.service.line import replies as line_replies
 from papa_dbus.service.line.handover import Left
 from papa_dbus.service.line.reader import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
-from papa_dbus.service.output.watches import MUCH, REST, End, Watch, size_of
-from papa_dbus.service.output.watches import Event as WatchEvent
+from papa_dbus.service.output.events import Event as WatchEvent
+from papa_dbus.service.output.events import size_of
+from papa_dbus.service.output.watches import MUCH, REST, End, Watch
 from papa_dbus.service.steps import Pace, Steps, take_all, take_some
 
 log = logging.getLogger(__name__)

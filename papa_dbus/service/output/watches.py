@@ -5,247 +5,26 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import WatchSpec
-from papa_dbus.service.output.log import Absent, Exit, OutputLog, Record
+from papa_dbus.service.output.cursor import Cursor, Position
+from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event
+from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
 
 #: Seconds that a door rests after a sending with little in it, and the bytes that are not little. A line after silence
 #: goes at once, and many cost less together; what is more would fill up the log meanwhile.
 REST: Final = 0.002
 MUCH: Final = 32 * 1024
-#: Bytes that a record takes on its way beside its payload, about.
-RECORD_COST: Final = 64
-#: And an event, with its process's name and the client's.
-EVENT_COST: Final = 512
 
 #: Events that are taken at a time.
 MAX_EVENTS: Final = 256
 
 #: Why a watch has ended by itself, as the contract has it.
 End = Literal["finished", "removed", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Records of one process, in order."""
-
-    process: str
-    records: list[Record]
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Records that were gone before they could be sent; ``bytes`` is their payload."""
-
-    process: str
-    first_seq: int
-    last_seq: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """A process's end: ``timestamp`` in µs of CLOCK_REALTIME; ``known`` is false where nobody saw the exit code."""
-
-    process: str
-    seq: int
-    timestamp: int
-    exit_code: int
-    known: bool
-
-
-Event = Output | Dropped | Exited
-
-
-def size_of(event: Event) -> int:
-    """The bytes of payload that are in an event; 1 where it is no output."""
-    return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
-
-
-def cost_of(event: Event) -> int:
-    """Return about the bytes that an event takes on its way: not less than it does on the bus."""
-    records = event.records if isinstance(event, Output) else []
-    return EVENT_COST + sum(len(record.data) + RECORD_COST for record in records)
-
-
-class Position(NamedTuple):
-    """Where a cursor stands, for the cursor of another papad. Numbers, offsets and bytes as the cursor has them."""
-
-    acknowledged: int
-    acknowledged_offset: int
-    next_seq: int
-    offset: int
-    in_flight: int
-    exit_sent: bool
-    late: bool
-
-
-#: Of a cursor that waits for no acknowledgement, as most do: a deque of its own takes more than the cursor.
-_NOTHING: Final[deque[tuple[int, int, int]]] = deque()
-
-
-class Cursor:
-    """How far one watch has come in one process's log."""
-
-    __slots__ = (
-        "_exit_sent",
-        "_offset",
-        "_sent",
-        "acknowledged",
-        "acknowledged_offset",
-        "consumes",
-        "finished",
-        "late",
-        "log",
-        "name",
-        "next_seq",
-        "watch",
-        "who",
-    )
-
-    def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
-        self.watch = watch
-        self.who = watch.who  # the client, "" if that cannot be known again
-        self.consumes = watch.consumes  # whether records wait in the log for this watch
-        self.name = name
-        self.log = log
-        self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
-        self.next_seq = self.acknowledged + 1
-        self._offset = self.acknowledged_offset
-        self.finished = False
-        # Whoever comes after the end was acknowledged reads what descendants write, until they have closed the pipes.
-        self._exit_sent = self.late = log.exit_acknowledged
-        # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
-        self._sent = _NOTHING
-        watch.share.take()
-
-    def resume(self, absent: Absent) -> None:
-        """Go on where the same client's watch was before papad, or the bus, went away."""
-        self.acknowledged, self.acknowledged_offset = absent.acknowledged, absent.acknowledged_offset
-        self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
-
-    @property
-    def present(self) -> bool:
-        """Return whether somebody reads by it."""
-        return True
-
-    def wake(self) -> None:
-        """The log has got something new."""
-        self.watch.mark_ready(self)
-
-    def has_more(self) -> bool:
-        """Whether there is something that has not been sent."""
-        return self.next_seq <= self.log.last_seq
-
-    def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
-        """The next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
-        events: list[Event] = []
-        self._take_gap(events)
-        if not self.has_more():
-            return events, 0
-        records, exit_ = self.log.read(self.next_seq, room, at_least_one)
-        size = 0
-        if records:
-            events.append(Output(self.name, records))
-            for record in records:
-                size += len(record.data)
-                self._note_sent(record.seq, len(record.data), self._offset + size)
-            self.next_seq = records[-1].seq + 1
-            self._offset += size
-        if exit_ is not None and self.next_seq == exit_.seq:
-            self._take_exit(events, exit_)
-        return events, size
-
-    def _take_gap(self, events: list[Event]) -> None:
-        """Say what has left the log unsent. The process's end never leaves it so."""
-        first, exit_ = self.log.first_seq, self.log.exit
-        if self.next_seq >= first:
-            return
-        if exit_ is not None and not self._exit_sent and self.next_seq <= exit_.seq < first:
-            self._drop_to(events, exit_.seq, exit_.offset)
-            self._take_exit(events, exit_)
-        self._drop_to(events, first, self.log.first_offset)
-
-    def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
-        if self.next_seq < seq:
-            events.append(Dropped(self.name, self.next_seq, seq - 1, offset - self._offset))
-            self._note_sent(seq - 1, 0, offset)
-            self.next_seq = seq
-        self._offset = offset
-
-    def _take_exit(self, events: list[Event], exit_: Exit) -> None:
-        known = exit_.code is not None
-        events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
-        self._note_sent(exit_.seq, 0, exit_.offset)
-        self._exit_sent = True
-        self.next_seq = exit_.seq + 1
-
-    def _note_sent(self, seq: int, size: int, offset: int) -> None:
-        if self._sent is _NOTHING:
-            self._sent = deque()
-        self._sent.append((seq, size, offset))
-
-    def acknowledge(self, seq: int) -> int:
-        """Note that everything up to ``seq`` has been dealt with; returns the bytes this frees in the window."""
-        freed = 0
-        while self._sent and self._sent[0][0] <= seq:
-            self.acknowledged, size, self.acknowledged_offset = self._sent.popleft()
-            freed += size
-        if not self._sent:
-            self._sent = _NOTHING
-        self.look_for_the_end()
-        return freed
-
-    @property
-    def in_flight(self) -> int:
-        """Bytes that were sent and not acknowledged."""
-        return sum(size for _, size, _ in self._sent)
-
-    @property
-    def unacknowledged(self) -> int:
-        """Records that were sent and not acknowledged."""
-        return len(self._sent)
-
-    @property
-    def position(self) -> Position:
-        """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
-        return Position(
-            self.acknowledged,
-            self.acknowledged_offset,
-            self.next_seq,
-            self._offset,
-            self.in_flight,
-            self._exit_sent,
-            self.late,
-        )
-
-    @position.setter
-    def position(self, to: Position) -> None:
-        self.acknowledged, self.acknowledged_offset = to.acknowledged, to.acknowledged_offset
-        self.next_seq, self._offset = to.next_seq, to.offset
-        self._exit_sent, self.late = to.exit_sent, to.late
-        if to.acknowledged < to.next_seq - 1:
-            self._note_sent(to.next_seq - 1, to.in_flight, to.offset)
-
-    def look_for_the_end(self) -> None:
-        """Note whether everything has been read that this cursor is there for."""
-        exit_ = self.log.exit
-        if self.late:
-            nothing_waits = not self.has_more() and not (self.consumes and self._sent)
-            self.finished = self.removed or (self.log.completed and nothing_waits)
-        elif exit_ is not None and self._exit_sent:
-            # An observer holds nothing back, so it need not acknowledge the end either.
-            self.finished = self.acknowledged >= exit_.seq or not self.consumes
-
-    @property
-    def removed(self) -> bool:
-        """Return whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
-        return self.late and not self.log.capacity
 
 
 def _do_nothing(*_: object) -> None:

@@ -8,42 +8,30 @@ import enum
 import fcntl
 import logging
 import os
-import re
 import select
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
+from papa_dbus.errors import NotFound
 from papa_dbus.service import limits
-from papa_dbus.service.crash_points import reach
-from papa_dbus.service.fork.child import Identity, Launch
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, look_at
-from papa_dbus.service.fork.fork import Fork
-from papa_dbus.service.items.sockets import HostedSocket
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec
-from papa_dbus.service.items.store import Facts, Store, StoredProcess
-from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.items.results import ProcessInfo
+from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
 from papa_dbus.service.output.log import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.process.gate import (
-    DEFAULT_UMASK,
-    Child,
-    Status,
-    environment,
-    identify,
-    plan_descriptors,
     readable,
 )
 from papa_dbus.service.process.poller import Intake
 
 log = logging.getLogger(__name__)
 
+
 #: Puts a process that stands at its gate into a unit of its own: PID, name and the unit's limits in (by option), the
 #: unit's name out, or None. Raises Spawn where a limit does not hold.
 Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 
-_SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 #: Seconds between two looks at a process that has ended, that systemd has not reaped yet, and whose exit code is not
 #: known before: first, and at most. After so many in all it is reported as unknown.
 _FIRST_LOOK, _LAST_LOOK, _LOOKS_SECONDS = 0.02, 2.0, 60.0
@@ -364,175 +352,6 @@ class Held:
     pidfd: int
     pipes: Mapping[Stream, int]
     files: LogFiles
-
-
-async def start(
-    spec: ProcessSpec,
-    sockets: Mapping[str, HostedSocket],
-    fork: Fork,
-    place: Placement,
-    hooks: Hooks,
-    store: Store,
-    lookups: Lookups,
-) -> HostedProcess:
-    """Start a process. After an error nothing of it is left.
-
-    Raises InvalidArgs (no such user, a bad reference), NotFound (no such socket), Spawn and Limit.
-    """
-    identity = await identify(spec, lookups)
-    with ExitStack() as ours, ExitStack() as undo:
-        try:
-            launch, pipes = _prepare(spec, identity, sockets, ours, undo)
-            files = LogFiles.create()
-            undo.callback(files.close)
-        except OSError as error:
-            raise Limit(f"process '{spec.name}': {error.strerror}") from None
-        reach("pipes created")
-        status = Status()
-        ours.callback(status.close)
-        key = store.begin_process(spec, {**pipes, "status": status.read}, [files.output, files.index])
-        undo.callback(store.withdraw_process, key, spec)
-        await store.kept()
-        reach("process stored")
-        with _named(spec):
-            child = await Child.forked(launch, fork, status)
-        reach("process forked")
-        try:
-            with _named(spec):
-                unit = await _placed(child.pid, spec, place)
-            where = identity.home if spec.working_dir is None else spec.working_dir
-            facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
-            store.process_runs(key, facts, child.pidfd)
-            await store.kept()
-        except BaseException:
-            await child.cancel()
-            raise
-        reach("process placed")
-        child.open_gate()
-        reach("gate opened")
-        facts = await _executed(child, spec, key, facts, store)
-        undo.pop_all()
-    reach("process runs")
-    stored = StoredProcess(key, spec, facts, dict.fromkeys(pipes, 0), "running")
-    return HostedProcess(stored, Held(child.pidfd, pipes, files), hooks)
-
-
-@contextmanager
-def _named(spec: ProcessSpec) -> Iterator[None]:
-    """Put the process's name before what cannot be done."""
-    try:
-        yield
-    except (Spawn, Limit) as error:
-        raise type(error)(f"process '{spec.name}': {error}") from None
-
-
-async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
-    unit = await place(pid, spec.name, spec.resources)
-    if unit is None and spec.resources:
-        option = next(iter(spec.resources))
-        raise Spawn(f"option '{option}': there is no systemd that could limit it")
-    return unit
-
-
-async def _executed(child: Child, spec: ProcessSpec, key: int, facts: Facts, store: Store) -> Facts:
-    """Wait until it has executed its program; returns what is known of it then."""
-
-    def without_home() -> None:
-        nonlocal facts
-        facts = note_no_home(store, key, spec.name, facts)
-
-    with _named(spec):
-        await child.execute(without_home, lambda: store.withdraw_process(key, spec))
-    return facts
-
-
-def note_no_home(store: Store, key: int, name: str, facts: Facts) -> Facts:
-    """Store that a process runs in /, since its user's home is not there; returns its facts."""
-    elsewhere = replace(facts, working_dir="/")
-    try:
-        store.update_process(key, elsewhere, "running")
-    except PapaError as error:
-        log.error("process '%s': the next papad takes its working_dir for %s: %s", name, facts.working_dir, error)
-    return elsewhere
-
-
-def _prepare(
-    spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
-) -> tuple[Launch, dict[Stream, int]]:
-    """All that the child needs, and the read ends of its pipes.
-
-    ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
-    """
-    references = [_hosted(sockets, name) for name in _referenced(spec)]
-    passed = [_hosted(sockets, name) for name in spec.sockets]
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    ours.callback(os.close, null)
-    pipes: dict[Stream, int] = {}
-    out = err = null
-    if spec.bufsize and spec.stdout == "pipe":
-        pipes["out"], out = _pipe(ours, undo)
-    if spec.stderr == "stdout":
-        err = out
-    elif spec.bufsize and spec.stderr == "pipe":
-        pipes["err"], err = _pipe(ours, undo)
-    plan, numbers = plan_descriptors(
-        out,
-        err,
-        null,
-        [ours.enter_context(sock.for_process()) for sock in passed],
-        {sock.spec.name: (sock.fileno, ours.enter_context(sock.for_process())) for sock in references},
-    )
-    launch = Launch(
-        argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
-        env=environment(spec, identity),
-        identity=identity,
-        working_dir=spec.working_dir,
-        umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
-        rlimits=spec.rlimits,
-        descriptors=plan,
-        listen_names=spec.sockets,
-    )
-    return launch, pipes
-
-
-def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
-    read, write = os.pipe2(os.O_CLOEXEC)
-    ours.callback(os.close, write)
-    undo.callback(os.close, read)
-    os.set_blocking(read, False)
-    return read, write
-
-
-def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
-    if name not in sockets:
-        raise NotFound(f"socket '{name}' is not there")
-    return sockets[name]
-
-
-def _referenced(spec: ProcessSpec) -> list[str]:
-    """The sockets that the command names by file number. Raises InvalidArgs for a reference that is none."""
-    names: dict[str, None] = {}
-    for arg in spec.command:
-        if _SOCKET_REFERENCE.sub("", arg).find("$(socket.") >= 0:
-            raise InvalidArgs(f"command: {arg!r}: a reference is written $(socket.NAME.fileno) or $(socket.NAME.port)")
-        for found in _SOCKET_REFERENCE.finditer(arg):
-            if found["part"] not in ("fileno", "port"):
-                raise InvalidArgs(f"command: {found[0]!r}: after the name comes .fileno or .port")
-            if found["part"] == "fileno":
-                names[found["name"]] = None
-    return list(names)
-
-
-def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, HostedSocket]) -> str:
-    def value(found: re.Match[str]) -> str:
-        if found["part"] == "fileno":
-            return str(numbers[found["name"]])
-        port = _hosted(sockets, found["name"]).port
-        if port is None:
-            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port")
-        return str(port)
-
-    return _SOCKET_REFERENCE.sub(value, arg)
 
 
 def _at_its_end(pipe: int) -> bool:

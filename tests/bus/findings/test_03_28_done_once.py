@@ -172,7 +172,7 @@ def holding_children(folder: Path) -> str:
     """Return the PYTHONPATH of a papad that stops each child which it forks, and notes its PID."""
     (folder / "sitecustomize.py").write_text(
         "import os, signal\n"
-        "from papa_dbus.service.process import hosted as processes\n"
+        "from papa_dbus.service.process import start as processes\n"
         "class Child(processes.Child):\n"
         "    def __init__(self, *arguments):\n"
         "        super().__init__(*arguments)\n"

@@ -9,7 +9,8 @@ import pytest
 from papa_dbus.bus import Message, Variant
 from papa_dbus.client import aio
 from papa_dbus.errors import InvalidArgs, NoReply
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec
+from papa_dbus.service.items.results import ProcessInfo
+from papa_dbus.service.items.specs import ProcessSpec
 from tests.bus.fakepapad import Answer, fake_papad
 from tests.bus.findings.inside import papad_inside
 from tests.bus.isolated import PrivateBus, SupervisedPapad

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service import limits
+from papa_dbus.service.items.rows import Facts
 from papa_dbus.service.items.specs import WatchSpec
-from papa_dbus.service.items.store import Facts, Store
+from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.log import OTHERS
+from papa_dbus.service.output.readers import OTHERS
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import consumer
 from tests.bus.scripted_child import Parrot

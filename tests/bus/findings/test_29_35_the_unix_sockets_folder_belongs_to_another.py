@@ -14,7 +14,7 @@ import pytest
 from papa_dbus.errors import Bind
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.line import server as line_server
+from papa_dbus.service.line import bind as line_bind
 from papa_dbus.service.line.server import TelnetDoor
 from tests.bus.isolated import as_user
 from tests.support import PATIENCE
@@ -60,7 +60,7 @@ def test_29_the_lock_is_not_for_others(folder: Path, door: TelnetDoor, monkeypat
         seen.append(lock.stat().st_mode & 0o777)
         assert subprocess.run([*as_user(NOBODY), "flock", "-n", str(lock), "true"], capture_output=True).returncode
 
-    monkeypatch.setattr(line_server, "_remove_leftover", look)
+    monkeypatch.setattr(line_bind, "remove_leftover", look)
     door.bind_unix(str(folder / "line")).close()
     assert seen == [0o600]
 
@@ -81,7 +81,7 @@ def test_29_two_that_start_at_the_same_time_wait_for_each_other(folder: Path, do
 def test_29_a_lock_that_is_never_given_back_is_named(
     folder: Path, door: TelnetDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_server, "LOCK_WAIT", 0.0)
+    monkeypatch.setattr(line_bind, "LOCK_WAIT", 0.0)
     path = folder / "line"
     other = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(other, fcntl.LOCK_EX)

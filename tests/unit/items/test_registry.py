@@ -13,9 +13,9 @@ from papa_dbus.errors import Exists, Limit, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.registry import Registry
+from papa_dbus.service.items.rows import Gone
 from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.specs import SocketSpec
-from papa_dbus.service.items.store import Gone
 from papa_dbus.service.kernel.kernel import Change, Kernel
 from tests.support import PATIENCE, Reader, remove_sockets, run
 

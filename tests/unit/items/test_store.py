@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import PapaError
+from papa_dbus.service.items.rows import Facts, StoredProcess, StoredSocket
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
-from papa_dbus.service.items.store import VERSION, Facts, Store, StoredProcess, StoredSocket, TooNew
+from papa_dbus.service.items.store import Store
+from papa_dbus.service.items.store_file import VERSION, TooNew
 
 STORES = Path(__file__).parent / "stores"
 

@@ -10,8 +10,10 @@ import pytest
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.items.specs import ProcessSpec, SocketInfo, SocketSpec
-from papa_dbus.service.items.store import Facts, Store, StoredProcess
+from papa_dbus.service.items.results import SocketInfo
+from papa_dbus.service.items.rows import Facts, StoredProcess
+from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
+from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel import kernel as kernel_module
 from papa_dbus.service.kernel import tokens
 from papa_dbus.service.kernel.kernel import Kernel

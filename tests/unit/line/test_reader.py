@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.names import UNKNOWN_EXIT
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
-from papa_dbus.service.items.specs import ProcessInfo, ProcessSpec, SocketInfo
+from papa_dbus.service.items.results import ProcessInfo, SocketInfo
+from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.line import commands
 from papa_dbus.service.line import reader as line_reader
 from papa_dbus.service.line import replies as line_replies
+from papa_dbus.service.line import words as line_words
 from papa_dbus.service.line.commands import parse
 from papa_dbus.service.line.help import COMMANDS, UnknownCommand, help_text
 from papa_dbus.service.line.reader import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
+from papa_dbus.service.output.events import Dropped, Exited, Output
+from papa_dbus.service.output.events import Event as WatchEvent
 from papa_dbus.service.output.log import Record
-from papa_dbus.service.output.watches import Dropped, Exited, Output
-from papa_dbus.service.output.watches import Event as WatchEvent
 from papa_dbus.service.rlimits import INFINITY
 
 with warnings.catch_warnings():
@@ -524,11 +526,11 @@ def test_the_text_of_a_value_is_its_words(text: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"make process p /bin/echo " + b"a " * commands.MAX_WORDS,
-        b"make process p " + b"".join(b"env.v%d=a " % number for number in range(commands.MAX_WORDS)) + b"/bin/true",
-        b"make process p quote=json " + json.dumps(["a"] * (commands.MAX_WORDS + 1)).encode(),
-        b"remove values " + b"a " * commands.MAX_WORDS,
-        b"help " + b"a " * commands.MAX_WORDS,
+        b"make process p /bin/echo " + b"a " * line_words.MAX_WORDS,
+        b"make process p " + b"".join(b"env.v%d=a " % number for number in range(line_words.MAX_WORDS)) + b"/bin/true",
+        b"make process p quote=json " + json.dumps(["a"] * (line_words.MAX_WORDS + 1)).encode(),
+        b"remove values " + b"a " * line_words.MAX_WORDS,
+        b"help " + b"a " * line_words.MAX_WORDS,
     ],
     ids=["arguments", "variables", "json", "names", "help"],
 )
@@ -538,7 +540,7 @@ def test_the_words_of_a_command_are_bounded(line: bytes) -> None:
 
 
 def test_a_text_may_have_any_number_of_words() -> None:
-    text = "a " * (2 * commands.MAX_WORDS) + "b"
+    text = "a " * (2 * line_words.MAX_WORDS) + "b"
     assert parse(f"set x {text}".encode()) == commands.SetValue("x", text)
     script = parse(f"make process p shell=1 echo {text}".encode())
     assert isinstance(script, commands.MakeProcess)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.output.events import Dropped, Event, Exited, Output
 from papa_dbus.service.output.log import OutputLog, Record
-from papa_dbus.service.output.watches import Dropped, Event, Exited, Output, Watch
+from papa_dbus.service.output.watches import Watch
 from tests.source import Source
 from tests.support import no_room
 

@@ -6,11 +6,13 @@ import os
 import pytest
 
 from papa_dbus.service import limits, steps
+from papa_dbus.service.items.rows import Facts
 from papa_dbus.service.items.specs import WatchSpec
-from papa_dbus.service.items.store import Facts
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.log import OTHERS, consumers_of
-from papa_dbus.service.output.watches import Cursor, Output, Watch
+from papa_dbus.service.output.cursor import Cursor
+from papa_dbus.service.output.events import Output
+from papa_dbus.service.output.readers import OTHERS, consumers_of
+from papa_dbus.service.output.watches import Watch
 from tests.support import Reader, run, turns, until
 
 

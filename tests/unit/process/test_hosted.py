@@ -20,7 +20,7 @@ from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.fork.fork import Launcher
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.watches import Exited
+from papa_dbus.service.output.events import Exited
 from tests.bus.scripted_child import Parrot
 from tests.support import PATIENCE, Reader, alive, children, descriptors, output_of, run, turns, until
 

@@ -24,7 +24,7 @@ NO_ROW = {
     "output.log.MAX_BATCH": "records that are read in one piece",
     "line.replies._MAX_ERROR": "the text of an error, which is papad's own, is cut",
     "output.watches.MAX_EVENTS": "events that are taken at a time",
-    "systemd.scopes._JOB_TIMEOUT": "papad tells systemd of a reload then, whether its job is done or not",
+    "systemd.manager._JOB_TIMEOUT": "papad tells systemd of a reload then, whether its job is done or not",
     "systemd.cgroups._MOST_PAGES": "bytes to which Linux may round a limit of memory",
     # It is Linux's, systemd's or the D-Bus Specification's own.
     "bus.connection._MAX_SERIAL": "of the D-Bus Specification: the next one is 1 again",
@@ -32,9 +32,9 @@ NO_ROW = {
     "group_list._MAX_GROUPS": "NGROUPS_MAX",
     "systemd.fd_bundle._MOST": "SCM_MAX_FD",
     "systemd.scopes._MAX_UNIT_NAME": "UNIT_NAME_MAX: a scope's name is shortened",
-    "systemd.scopes._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
+    "systemd.fd_store._MAX_NAMES": "of the environment (execve(2)): in the text below the first table",
     "limits.DEFAULT_BACKLOG": "in the text below the first table",
-    "line.server.BACKLOG": "connections that Linux has wait until papad accepts them",
+    "line.bind.BACKLOG": "connections that Linux has wait until papad accepts them",
     # The other end is the bus, Linux or papad itself.
     "bus.transport._MAX_AUTH_LINE": "a line of the bus's, which is believed",
     "peer_owner._TIMEOUT": "Linux answers at once",

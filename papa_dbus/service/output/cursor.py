@@ -1,0 +1,186 @@
+"""How far a watch has come in one log: what it is sent next, and what it has acknowledged."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from papa_dbus.service.output.events import Dropped, Event, Exited, Output
+from papa_dbus.service.output.log import Exit, OutputLog
+from papa_dbus.service.output.readers import Absent
+
+if TYPE_CHECKING:
+    from papa_dbus.service.output.watches import Watch
+
+
+class Position(NamedTuple):
+    """Where a cursor stands, for the cursor of another papad. Numbers, offsets and bytes as the cursor has them."""
+
+    acknowledged: int
+    acknowledged_offset: int
+    next_seq: int
+    offset: int
+    in_flight: int
+    exit_sent: bool
+    late: bool
+
+
+#: Of a cursor that waits for no acknowledgement, as most do: a deque of its own takes more than the cursor.
+_NOTHING: Final[deque[tuple[int, int, int]]] = deque()
+
+
+class Cursor:
+    """How far one watch has come in one process's log."""
+
+    __slots__ = (
+        "_exit_sent",
+        "_offset",
+        "_sent",
+        "acknowledged",
+        "acknowledged_offset",
+        "consumes",
+        "finished",
+        "late",
+        "log",
+        "name",
+        "next_seq",
+        "watch",
+        "who",
+    )
+
+    def __init__(self, watch: "Watch", name: str, log: OutputLog) -> None:
+        self.watch = watch
+        self.who = watch.who  # the client, "" if that cannot be known again
+        self.consumes = watch.consumes  # whether records wait in the log for this watch
+        self.name = name
+        self.log = log
+        self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
+        self.next_seq = self.acknowledged + 1
+        self._offset = self.acknowledged_offset
+        self.finished = False
+        # Whoever comes after the end was acknowledged reads what descendants write, until they have closed the pipes.
+        self._exit_sent = self.late = log.exit_acknowledged
+        # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
+        self._sent = _NOTHING
+        watch.share.take()
+
+    def resume(self, absent: Absent) -> None:
+        """Go on where the same client's watch was before papad, or the bus, went away."""
+        self.acknowledged, self.acknowledged_offset = absent.acknowledged, absent.acknowledged_offset
+        self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
+
+    @property
+    def present(self) -> bool:
+        """Return whether somebody reads by it."""
+        return True
+
+    def wake(self) -> None:
+        """The log has got something new."""
+        self.watch.mark_ready(self)
+
+    def has_more(self) -> bool:
+        """Whether there is something that has not been sent."""
+        return self.next_seq <= self.log.last_seq
+
+    def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
+        """The next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
+        events: list[Event] = []
+        self._take_gap(events)
+        if not self.has_more():
+            return events, 0
+        records, exit_ = self.log.read(self.next_seq, room, at_least_one)
+        size = 0
+        if records:
+            events.append(Output(self.name, records))
+            for record in records:
+                size += len(record.data)
+                self._note_sent(record.seq, len(record.data), self._offset + size)
+            self.next_seq = records[-1].seq + 1
+            self._offset += size
+        if exit_ is not None and self.next_seq == exit_.seq:
+            self._take_exit(events, exit_)
+        return events, size
+
+    def _take_gap(self, events: list[Event]) -> None:
+        """Say what has left the log unsent. The process's end never leaves it so."""
+        first, exit_ = self.log.first_seq, self.log.exit
+        if self.next_seq >= first:
+            return
+        if exit_ is not None and not self._exit_sent and self.next_seq <= exit_.seq < first:
+            self._drop_to(events, exit_.seq, exit_.offset)
+            self._take_exit(events, exit_)
+        self._drop_to(events, first, self.log.first_offset)
+
+    def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
+        if self.next_seq < seq:
+            events.append(Dropped(self.name, self.next_seq, seq - 1, offset - self._offset))
+            self._note_sent(seq - 1, 0, offset)
+            self.next_seq = seq
+        self._offset = offset
+
+    def _take_exit(self, events: list[Event], exit_: Exit) -> None:
+        known = exit_.code is not None
+        events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
+        self._note_sent(exit_.seq, 0, exit_.offset)
+        self._exit_sent = True
+        self.next_seq = exit_.seq + 1
+
+    def _note_sent(self, seq: int, size: int, offset: int) -> None:
+        if self._sent is _NOTHING:
+            self._sent = deque()
+        self._sent.append((seq, size, offset))
+
+    def acknowledge(self, seq: int) -> int:
+        """Note that everything up to ``seq`` has been dealt with; returns the bytes this frees in the window."""
+        freed = 0
+        while self._sent and self._sent[0][0] <= seq:
+            self.acknowledged, size, self.acknowledged_offset = self._sent.popleft()
+            freed += size
+        if not self._sent:
+            self._sent = _NOTHING
+        self.look_for_the_end()
+        return freed
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that were sent and not acknowledged."""
+        return sum(size for _, size, _ in self._sent)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Records that were sent and not acknowledged."""
+        return len(self._sent)
+
+    @property
+    def position(self) -> Position:
+        """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
+        return Position(
+            self.acknowledged,
+            self.acknowledged_offset,
+            self.next_seq,
+            self._offset,
+            self.in_flight,
+            self._exit_sent,
+            self.late,
+        )
+
+    @position.setter
+    def position(self, to: Position) -> None:
+        self.acknowledged, self.acknowledged_offset = to.acknowledged, to.acknowledged_offset
+        self.next_seq, self._offset = to.next_seq, to.offset
+        self._exit_sent, self.late = to.exit_sent, to.late
+        if to.acknowledged < to.next_seq - 1:
+            self._note_sent(to.next_seq - 1, to.in_flight, to.offset)
+
+    def look_for_the_end(self) -> None:
+        """Note whether everything has been read that this cursor is there for."""
+        exit_ = self.log.exit
+        if self.late:
+            nothing_waits = not self.has_more() and not (self.consumes and self._sent)
+            self.finished = self.removed or (self.log.completed and nothing_waits)
+        elif exit_ is not None and self._exit_sent:
+            # An observer holds nothing back, so it need not acknowledge the end either.
+            self.finished = self.acknowledged >= exit_.seq or not self.consumes
+
+    @property
+    def removed(self) -> bool:
+        """Return whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
+        return self.late and not self.log.capacity

@@ -1,0 +1,183 @@
+"""systemd's file descriptor store: what is in it comes back when papad is started again."""
+
+import contextlib
+import fcntl
+import os
+import resource
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from papa_dbus.bus import Bus
+from papa_dbus.errors import Limit, PapaError
+from papa_dbus.service import rlimits
+from papa_dbus.service.systemd.fd_bundle import Parcel
+from papa_dbus.service.systemd.manager import MANAGER, property_of
+from papa_dbus.service.systemd.notify import notifications, remove_stored
+
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+_MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
+_RESERVE = 64  # descriptors that papad is started with beside the kept ones: a socket unit's, and systemd's own
+
+
+def runtime_directory() -> Path | None:
+    """Return the folder for papad's state, the unit's own if a drop-in has added others (systemd.exec(5))."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None
+
+
+#: Device and inode: what a descriptor is, whatever its number; None: it is closed.
+_Identity = tuple[int, int] | None
+
+
+def _identity(fd: int) -> _Identity:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class _Kept:
+    """What is kept under one name. ``places``: how many descriptors systemd has for it; fewer where a parcel is."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[tuple[int, _Identity]] = []
+        self.places = 0
+        self.parcel: Parcel | None = None  # more may come into it
+
+    def note(self, fds: Sequence[int], places: int) -> None:
+        self.descriptors += ((fd, _identity(fd)) for fd in fds)
+        self.places += places
+
+    def seal(self) -> None:
+        """Nothing more comes."""
+        if self.parcel is not None:
+            self.parcel.close()
+            self.parcel = None
+
+    def still_there(self) -> list[int]:
+        # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
+        return [fd for fd, what in self.descriptors if what == _identity(fd)]
+
+
+@contextlib.contextmanager
+def _limit() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ETOOMANYREFS, unix(7): as many as papad may open are on their way
+        raise Limit(f"no more descriptors can be kept: {error.strerror}") from None
+
+
+class DescriptorStore:
+    """systemd's descriptor store (sd_notify(3), FDSTORE=1): what is in it comes back when papad is started again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._name_bytes = 0
+        self._count = 0
+        self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
+        # systemd cannot start papad with more than it may open, and then never could again.
+        self._most_open = rlimits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
+
+    async def learn_limit(self, bus: Bus) -> None:
+        """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much."""
+        if "FDSTORE" not in os.environ:
+            with contextlib.suppress(PapaError):
+                unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+                self._most = await property_of(bus, unit, "Service", "FileDescriptorStoreMax")
+
+    @staticmethod
+    def available() -> Path | None:
+        """The folder for what goes with it, None where systemd did not start papad as its unit does."""
+        return runtime_directory() if "NOTIFY_SOCKET" in os.environ else None
+
+    def adopt(self, kept: Mapping[str, Sequence[int]], places: Mapping[str, int]) -> None:
+        """Count what is in the store already."""
+        for name, fds in kept.items():
+            self._note(name, fds, places[name])
+
+    def _note(self, name: str, fds: Sequence[int], places: int) -> _Kept:
+        kept = self._kept.setdefault(name, _Kept())
+        kept.note(fds, places)
+        self._count += places
+        self._name_bytes += places * (len(name) + 1)
+        return kept
+
+    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        """Store descriptors; several are one there. With ``more``, others of that name come into the same place.
+
+        Raises Limit where no more would come back.
+        """
+        kept = self._kept.get(name)
+        if kept is None or kept.parcel is None:
+            kept = self._begin(name, fds, more)
+        else:
+            with _limit():
+                kept.parcel.put(fds)
+            kept.note(fds, 0)
+        if not more:
+            kept.seal()
+
+    def _begin(self, name: str, fds: Sequence[int], more: bool) -> _Kept:
+        self._check_room(name)
+        if len(fds) == 1 and not more:
+            self._give(name, fds[0])
+            return self._note(name, fds, 1)
+        with _limit():
+            parcel = Parcel()
+        try:
+            with _limit():
+                parcel.put(fds)
+            self._give(name, parcel.end)
+        except BaseException:
+            parcel.close()
+            raise
+        kept = self._note(name, fds, 1)
+        kept.parcel = parcel
+        return kept
+
+    def _check_room(self, name: str) -> None:
+        if self._count + 1 > self._most:
+            raise Limit(f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=)")
+        if self._count + 1 > self._most_open:
+            raise Limit(f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=)")
+        if self._name_bytes + len(name) + 1 > _MAX_NAMES:
+            raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
+
+    @staticmethod
+    def _give(name: str, fd: int) -> None:
+        # FDPOLL=0: systemd would drop a pipe whose writer has gone, with what is unread in it.
+        notifications.keep(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fd)
+
+    async def kept(self) -> None:
+        """Wait until systemd has what it was given. Raises Limit if it does not take that in time."""
+        await notifications.kept()
+
+    def execute_again(self, others: Mapping[str, Sequence[int]]) -> NoReturn:
+        """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
+        pairs = [(name, fd) for name, fds in others.items() for fd in fds]
+        for name, kept in self._kept.items():
+            if fds := kept.still_there():
+                as_stored = [Parcel.of(fds)] if kept.places < len(kept.descriptors) else fds
+                pairs += ((name, fd) for fd in as_stored)
+        # Out of the way first, so that putting one in its place does not close another.
+        above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
+        for number, (_, fd) in enumerate(above, _LISTEN_FDS_START):
+            os.dup2(fd, number)
+        environment = {
+            **os.environ,
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDS": str(len(above)),
+            "LISTEN_FDNAMES": ":".join(name for name, _ in above),
+        }
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+    def drop(self, name: str) -> None:
+        """Let go of all descriptors of a name."""
+        if (kept := self._kept.pop(name, None)) is not None:
+            self._count -= kept.places
+            self._name_bytes -= kept.places * (len(name) + 1)
+            kept.seal()
+        remove_stored(name)

@@ -29,7 +29,7 @@ autodoc_typehints_format = "short"
 # Types in signatures that have no page here: Python's own, and what stands behind the client's public classes.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections\.abc|socket|types)\..*|Self|Event"),
-    (r"py:class", r"papa_dbus\.client\.(records\._Item|compat\.watcher\.Watch)|Link|Subscription|_Item"),
+    (r"py:class", r"papa_dbus\.client\.(records\._Item|compat\.watcher\.Watch)|KernelConnection|Subscription|_Item"),
 ]
 
 html_theme = "furo"

@@ -22,7 +22,7 @@ MAX_NAME_BYTES = 200
 _FORBIDDEN = frozenset(":*()")
 
 
-def name_fault(name: str) -> str | None:
+def name_error(name: str) -> str | None:
     """Say what is wrong with an item's name, or None where it is a good one."""
     if not name:
         return "a name may not be empty"

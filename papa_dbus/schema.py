@@ -47,7 +47,7 @@ class Option:
         """What it does, after the words of which it is one."""
         return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}: {self.help}" if self.choices else self.help
 
-    def fault(self, value: object) -> str:
+    def problem(self, value: object) -> str:
         """Say what is wrong with a value of the right type; empty if nothing is."""
         if self.choices and value not in (None, *self.choices):
             return f"{value!r} is none of {', '.join(self.choices)}"

@@ -17,7 +17,7 @@ class Source:
     def say(self, data: bytes, stream: str = "out") -> None:
         """Write as the process would, and have the log take it."""
         os.write(self.write, data)
-        while self.log.fill(self.read, "err" if stream == "err" else "out") is not None:
+        while self.log.splice_from(self.read, "err" if stream == "err" else "out") is not None:
             pass
 
     def close(self) -> None:

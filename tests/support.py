@@ -140,7 +140,7 @@ async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: o
 
 
 async def remove_sockets(kernel: Kernel, *names: str) -> list[str]:
-    """Remove sockets and wait for their files, as the doors do."""
+    """Remove sockets and wait for their files, as the front ends do."""
     files = kernel.files(names)
     removed = kernel.remove_sockets(names)
     await kernel.files_removed(files)
@@ -158,7 +158,7 @@ def end(kernel: Kernel) -> None:
         kernel.remove_processes(["*"])
     if kernel.socket_count:
         kernel.remove_sockets(["*"])
-    for process in list(kernel._retired):
+    for process in list(kernel._superseded):
         process.poll()
     for watch in list(kernel._watches.values()):
         watch.close()

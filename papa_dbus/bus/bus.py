@@ -106,7 +106,7 @@ class Bus:
         connection: Connection | None = None
         try:
             connection = Connection(self.address, self)
-            async with asyncio.timeout(unixexec.PATIENCE if unixexec.is_program(self.address) else CALL_TIMEOUT):
+            async with asyncio.timeout(unixexec.CONNECT_TIMEOUT if unixexec.is_program(self.address) else CALL_TIMEOUT):
                 await connection.open()
             self._connection = connection
             for hook in self.on_connected:

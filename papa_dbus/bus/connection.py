@@ -17,7 +17,7 @@ from dbus_next.errors import AuthError
 
 from papa_dbus.bus import transport
 from papa_dbus.bus.driver import DRIVER
-from papa_dbus.bus.reader import MessageReader, Senseless, close_descriptors
+from papa_dbus.bus.reader import MalformedMessage, MessageReader, close_descriptors
 from papa_dbus.bus.replies import Replies
 from papa_dbus.bus.writer import HIGH_WATER, Writer
 
@@ -132,7 +132,7 @@ class Connection:
         """Return whether there was a message, be it one that makes no sense."""
         try:
             message = self._reader.read_message()
-        except Senseless as error:
+        except MalformedMessage as error:
             self._owner.warn("a message on the bus makes no sense and is left out: %s", error)
             return True
         if message is not None:

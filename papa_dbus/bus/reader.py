@@ -49,7 +49,7 @@ _NEEDED: Final = {
 }
 
 
-class Senseless(Exception):
+class MalformedMessage(Exception):
     """A message came whole, and cannot be understood."""
 
 
@@ -85,7 +85,7 @@ class MessageReader:
             return _understand(data, fds)
         except Exception as error:
             _close(fds)
-            raise Senseless(repr(error)[:200]) from error
+            raise MalformedMessage(repr(error)[:200]) from error
 
     @property
     def has_message(self) -> bool:

@@ -15,7 +15,7 @@ from papa_dbus.bus.address import parse
 
 TRANSPORT = "unixexec"
 #: Seconds for a connection, whose maker may be asked for a password: sd-bus's BUS_AUTH_TIMEOUT.
-PATIENCE = 90.0
+CONNECT_TIMEOUT = 90.0
 _FAREWELL = 2.0
 
 #: What the bridge is told for each of our words for a bus. The system bus is what it takes by itself.

@@ -25,7 +25,7 @@ BULK_WATER = 64 * 1024
 #: Bytes of one message: what the system bus takes, with some room (its max_message_size is 32 MiB, dbus-daemon(1)).
 MAX_MESSAGE = 31 * 1024 * 1024
 _PIECES = 64  # messages in one system call
-_REST = 0.002  # seconds between two writings of what is not urgent
+_COALESCE_DELAY = 0.002  # seconds between two writings of what is not urgent
 _SMALL = 8192  # bytes of a message that is quicker copied than written in two pieces
 
 
@@ -90,7 +90,7 @@ class Writer:
             self._due.cancel()
             self._due = None
         if self._queue and not self._waiting:
-            self._rested_at = self._loop.time() + _REST
+            self._rested_at = self._loop.time() + _COALESCE_DELAY
             self.flush()
 
     def flush(self) -> None:

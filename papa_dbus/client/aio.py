@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from papa_dbus.bus import Message, Variant, close_descriptors
 from papa_dbus.client.discovery import find_bus
-from papa_dbus.client.link import Link
+from papa_dbus.client.link import KernelConnection
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket, variants
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import InvalidArgs, NoReply, NotFound, NotSupported, Unreachable
@@ -77,13 +77,13 @@ class Kernel:
         self._address = bus
         self._host = host
         self._timeout = timeout
-        self._link: Link | None = None
+        self._link: KernelConnection | None = None
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        link = Link(await find_bus(self._address, self._host), self._timeout)
+        link = KernelConnection(await find_bus(self._address, self._host), self._timeout)
         try:
             await link.start()
         except BaseException:
@@ -102,7 +102,7 @@ class Kernel:
             await link.close()
 
     @property
-    def link(self) -> Link:
+    def link(self) -> KernelConnection:
         """The connection. Raises Unreachable where there is none."""
         if self._link is None:
             raise Unreachable("not connected: use 'async with aio.connect() as kernel'")

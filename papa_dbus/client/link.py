@@ -22,20 +22,20 @@ _REFUSED = (0.05, 2.0)
 MAX_CALLS = 64
 MAX_WATCH_CALLS = 32
 
-WatchKey = tuple[str, int]  # the kernel's unique name on the bus, and the watch's number there
+WatchId = tuple[str, int]  # the kernel's unique name on the bus, and the watch's number there
 
 
 class Watcher(Protocol):
     """What gets a watch's signals."""
 
-    def hear(self, member: str, body: list[Any]) -> None:
+    def on_signal(self, member: str, body: list[Any]) -> None:
         """Take one signal of the watch, without the watch's number."""
 
-    def lose(self) -> None:
+    def on_disconnect(self) -> None:
         """The kernel, or the way to it, has gone, and the watch with it."""
 
 
-class Link:
+class KernelConnection:
     """One client's connection to the kernel. ``timeout`` bounds each call, in seconds, restarts included."""
 
     def __init__(self, bus: Bus, timeout: float) -> None:
@@ -47,10 +47,10 @@ class Link:
         self._calls = asyncio.Semaphore(MAX_CALLS)
         self._watch_calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._changed = asyncio.Event()
-        self._watchers: dict[WatchKey, Watcher] = {}
+        self._watchers: dict[WatchId, Watcher] = {}
         self._opening = 0
-        self._early: dict[WatchKey, list[Message]] = {}  # signals of watches whose number is not known yet
-        self._leaving: dict[WatchKey, asyncio.Task[None]] = {}  # watches that are being ended
+        self._early: dict[WatchId, list[Message]] = {}  # signals of watches whose number is not known yet
+        self._leaving: dict[WatchId, asyncio.Task[None]] = {}  # watches that are being ended
         self._closed = False
 
     async def start(self) -> None:
@@ -100,7 +100,7 @@ class Link:
         self._early.clear()
         lost, self._watchers = self._watchers, {}
         for watcher in lost.values():
-            watcher.lose()
+            watcher.on_disconnect()
         self._changed.set()
 
     @property
@@ -185,7 +185,7 @@ class Link:
 
     async def open_watch(
         self, watcher: Watcher, patterns: Sequence[str], options: dict[str, Any], auto_start: bool
-    ) -> tuple[WatchKey, list[str]]:
+    ) -> tuple[WatchId, list[str]]:
         """Begin a watch; ``watcher`` hears its signals from the first one on."""
         self._opening += 1
         try:
@@ -205,7 +205,7 @@ class Link:
                 for nobodys in left:
                     self.abandon_watch(nobodys)
 
-    async def call_watch(self, key: WatchKey, member: str, signature: str, *body: Any) -> None:
+    async def call_watch(self, key: WatchId, member: str, signature: str, *body: Any) -> None:
         """Call the kernel that has the watch, and no other, without starting or waiting for one.
 
         What is refused for now, or late, is tried again for as long as that kernel is there: such a call may be made
@@ -224,11 +224,11 @@ class Link:
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
 
-    async def close_watch(self, key: WatchKey) -> None:
+    async def close_watch(self, key: WatchId) -> None:
         """End a watch, and pass on no more of it. Waits for that as long as for a call."""
         await asyncio.wait([self.abandon_watch(key)], timeout=self.timeout)
 
-    def abandon_watch(self, key: WatchKey) -> "asyncio.Task[None]":
+    def abandon_watch(self, key: WatchId) -> "asyncio.Task[None]":
         """End a watch that nobody listens to any more: it would hold everything back."""
         self._watchers.pop(key, None)
         task = self._leaving.get(key)
@@ -237,7 +237,7 @@ class Link:
             task.add_done_callback(lambda _: self._leaving.pop(key))
         return task
 
-    async def _unwatch(self, key: WatchKey) -> None:
+    async def _unwatch(self, key: WatchId) -> None:
         with contextlib.suppress(PapaError):  # it has ended, or the kernel has
             await self.call_watch(key, "Unwatch", "t")
 
@@ -255,7 +255,7 @@ class Link:
         if (watcher := self._watchers.get(key)) is not None:
             if ended:
                 del self._watchers[key]
-            watcher.hear(signal.member, signal.body[1:])
+            watcher.on_signal(signal.member, signal.body[1:])
         elif key in self._leaving:
             return
         elif self._opening:

@@ -10,7 +10,8 @@ from papa_dbus.client.records import Dropped, Event, Exited, Record
 #: Records of one process that papad keeps, at most (its MAX_RECORDS): only these can come again.
 _KEPT = 131_072
 _STAMP = 0xFFFFFFFF
-#: Processes of one name whose output can come again: the present one, and earlier ones (papad's MAX_ORPHANS).
+#: Processes of one name whose output can come again: the present one, and earlier ones (papad's
+#: MAX_UNREAD_PREDECESSORS).
 _PROCESSES_OF_A_NAME = 5
 
 #: Identity of an event when it comes again, sequence number and timestamp; and its size in bytes.
@@ -66,15 +67,15 @@ class Progress:
 
     Each event that comes goes through these states:
 
-    - *given*: the reader has it in hand;
-    - *done*: the reader has dealt with it, and papad has not confirmed the acknowledgement yet;
+    - *delivered*: the reader has it in hand;
+    - *handled*: the reader has dealt with it, and papad has not confirmed the acknowledgement yet;
     - confirmed, and forgotten here.
 
-    If the watch is lost, what is given or done may come again. A consumer's is *again* then, in its order, with a note
-    whether it was done. Of what comes on the next watch,
+    If the watch is lost, what is given or done may come again. A consumer's is *expected_replay* then, in its order,
+    with a note whether it was done. Of what comes on the next watch,
 
-    - an event that is in *again* is given or done as before, and the reader does not get it a second time. Those
-      before it in *again* do not come any more: papad has had their acknowledgement;
+    - an event that is in *expected_replay* is given or done as before, and the reader does not get it a second time.
+      Those before it in *expected_replay* do not come any more: papad has had their acknowledgement;
     - another that the reader has had, which *trails* tells, is done. An observer acknowledges only to get more, so that
       papad may send anything again; a consumer gets again what another one has not acknowledged, unless papad knows
       where it was;
@@ -85,12 +86,12 @@ class Progress:
     papad lists it; None if that is not known, or was.
     """
 
-    __slots__ = ("again", "begin", "done", "ended", "gap", "given", "last", "next", "trails")
+    __slots__ = ("begin", "delivered", "ended", "expected_replay", "gap", "handled", "last", "next", "trails")
 
     def __init__(self) -> None:
-        self.given: deque[Mark] = deque()
-        self.done: deque[Mark] = deque()
-        self.again: dict[Mark, bool] = {}
+        self.delivered: deque[Mark] = deque()
+        self.handled: deque[Mark] = deque()
+        self.expected_replay: dict[Mark, bool] = {}
         self.trails: deque[_Trail] = deque(maxlen=_PROCESSES_OF_A_NAME)
         self.last: Mark | None = None  # of what was given
         self.next: int | None = None
@@ -101,15 +102,15 @@ class Progress:
     @property
     def settled(self) -> bool:
         """Return whether it has ended, and the kernel knows that the reader knows."""
-        return self.ended and not (self.given or self.done or self.again)
+        return self.ended and not (self.delivered or self.handled or self.expected_replay)
 
     def lose(self, observer: bool) -> None:
         """Note that the watch is lost."""
         if not observer:
-            again = dict.fromkeys(self.done, True) | dict.fromkeys(self.given, False)
-            self.again = again | self.again
-        self.given.clear()
-        self.done.clear()
+            expected_replay = dict.fromkeys(self.handled, True) | dict.fromkeys(self.delivered, False)
+            self.expected_replay = expected_replay | self.expected_replay
+        self.delivered.clear()
+        self.handled.clear()
         self.next = self.begin = None
 
     def follows(self, event: Event, observer: bool) -> bool:
@@ -117,7 +118,7 @@ class Progress:
         first, last = (event.first_seq, event.last_seq) if isinstance(event, Dropped) else (event.seq, event.seq)
         if self.next is not None:
             # Another process of the name begins anew. papad turns to it once all of the earlier one is acknowledged.
-            whole = first == self.next or (first < self.next and not self.given)
+            whole = first == self.next or (first < self.next and not self.delivered)
         else:
             # A watch that begins elsewhere may read an earlier process of the name first, or another consumer has
             # acknowledged something. If the bus has lost it, the next watch does not begin in the same place.
@@ -131,13 +132,13 @@ class Progress:
         if self.begin is None:
             return observer or self.last is None or self.ended or first <= self.last[0] + 1
         # papad lists where the consumer is that has come least far. This one goes on where it was itself.
-        goes_on = self.last is not None and (first == self.last[0] + 1 or self._has_had(event))
+        goes_on = self.last is not None and (first == self.last[0] + 1 or self._is_replay(event))
         if first == self.begin or (first < self.begin if observer else first > self.begin and goes_on):
             self.begin = None
             return True
         return False
 
-    def _has_had(self, event: Event) -> bool:
+    def _is_replay(self, event: Event) -> bool:
         mark = mark_of(event)
         return any(trail.has(mark) for trail in self.trails)
 
@@ -146,14 +147,14 @@ class Progress:
         mark = mark_of(event)
         self.ended = isinstance(event, Exited)
         if isinstance(event, Dropped):
-            pass  # not_had_of() has looked already
-        elif self._has_had(event):
-            (self.done if self._was_done(mark) else self.given).append(mark)
+            pass  # undelivered_part() has looked already
+        elif self._is_replay(event):
+            (self.handled if self._was_handled(mark) else self.delivered).append(mark)
             return False
         else:
-            self.again.clear()
+            self.expected_replay.clear()
             self._trail_for(mark[0]).add(mark[1])
-        self.given.append(mark)
+        self.delivered.append(mark)
         self.last = mark
         return True
 
@@ -162,40 +163,40 @@ class Progress:
             self.trails.append(_Trail(seq))
         return self.trails[-1]
 
-    def _was_done(self, mark: Mark) -> bool:
+    def _was_handled(self, mark: Mark) -> bool:
         """Return whether the reader has dealt with what comes again; what it has in hand it has not."""
-        if mark not in self.again:
+        if mark not in self.expected_replay:
             return True
-        while (first := next(iter(self.again))) != mark:
-            del self.again[first]
-        return self.again.pop(mark)
+        while (first := next(iter(self.expected_replay))) != mark:
+            del self.expected_replay[first]
+        return self.expected_replay.pop(mark)
 
-    def not_had_of(self, dropped: Dropped) -> Dropped | None:
+    def undelivered_part(self, dropped: Dropped) -> Dropped | None:
         """Return what of the dropped records the reader has not had."""
         first, size = dropped.first_seq, dropped.bytes
-        while self.again and (mark := next(iter(self.again)))[0] <= dropped.last_seq:
-            del self.again[mark]
+        while self.expected_replay and (mark := next(iter(self.expected_replay)))[0] <= dropped.last_seq:
+            del self.expected_replay[mark]
             first, size = mark[0] + 1, size - mark[2]
         if self.trails and self.trails[-1].covers(first):
             first = self.trails[-1].next
         return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
 
-    def finish(self, mark: Mark) -> bool:
+    def mark_handled(self, mark: Mark) -> bool:
         """Note that the reader has dealt with this, and what was given before; returns whether to tell papad now."""
-        if mark in self.again:  # the kernel will be told once it has sent it again
-            for earlier in self.again:
-                self.again[earlier] = True
+        if mark in self.expected_replay:  # the kernel will be told once it has sent it again
+            for earlier in self.expected_replay:
+                self.expected_replay[earlier] = True
                 if earlier == mark:
                     break
             return False
-        if not self.given or (self.given[0] != mark and mark not in self.given):
+        if not self.delivered or (self.delivered[0] != mark and mark not in self.delivered):
             return False
-        self.done.append(self.given.popleft())
-        while self.done[-1] != mark:
-            self.done.append(self.given.popleft())
+        self.handled.append(self.delivered.popleft())
+        while self.handled[-1] != mark:
+            self.handled.append(self.delivered.popleft())
         return True
 
     def confirm(self, seq: int) -> None:
         """Note that papad has taken the acknowledgement."""
-        while self.done and self.done.popleft()[0] != seq:
+        while self.handled and self.handled.popleft()[0] != seq:
             pass

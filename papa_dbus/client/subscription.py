@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from papa_dbus.client.link import Link, WatchKey
+from papa_dbus.client.link import KernelConnection, WatchId
 from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, Exited, Record, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
@@ -29,14 +29,16 @@ _SILENCE = 30.0  # seconds without anything, before it is asked whether the watc
 class Subscription:
     """A watch. ``take`` gives what comes, ``acknowledge`` says what of it has been dealt with."""
 
-    def __init__(self, link: Link, patterns: Sequence[str], *, observe: bool, follow: bool, window: int | None) -> None:
+    def __init__(
+        self, link: KernelConnection, patterns: Sequence[str], *, observe: bool, follow: bool, window: int | None
+    ) -> None:
         self._link = link
         self._patterns = list(patterns)
         self.observes = observe
         self._follow = follow
         mode: Mode = "observe" if observe else "consume"
         self._options = variants(WatchRequest(mode=mode, window=window, follow=follow or None))
-        self._key: WatchKey | None = None
+        self._key: WatchId | None = None
         self._progress: dict[str, Progress] = {}
         self._queue: deque[Event] = deque()  # not looked at yet
         self._stirred = asyncio.Event()
@@ -56,7 +58,7 @@ class Subscription:
         await self._note_beginnings(self._key, self._patterns)
         return names
 
-    async def _note_beginnings(self, key: WatchKey, patterns: Sequence[str]) -> None:
+    async def _note_beginnings(self, key: WatchId, patterns: Sequence[str]) -> None:
         """Learn with which record each process must begin: the first delivery may be lost as well.
 
         For a consumer nothing can be acknowledged meanwhile; for an observer the beginning can only be earlier.
@@ -127,7 +129,7 @@ class Subscription:
     def _end(self, reason: str) -> None:
         """Do what follows when papad has ended the watch."""
         if reason not in ("finished", "removed", "revoked"):
-            self.lose()
+            self.on_disconnect()
             return
         self.over = True
         if reason == "revoked":
@@ -174,7 +176,7 @@ class Subscription:
                     self._give_up(self._key)
                 break
             if isinstance(event, Dropped):
-                left = progress.not_had_of(event)
+                left = progress.undelivered_part(event)
                 if left is None:
                     continue
                 event = left
@@ -182,11 +184,11 @@ class Subscription:
             if progress.take(event):
                 self._pause = 0.0
                 events.append(event)
-            elif progress.done:
+            elif progress.handled:
                 self._tell(event.process, progress)
         return events
 
-    def hear(self, member: str, body: list[Any]) -> None:
+    def on_signal(self, member: str, body: list[Any]) -> None:
         """Take one signal."""
         match member:
             case "Output":
@@ -222,7 +224,7 @@ class Subscription:
             else:
                 self._give_up(key)
 
-    async def _is_there(self, key: WatchKey) -> bool:
+    async def _is_there(self, key: WatchId) -> bool:
         """Return whether papad still has the watch."""
         try:
             await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
@@ -258,7 +260,7 @@ class Subscription:
         """These have been dealt with, and of each one's process all that was given before."""
         for event in events:
             progress = self._progress.get(event.process)  # None: it was removed meanwhile
-            if progress is not None and progress.finish(mark_of(event)):
+            if progress is not None and progress.mark_handled(mark_of(event)):
                 self._tell(event.process, progress)
 
     async def settle(self) -> None:
@@ -267,7 +269,7 @@ class Subscription:
             await asyncio.wait([self._sender], timeout=self._link.timeout)
 
     def _tell(self, name: str, progress: Progress) -> None:
-        self._up_to[name] = progress.done[-1][0]
+        self._up_to[name] = progress.handled[-1][0]
         if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._send())
 
@@ -294,7 +296,7 @@ class Subscription:
                     self._progress[name].confirm(seq)
             self._stirred.set()
 
-    async def _acknowledge(self, key: WatchKey, up_to: dict[str, int]) -> bool:
+    async def _acknowledge(self, key: WatchId, up_to: dict[str, int]) -> bool:
         """Acknowledge; returns whether the watch is there."""
         try:
             await self._link.call_watch(key, "Acknowledge", "ta{st}", up_to)
@@ -308,7 +310,7 @@ class Subscription:
 
     # --------------------------------------------------------------- restarts
 
-    def lose(self) -> None:
+    def on_disconnect(self) -> None:
         """Note that the watch has gone: papad has, or something of it was lost."""
         self._key = self._there = self._reason = None
         self._queue.clear()
@@ -317,11 +319,11 @@ class Subscription:
             progress.lose(self.observes)
         self._stirred.set()
 
-    def _give_up(self, key: WatchKey) -> None:
+    def _give_up(self, key: WatchId) -> None:
         """Do without this watch, and open another: papad shall not keep it."""
         if self._key == key:
             self._link.abandon_watch(key)
-            self.lose()
+            self.on_disconnect()
 
     async def _open_again(self) -> None:
         await asyncio.sleep(self._pause)

@@ -1,1 +1,1 @@
-"""papad, the kernel: its domain, its front doors and what holds them together in ``__main__``."""
+"""papad, the kernel: its domain, its front ends and what holds them together in ``__main__``."""

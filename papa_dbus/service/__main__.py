@@ -15,7 +15,7 @@ from papa_dbus import __version__, names
 from papa_dbus.errors import PapaError
 from papa_dbus.service import rlimits
 from papa_dbus.service.app import LAST_WORDS_SECONDS, STATE_FILE, Papad
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.journal.socket import Journal, OwnLog
 from papa_dbus.service.line.server import PortFor
@@ -92,29 +92,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.check:
         return _check()
     _keep_descriptors_from_children()
-    launcher = _launcher()
+    fork_server = _fork_server()
     rlimits.raise_own()
     own = None
     try:
         if options.bus == "own":
             own = OwnBus()
-        return asyncio.run(Papad(options, own, launcher, journal, own_log).run())
+        return asyncio.run(Papad(options, own, fork_server, journal, own_log).run())
     except PapaError as error:
         log.error("%s", error)
         return 1
     finally:
         if own is not None:
             own.close()
-        if launcher is not None:
-            launcher.close()
+        if fork_server is not None:
+            fork_server.close()
         own_log.finish(LAST_WORDS_SECONDS)
 
 
-def _launcher() -> Launcher | None:
+def _fork_server() -> ForkServer | None:
     try:
-        return Launcher()
+        return ForkServer()
     except OSError as error:
-        log.warning("the launcher cannot be started (%s): papad forks for itself, which takes longer", error.strerror)
+        log.warning(
+            "the fork server cannot be started (%s): papad forks for itself, which takes longer", error.strerror
+        )
         return None
 
 

@@ -15,13 +15,13 @@ from papa_dbus.errors import Bind, PapaError
 from papa_dbus.service import rlimits
 from papa_dbus.service.access.policy import GROUP, Access
 from papa_dbus.service.access.polkit import Polkit
-from papa_dbus.service.dbus.server import DBusDoor
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.dbus.server import DBusServer
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.journal.socket import Journal, OwnLog
 from papa_dbus.service.kernel.kernel import Change, Kernel
 from papa_dbus.service.line.handover import Connection, pack, unpack
-from papa_dbus.service.line.server import PortFor, TelnetDoor
+from papa_dbus.service.line.server import LineServer, PortFor
 from papa_dbus.service.private_bus import OwnBus
 from papa_dbus.service.systemd import fd_store as systemd_fd_store
 from papa_dbus.service.systemd import listen_fds as systemd_listen_fds
@@ -47,21 +47,21 @@ STATE_FILE = "state.sqlite"
 
 
 class Papad:
-    """The kernel with its doors, from start to stop."""
+    """The kernel with its front ends, from start to stop."""
 
     def __init__(
         self,
         options: argparse.Namespace,
         own: OwnBus | None,
-        launcher: Launcher | None,
+        fork_server: ForkServer | None,
         journal: Journal,
         own_log: OwnLog,
     ) -> None:
         self._options = options
         self._own = own
-        self._launcher = launcher
+        self._fork_server = fork_server
         self._own_log = own_log
-        self._passed = systemd_listen_fds.Passed()
+        self._listen_fds = systemd_listen_fds.ListenFds()
         self._store, self._descriptors = self._open_store()
         self._kernel = Kernel(store=self._store, journal=journal)
         self._stop = asyncio.Event()
@@ -88,19 +88,19 @@ class Papad:
         kernel = self._kernel
         kernel.on_exit = self._stop.set
         kernel.listeners.append(self._status_changed)
-        if self._launcher is not None:
-            kernel.fork = self._launcher.fork
+        if self._fork_server is not None:
+            kernel.fork = self._fork_server.fork
         handed_over: dict[str, list[int]] = {}
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd_scopes.Scopes(bus)
-        bus.on_connected.append(lambda: self._name_units(bus))  # before there is a door that tells of them
+        bus.on_connected.append(lambda: self._name_units(bus))  # before there is a front end that tells of them
         if self._own is None:
-            kernel.place = scopes.place
+            kernel.assign_scope = scopes.assign_scope
         self._recover()
         # The group and polkit are the system's: what serves another bus is its own user's alone.
         access = Access(GROUP, Polkit(bus)) if self._options.bus == "system" else Access()
-        line = TelnetDoor(kernel, access, PortFor(self._options.port_for))
-        door = DBusDoor(kernel, bus, access)
+        line = LineServer(kernel, access, PortFor(self._options.port_for))
+        server = DBusServer(kernel, bus, access)
         try:
             connections = self._line_connections()
             await line.start(self._line_sockets(line))
@@ -128,12 +128,12 @@ class Papad:
                 await self._say_what_is_lost(bus)
         finally:
             await line.stop()
-            await door.close()
+            await server.close()
             kernel.close()
         if self._reload and self._descriptors is not None:
             log.info("papad becomes its new version, with %s", self._status())
-            if self._launcher is not None:
-                self._launcher.close()
+            if self._fork_server is not None:
+                self._fork_server.close()
             rlimits.give_back()
             systemd_notify.finish_notifying(LAST_WORDS_SECONDS)
             self._own_log.finish(LAST_WORDS_SECONDS)
@@ -143,12 +143,16 @@ class Papad:
         return 0
 
     def _line_connections(self) -> list[Connection]:
-        packed = self._passed.take(LINE_STATE, systemd_listen_fds.is_memory_file)
-        return unpack(self._passed.take(LINE_CONNECTIONS, systemd_listen_fds.is_connected), packed[0]) if packed else []
+        packed = self._listen_fds.take(LINE_STATE, systemd_listen_fds.is_memory_file)
+        return (
+            unpack(self._listen_fds.take(LINE_CONNECTIONS, systemd_listen_fds.is_connected), packed[0])
+            if packed
+            else []
+        )
 
-    def _line_sockets(self, line: TelnetDoor) -> list[socket.socket]:
-        sockets = self._passed.sockets(LINE_SOCKETS)
-        self._passed.close_rest()
+    def _line_sockets(self, line: LineServer) -> list[socket.socket]:
+        sockets = self._listen_fds.sockets(LINE_SOCKETS)
+        self._listen_fds.close_rest()
         port, path = self._options.port, self._options.socket
         if not sockets and port:
             free = f"end the program that has it ('ss -ltnp sport = {port}' shows it)"
@@ -202,25 +206,25 @@ class Papad:
         self._status_due = False
         systemd_notify.notify(STATUS=self._status())
 
-    def _open_store(self) -> tuple[Store, systemd_fd_store.DescriptorStore | None]:
-        folder = systemd_fd_store.DescriptorStore.available()
+    def _open_store(self) -> tuple[Store, systemd_fd_store.SystemdFdStore | None]:
+        folder = systemd_fd_store.SystemdFdStore.available()
         if folder is None:
             log.info("papad's own end would end what it holds: systemd, which would keep it, did not start papad")
             return Store(), None
-        descriptors = systemd_fd_store.DescriptorStore()
+        descriptors = systemd_fd_store.SystemdFdStore()
         return Store(folder / STATE_FILE, descriptors), descriptors
 
     def _recover(self) -> None:
         """Host again what an earlier papad left with systemd."""
-        kept, places = self._passed.kept()
+        kept, slots = self._listen_fds.kept()
         if self._descriptors is not None:
-            self._descriptors.adopt(kept, places)
-        for fault in self._kernel.recover(kept):
-            log.error("not recovered: %s", fault)
+            self._descriptors.adopt(kept, slots)
+        for problem in self._kernel.recover(kept):
+            log.error("not recovered: %s", problem)
         if kept:
             log.info("recovered: %s", self._status())
-        for fault in self._kernel.host_passed(self._passed.others((LINE_SOCKETS, LINE_CONNECTIONS, LINE_STATE))):
-            log.error("%s", fault)
+        for problem in self._kernel.host_passed(self._listen_fds.others((LINE_SOCKETS, LINE_CONNECTIONS, LINE_STATE))):
+            log.error("%s", problem)
 
     async def _name_units(self, bus: Bus) -> None:
         if self._kernel.passed_sockets():

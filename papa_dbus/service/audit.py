@@ -1,7 +1,8 @@
 """The audit trail: who had what made or removed, one record in the journal for each.
 
-A door says on whose behalf it calls the kernel (``acting``), the kernel says what it did (``record``). Never recorded:
-values, environments and arguments, any of which may be a secret; of a command there is the program's path alone.
+A front end says on whose behalf it calls the kernel (``acting``), the kernel says what it did (``record``). Never
+recorded: values, environments and arguments, any of which may be a secret; of a command there is the program's path
+alone.
 """
 
 import logging
@@ -27,7 +28,7 @@ class Caller:
         return f"uid {self.uid} ({process}{self.at})"
 
 
-#: Tasks that a door starts for a caller have it, too: each task runs in a copy of its maker's context.
+#: Tasks that a front end starts for a caller have it, too: each task runs in a copy of its maker's context.
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 _FIELDS: Final = {"socket": "PAPA_SOCKET", "value": "PAPA_VALUE", "process": "PAPA_PROCESS", "kernel": "PAPA_KERNEL"}
 

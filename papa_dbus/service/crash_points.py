@@ -1,16 +1,16 @@
 """Named steps at which tests make papad kill itself: what is in the air at that instant must not be lost.
 
-PAPA_FAULT is STEP:FILE. The first papad that reaches the step while the file is there removes the file and dies.
+PAPA_CRASH_POINT is STEP:FILE. The first papad that reaches the step while the file is there removes the file and dies.
 Without the variable a step costs one comparison.
 """
 
 import os
 import signal
 
-_step, _, _token = os.environ.get("PAPA_FAULT", "").partition(":")
+_step, _, _token = os.environ.get("PAPA_CRASH_POINT", "").partition(":")
 
 
-def reach(step: str) -> None:
+def crash_point(step: str) -> None:
     """The step has been reached."""
     if step == _step and os.path.exists(_token):
         os.unlink(_token)

@@ -59,7 +59,7 @@ MAX_SOCKETS: Final = 4096
 MAX_VALUES: Final = 65_536
 MAX_PROCESSES: Final = 16_384
 #: Earlier processes of one name whose output is kept because a reader went away in the middle of it.
-MAX_ORPHANS: Final = 4
+MAX_UNREAD_PREDECESSORS: Final = 4
 #: Watches that one client may have at a time, a user, and all clients together.
 MAX_WATCHES_PER_CLIENT: Final = 1024
 MAX_WATCHES_OF_USER: Final = 8192

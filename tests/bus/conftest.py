@@ -19,7 +19,7 @@ from papa_dbus.client import Papa
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.private_bus import OwnBus
 from tests.bus.lineclient import Papad as LinePapad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.guarding import guard_file, loop_is_never_held  # noqa: F401 (fixtures)
 from tests.papactl import Papactl
 from tests.support import PATIENCE, until
@@ -102,12 +102,12 @@ def shared_papad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinePapad
 
 
 @pytest.fixture
-def parrot(p: Papa, tmp_path: Path) -> Iterator[Parrot]:
+def scripted_child(p: Papa, tmp_path: Path) -> Iterator[ScriptedChild]:
     """A hosted process that prints what it is told."""
-    parrot = Parrot(tmp_path, "p", code=3)
-    p.make_process("p", args=parrot.command)
-    yield parrot
-    parrot.end()
+    scripted_child = ScriptedChild(tmp_path, "p", code=3)
+    p.make_process("p", args=scripted_child.command)
+    yield scripted_child
+    scripted_child.end()
 
 
 def hosted_pids(papad: int) -> list[int]:

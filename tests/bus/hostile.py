@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 class Bystander:
-    """Asks for a value again and again, on both doors, and notes how long each answer took."""
+    """Asks for a value again and again, on both front ends, and notes how long each answer took."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {"bus": [], "line": []}
@@ -44,10 +44,10 @@ class Bystander:
     def report(self, what: str) -> str:
         """What was measured, in words."""
         parts = []
-        for door, seconds in self.seconds.items():
+        for server, seconds in self.seconds.items():
             ordered = sorted(seconds)
             parts.append(
-                f"{door}: {len(ordered)} answers, median {ordered[len(ordered) // 2] * 1000:.1f} ms,"
+                f"{server}: {len(ordered)} answers, median {ordered[len(ordered) // 2] * 1000:.1f} ms,"
                 f" slowest {ordered[-1] * 1000:.0f} ms"
             )
         return f"{what}: {'; '.join(parts)}"
@@ -55,7 +55,7 @@ class Bystander:
 
 @asynccontextmanager
 async def bystander(papad: Papad, what: str) -> AsyncIterator[Bystander]:
-    """One who is served on both doors for as long as this lasts; each answer is awaited, but not for ever."""
+    """One who is served on both front ends for as long as this lasts; each answer is awaited, but not for ever."""
     client = Client(papad.address)
     await client.bus.start()
     await client.call("SetValue", "ss", "mine", "kept")
@@ -76,13 +76,13 @@ async def bystander(papad: Papad, what: str) -> AsyncIterator[Bystander]:
 
 
 async def both_answered(one: Bystander, tasks: list["asyncio.Task[None]"], count: int) -> None:
-    """Wait for so many more answers on each door."""
-    goal = {door: len(seconds) + count for door, seconds in one.seconds.items()}
+    """Wait for so many more answers on each front end."""
+    goal = {server: len(seconds) + count for server, seconds in one.seconds.items()}
 
     def answered() -> bool:
         done = [task for task in tasks if task.done()]
         assert not done, done
-        return all(len(one.seconds[door]) >= enough for door, enough in goal.items())
+        return all(len(one.seconds[server]) >= enough for server, enough in goal.items())
 
     await until(answered, lambda: f"{count} answers: {goal}")
 

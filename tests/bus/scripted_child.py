@@ -14,7 +14,7 @@ exit {code}
 """
 
 
-class Parrot:
+class ScriptedChild:
     """A hosted process that prints when it is told to."""
 
     def __init__(self, folder: Path, name: str = "parrot", code: int = 0) -> None:

@@ -18,7 +18,7 @@ from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.private_bus import OwnBus
 from tests.bus.conftest import Client, Papad, start_papad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.bus.test_bus_restart import Broker, broker
 from tests.support import PATIENCE, descriptors, turns
 
@@ -150,24 +150,24 @@ async def test_the_kernel_itself(kernel: Kernel) -> None:
 
 
 async def test_what_the_body_is_done_with_is_acknowledged(kernel: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path)
-    await kernel.make_process("parrot", parrot.command)
-    parrot.say("one")
+    scripted_child = ScriptedChild(tmp_path)
+    await kernel.make_process("parrot", scripted_child.command)
+    scripted_child.say("one")
     async with kernel.watch("parrot") as watch:
         assert watch.names == ["parrot"]
         async for event in watch:
             assert data([event]) == b"one\n"
             break  # within async with, the body is done with it
-    parrot.say("two")
+    scripted_child.say("two")
     assert data(await read_until(kernel.watch("parrot"), b"two")) == b"two\n"
-    parrot.end()
+    scripted_child.end()
     await read(kernel.watch("parrot"))
 
 
 async def test_what_a_body_raises_over_comes_again(kernel: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path)
-    await kernel.make_process("parrot", parrot.command)
-    parrot.say("one")
+    scripted_child = ScriptedChild(tmp_path)
+    await kernel.make_process("parrot", scripted_child.command)
+    scripted_child.say("one")
     await read_until(kernel.watch("parrot", observe=True), b"one")
     for _ in range(2):
         with contextlib.suppress(ZeroDivisionError):
@@ -175,18 +175,18 @@ async def test_what_a_body_raises_over_comes_again(kernel: Kernel, tmp_path: Pat
                 async for event in watch:
                     assert data([event]) == b"one\n"
                     raise ZeroDivisionError
-    parrot.end()
+    scripted_child.end()
     assert data(await read(kernel.watch("parrot"))) == b"one\n"
 
 
 async def test_a_loop_that_is_left_without_async_with(kernel: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path)
-    await kernel.make_process("parrot", parrot.command)
-    parrot.say("one")
+    scripted_child = ScriptedChild(tmp_path)
+    await kernel.make_process("parrot", scripted_child.command)
+    scripted_child.say("one")
     async for event in kernel.watch("parrot"):
         assert data([event]) == b"one\n"
         break  # nothing says that the body was done with it
-    parrot.end()
+    scripted_child.end()
     assert data(await read(kernel.watch("parrot"))) == b"one\n"
 
 
@@ -236,11 +236,11 @@ async def test_a_loss_is_told(kernel: Kernel) -> None:
 
 
 async def test_a_removed_process_ends_its_watch(kernel: Kernel, second: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path, code=5)
-    await kernel.make_process("parrot", parrot.command)
+    scripted_child = ScriptedChild(tmp_path, code=5)
+    await kernel.make_process("parrot", scripted_child.command)
     watching = asyncio.create_task(read(kernel.watch("parrot")))
     await second.remove_processes("parrot")
-    parrot.end()
+    scripted_child.end()
     events = await watching
     assert [event.exit_code for event in events if isinstance(event, Exited)] == [5]
 
@@ -274,8 +274,8 @@ async def test_closing_in_the_middle_leaves_nothing(papad: Papad) -> None:
 
 async def test_a_stranger_cannot_speak_for_the_kernel(kernel: Kernel, client: Client, tmp_path: Path) -> None:
     """A signal that looks like output but does not come from the kernel's owner is not believed."""
-    parrot = Parrot(tmp_path)
-    await kernel.make_process("parrot", parrot.command)
+    scripted_child = ScriptedChild(tmp_path)
+    await kernel.make_process("parrot", scripted_child.command)
     forged = Message(
         message_type=MessageType.SIGNAL, destination=kernel.link._bus.unique_name, path=OBJECT_PATH,
         interface=BUS_NAME, member="Output", signature="tsa(ttsay)", body=[1, "parrot", [[1, 1, "out", b"forged\n"]]],
@@ -283,8 +283,8 @@ async def test_a_stranger_cannot_speak_for_the_kernel(kernel: Kernel, client: Cl
     async with kernel.watch("parrot") as watch:
         client.bus.send(forged)
         await client.call("ListValues", "as", [])  # the bus has passed the forgery on by then
-        parrot.say("true")
-        parrot.end()
+        scripted_child.say("true")
+        scripted_child.end()
         assert data(await read(watch)) == b"true\n"
 
 
@@ -326,11 +326,11 @@ async def test_a_call_waits_for_the_kernel(tmp_path: Path) -> None:
 
 async def test_a_watch_goes_on_over_a_bus_restart(broker: Broker, tmp_path: Path) -> None:
     papad = start_papad(broker.address, tmp_path / "line")
-    parrot = Parrot(tmp_path)
+    scripted_child = ScriptedChild(tmp_path)
     async with aio.connect(broker.address, timeout=PATIENCE) as kernel:
-        await kernel.make_process("parrot", parrot.command)
+        await kernel.make_process("parrot", scripted_child.command)
         events: list[Event] = []
-        parrot.say("line 0")
+        scripted_child.say("line 0")
         async with asyncio.timeout(PATIENCE):
             async for event in kernel.watch("parrot"):
                 events.append(event)
@@ -341,8 +341,8 @@ async def test_a_watch_goes_on_over_a_bus_restart(broker: Broker, tmp_path: Path
                     broker.stop()  # and what is in hand cannot be acknowledged
                     broker.start()
                 if said < 10:
-                    parrot.say(f"line {said}")
+                    scripted_child.say(f"line {said}")
                 else:
-                    parrot.end()
+                    scripted_child.end()
         assert data(events) == b"".join(b"line %d\n" % n for n in range(10))
     papad.stop()

@@ -1,4 +1,4 @@
-"""Bad input on the live line door: the right kind of answer, nothing half done, and the next client is served."""
+"""Bad input on the live line protocol: the right kind of answer, nothing half done, and the next client is served."""
 
 import socket
 from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from papa_dbus.client import aio
 from papa_dbus.names import OBJECT_PATH
 from tests.bus.conftest import Client, Papad, start_papad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import PATIENCE, until
 
 
@@ -109,7 +109,7 @@ async def test_the_bus_goes_and_comes_back(broker: Broker, tmp_path: Path) -> No
 async def test_a_consumer_beside_one_that_lags_gets_nothing_twice(broker: Broker, tmp_path: Path) -> None:
     """Another bus gives it another name, so papad sends again what the other has not acknowledged; it knows that."""
     papad = start_papad(broker.address, tmp_path / "line")
-    parrot = Parrot(tmp_path)
+    scripted_child = ScriptedChild(tmp_path)
     quick, slow = list[bytes](), list[bytes]()
     may_go_on = asyncio.Event()
 
@@ -124,19 +124,19 @@ async def test_a_consumer_beside_one_that_lags_gets_nothing_twice(broker: Broker
                     await may_go_on.wait()
 
     async with asyncio.timeout(PATIENCE), aio.connect(broker.address) as one, aio.connect(broker.address) as other:
-        await one.make_process("parrot", list(parrot.command))
-        parrot.say("one")
+        await one.make_process("parrot", list(scripted_child.command))
+        scripted_child.say("one")
         readers = [asyncio.create_task(read(other, slow, True))]
         await until(lambda: slow, "one")
         readers.append(asyncio.create_task(read(one, quick, False)))
-        parrot.say("two", "three")
+        scripted_child.say("two", "three")
         await until(lambda: b"".join(quick).endswith(b"three\n"), "three")
         broker.stop()
         broker.start()
-        parrot.say("four")
+        scripted_child.say("four")
         await until(lambda: b"".join(quick).endswith(b"four\n"), "four")
         may_go_on.set()
-        parrot.end()
+        scripted_child.end()
         await asyncio.gather(*readers)
     assert b"".join(quick) == b"".join(slow) == b"one\ntwo\nthree\nfour\n"
     assert "Traceback" not in papad.stop()

@@ -21,7 +21,7 @@ from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.bus.conftest import Client, Papad, connected, start_papad
 from tests.bus.findings.inside import papad_inside
 from tests.bus.lineclient import LineClient
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import PATIENCE, turns, until
 
 CONTRACT = Path(__file__).parents[2] / "papa_dbus" / "org.papa.Kernel.xml"
@@ -139,15 +139,15 @@ async def test_a_process_with_every_option(client: Client, tmp_path: Path) -> No
 
 
 async def test_output_as_signals_with_timestamps_in_order(client: Client, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path, "p", code=7)
-    await client.make_process("p", *parrot.command)
+    scripted_child = ScriptedChild(tmp_path, "p", code=7)
+    await client.make_process("p", *scripted_child.command)
     number = await client.watch("p")
     moments = [time.time_ns() // 1000]
     for text in ("1", "2", "3"):
-        parrot.say(text)
+        scripted_child.say(text)
         await client.until_output(text.encode())
         moments.append(time.time_ns() // 1000)
-    parrot.end()
+    scripted_child.end()
     (exited,) = await client.until("Exited")
     records = [record for signal in client.of("Output") for record in signal[2]]
     assert [(seq, stream, data) for seq, _, stream, data in records] == [
@@ -258,13 +258,13 @@ async def test_a_client_that_leaves_at_once_is_noticed(papad: Papad, client: Cli
 
 
 async def test_the_window_holds_until_it_is_acknowledged(client: Client, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path, "p")
-    await client.make_process("p", *parrot.command)
+    scripted_child = ScriptedChild(tmp_path, "p")
+    await client.make_process("p", *scripted_child.command)
     number = await client.watch("p", window=Variant("t", 10))
     for count in range(1, 5):
-        parrot.say(f"aaaaa{count}")
+        scripted_child.say(f"aaaaa{count}")
         await client.until_written("p", 7 * count)  # each is a record of its own
-    parrot.end()
+    scripted_child.end()
     await client.until_ended("p")
     assert client.output() == b"aaaaa1\n"
     await client.call("Acknowledge", "ta{st}", number, {"p": 1})

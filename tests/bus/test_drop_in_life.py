@@ -12,7 +12,7 @@ import pytest
 
 from papa_dbus.client import Error, Papa
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -173,8 +173,8 @@ def test_eight_processes(papad: Papad) -> None:
 # ---------------------------------------------------------------------------- sudden ends
 
 
-def test_a_client_that_is_killed_holds_nobody_back(p: Papa, where: str, parrot: Parrot) -> None:
-    parrot.say("one")
+def test_a_client_that_is_killed_holds_nobody_back(p: Papa, where: str, scripted_child: ScriptedChild) -> None:
+    scripted_child.say("one")
     with program(where, "w = Papa().watch_processes('p'); say(w.read()[0][0].data); input()") as it:
         assert it.line() == r"b'one\n'"
         with p.watch_processes("p") as beside:
@@ -182,27 +182,27 @@ def test_a_client_that_is_killed_holds_nobody_back(p: Papa, where: str, parrot: 
             it.process.kill()
             it.process.wait()
             assert first_words(p) == b"one\n"
-            parrot.say("two")
-            parrot.end()
+            scripted_child.say("two")
+            scripted_child.end()
             assert beside.read()[0][0].data == b"two\n"
             while beside.read() is not None:
                 pass
     assert p.list_processes() == {}
 
 
-def test_an_exit_with_all_still_open(p: Papa, where: str, parrot: Parrot) -> None:
+def test_an_exit_with_all_still_open(p: Papa, where: str, scripted_child: ScriptedChild) -> None:
     """It prints nothing, ends at once, and what it has acknowledged is acknowledged."""
-    parrot.say("one")
+    scripted_child.say("one")
     text = "p = Papa(); w = p.watch_processes('p'); v = p.watch_processes('p'); w.read(); w.acknowledge(); v.read()\n"
     text += "v.acknowledge(); threading.Thread(target=w.read, daemon=True).start()"
     assert run(where, text) == ""
-    parrot.say("two")
-    parrot.end()
+    scripted_child.say("two")
+    scripted_child.end()
     assert words(p) == b"two\n"
 
 
-def test_an_unhandled_error_with_all_still_open(where: str, p: Papa, parrot: Parrot) -> None:
-    del p, parrot
+def test_an_unhandled_error_with_all_still_open(where: str, p: Papa, scripted_child: ScriptedChild) -> None:
+    del p, scripted_child
     with program(where, "p = Papa(); w = p.watch_processes('p'); p.make_process('p', '/bin/true')") as it:
         _, err = it.process.communicate(timeout=PATIENCE)
         assert it.process.returncode == 1
@@ -213,7 +213,7 @@ def test_an_unhandled_error_with_all_still_open(where: str, p: Papa, parrot: Par
 # ------------------------------------------------------------------------------ interrupts
 
 
-def test_an_interrupt_while_it_waits_for_output(where: str, p: Papa, parrot: Parrot) -> None:
+def test_an_interrupt_while_it_waits_for_output(where: str, p: Papa, scripted_child: ScriptedChild) -> None:
     """Ctrl-C ends the waiting, and nothing else: the next read() goes on."""
     text = """
 w = Papa().watch_processes('p')
@@ -230,11 +230,11 @@ w.close()
         it.until_it_waits()
         it.process.send_signal(signal.SIGINT)
         assert it.line() == "interrupted False True"
-        parrot.say("one")
+        scripted_child.say("one")
         assert it.line() == r"b'one\n'"
         it.end()
-    parrot.say("two")
-    parrot.end()
+    scripted_child.say("two")
+    scripted_child.end()
     assert words(p) == b"two\n"
 
 
@@ -301,21 +301,21 @@ w.close(); p.close()
 
 
 @pytest.mark.parametrize("ending", ["os._exit(0)", "sys.exit(0)"])
-def test_a_fork(p: Papa, where: str, parrot: Parrot, ending: str) -> None:
+def test_a_fork(p: Papa, where: str, scripted_child: ScriptedChild, ending: str) -> None:
     """The child's commands are its own, its parent's watcher stays its parent's."""
-    parrot.say("one")
+    scripted_child.say("one")
     with program(where, FORK.replace("CHILD", ending)) as it:
         assert it.line() in ("child PapaError", "child NoReply")
         assert it.line() == r"child b'q\n'"
         assert it.line() == "parent old client True"
-        parrot.say("two")
+        scripted_child.say("two")
         assert it.line() == r"parent b'two\n'"
         it.end()
-    parrot.end()
+    scripted_child.end()
     assert words(p) == b""
 
 
-def test_forks_by_the_library(where: str, p: Papa, parrot: Parrot) -> None:
+def test_forks_by_the_library(where: str, p: Papa, scripted_child: ScriptedChild) -> None:
     """multiprocessing, and subprocess with a preexec_fn."""
     text = """
 import multiprocessing, subprocess
@@ -333,12 +333,12 @@ if __name__ == '__main__':
     subprocess.run(['/bin/true'], preexec_fn=lambda: p.fileno(), check=True)
     say(w.read()[0][0].data)
 """
-    parrot.say("one")
+    scripted_child.say("one")
     assert run(where, text) == "[0, 0, 0, 0] 4 4\nb'one\\n'\n"
     assert p.list_values("m.*")
 
 
-def test_the_parent_s_end_is_seen_while_its_child_lives(p: Papa, where: str, parrot: Parrot) -> None:
+def test_the_parent_s_end_is_seen_while_its_child_lives(p: Papa, where: str, scripted_child: ScriptedChild) -> None:
     """Else what the parent had not acknowledged would be held back for the child, who knows nothing of it."""
     text = """
 p = Papa(); w = p.watch_processes('p'); w.read()
@@ -346,10 +346,10 @@ if not os.fork():
     os.setsid(); sys.stdin.read(); os._exit(0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    parrot.say("one")
+    scripted_child.say("one")
     with program(where, text) as it:
         assert it.process.wait(PATIENCE) == -signal.SIGKILL
-        parrot.end()
+        scripted_child.end()
         assert words(p) == b"one\n"
         assert p.list_processes() == {}
 
@@ -382,7 +382,7 @@ def test_a_program_that_makes_itself_a_daemon(where: str, made: str) -> None:
 
 def test_closing_while_the_kernel_is_away(where: str, papad: Papad, tmp_path: Path) -> None:
     p = Papa(where)
-    p.make_process("p", args=Parrot(tmp_path, "p").command)
+    p.make_process("p", args=ScriptedChild(tmp_path, "p").command)
     watcher = p.watch_processes("p")
     papad.clear()
     papad.stop()

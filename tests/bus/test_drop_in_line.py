@@ -14,7 +14,7 @@ from papa_dbus.client import Error, Papa
 from papa_dbus.client.compat import line_connection
 from tests.bus.conftest import Papad, start_papad
 from tests.bus.lineclient import PATIENCE, kill_session
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 
 WELCOME = b'Papa is home. Type "help" for commands.\n> '
 #: At the end of an answer: the connection is closed after it.
@@ -265,7 +265,7 @@ def test_papad_that_ends_and_comes_back(start: Callable[[], Papad], tmp_path: Pa
     """A watch over the line ends with the connection, and says so; the next command connects again."""
     papad = start()
     p = Papa(str(papad.socket))
-    pid = p.make_process("p", args=Parrot(tmp_path, "p").command)["pid"]
+    pid = p.make_process("p", args=ScriptedChild(tmp_path, "p").command)["pid"]
     watcher = p.watch_processes("p")
     papad.stop()
     assert select.select([watcher], [], [], PATIENCE)[0]

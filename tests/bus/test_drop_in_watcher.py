@@ -17,7 +17,7 @@ import pytest
 
 from papa_dbus.client import Error, Papa, Watcher
 from tests.bus.lineclient import PATIENCE, ROOT, Papad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import descriptors, wait_until
 
 
@@ -61,7 +61,7 @@ def said(read: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("readable", [by_select, by_poll, by_epoll])
 def test_defect_27_readable_while_there_is_something(
-    p: Papa, parrot: Parrot, readable: Callable[[Watcher, float], bool]
+    p: Papa, scripted_child: ScriptedChild, readable: Callable[[Watcher, float], bool]
 ) -> None:
     def nothing() -> bool:
         p.set("a", "1")  # the kernel has had its turn
@@ -70,7 +70,7 @@ def test_defect_27_readable_while_there_is_something(
     with p.watch_processes("p") as watcher:
         assert nothing()
         for word in ("one", "two"):
-            parrot.say(word)
+            scripted_child.say(word)
             assert readable(watcher, PATIENCE)
             assert readable(watcher, 0)  # it stays
             assert watcher.ready
@@ -78,7 +78,7 @@ def test_defect_27_readable_while_there_is_something(
             assert nothing()
             watcher.acknowledge()
             assert nothing()
-        parrot.end()
+        scripted_child.end()
         assert readable(watcher, PATIENCE)
         assert [end.data for end in watcher.read()[2]] == [3]
         assert nothing()  # the end is to be acknowledged, too
@@ -91,7 +91,7 @@ def test_defect_27_readable_while_there_is_something(
         assert not watcher.ready
 
 
-async def test_in_an_event_loop(p: Papa, parrot: Parrot) -> None:
+async def test_in_an_event_loop(p: Papa, scripted_child: ScriptedChild) -> None:
     """As Circus does it: a call for each time that it is readable, and each finds something."""
     loop = asyncio.get_running_loop()
     reads: asyncio.Queue[Any] = asyncio.Queue()
@@ -107,15 +107,15 @@ async def test_in_an_event_loop(p: Papa, parrot: Parrot) -> None:
     loop.add_reader(watcher, read)
     async with asyncio.timeout(PATIENCE):
         for n in range(30):
-            parrot.say(str(n))
+            scripted_child.say(str(n))
             assert said(await reads.get()) == [f"{n}\n".encode()]
-        parrot.end()
+        scripted_child.end()
         assert (await reads.get())[2][0].data == 3
         assert await reads.get() is None
     assert reads.empty()
 
 
-def test_a_descriptor_above_1023(p: Papa, parrot: Parrot) -> None:
+def test_a_descriptor_above_1023(p: Papa, scripted_child: ScriptedChild) -> None:
     """select() knows none of them; poll() and ready do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
@@ -125,27 +125,27 @@ def test_a_descriptor_above_1023(p: Papa, parrot: Parrot) -> None:
         watcher = files.enter_context(p.watch_processes("p"))
         assert watcher.fileno() > 1023
         assert not watcher.ready
-        parrot.say("one")
+        scripted_child.say("one")
         assert by_poll(watcher, PATIENCE)
         assert watcher.ready
         assert said(watcher.read()) == [b"one\n"]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_what_is_acknowledged_does_not_come_again(p: Papa, parrot: Parrot) -> None:
+def test_what_is_acknowledged_does_not_come_again(p: Papa, scripted_child: ScriptedChild) -> None:
     """Once acknowledge() has returned, even if the client is killed at once."""
     text = "import os, sys\nfrom papa_dbus.client import Papa\nw = Papa(sys.argv[1]).watch_processes('p')\n"
     text += "w.read(); w.acknowledge(); os.kill(os.getpid(), 9)"
-    parrot.say("one")
+    scripted_child.say("one")
     ended = subprocess.run([sys.executable, "-c", text, str(p.port_or_path)], cwd=ROOT, check=False, timeout=PATIENCE)
     assert ended.returncode == -signal.SIGKILL
-    parrot.say("two")
+    scripted_child.say("two")
     with p.watch_processes("p") as watcher:
         assert said(watcher.read()) == [b"two\n"]
 
 
-def test_closed_by_another_thread_while_it_is_read(p: Papa, parrot: Parrot) -> None:
-    del parrot
+def test_closed_by_another_thread_while_it_is_read(p: Papa, scripted_child: ScriptedChild) -> None:
+    del scripted_child
     watcher = p.watch_processes("p")
     reads: list[object] = []
 
@@ -162,30 +162,30 @@ def test_closed_by_another_thread_while_it_is_read(p: Papa, parrot: Parrot) -> N
     assert len(reads) == 1
 
 
-def test_nothing_is_left_of_watchers(p: Papa, parrot: Parrot) -> None:
+def test_nothing_is_left_of_watchers(p: Papa, scripted_child: ScriptedChild) -> None:
     """Neither of those that were closed, nor of those that could not begin."""
-    parrot.say("one")
+    scripted_child.say("one")
     with p.watch_processes("p"):  # what is made once is there
         pass
     before = descriptors(), threading.active_count()
     for _ in range(20):
         with p.watch_processes("p") as watcher:
             assert said(watcher.read()) or watcher.acknowledge() is None
-            parrot.say("more")
+            scripted_child.say("more")
         with pytest.raises(Error):
             p.watch_processes("none")
     assert (descriptors(), threading.active_count()) == before
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # which says what the line's was
-def test_what_is_forgotten_holds_nothing_back(p: Papa, parrot: Parrot) -> None:
+def test_what_is_forgotten_holds_nothing_back(p: Papa, scripted_child: ScriptedChild) -> None:
     """A watcher, and a client, that nobody closes: their output is for others, and they leave nothing."""
 
     def forget() -> None:
         client = Papa(p.port_or_path)
         assert said(client.watch_processes("p").read())
 
-    parrot.say("one")
+    scripted_child.say("one")
     with p.watch_processes("p"):
         pass
     before = descriptors()
@@ -194,7 +194,7 @@ def test_what_is_forgotten_holds_nothing_back(p: Papa, parrot: Parrot) -> None:
     gc.collect()
     # The thread that has them closes them.
     wait_until(lambda: descriptors() == before, lambda: (descriptors(), before))
-    parrot.end()
+    scripted_child.end()
     with p.watch_processes("p") as watcher:
         assert said(watcher.read()) == [b"one\n"]
         while watcher.read() is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.bus.conftest import Client, connected
 from tests.bus.findings.inside import papad_inside
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import until
 
 
@@ -26,10 +26,10 @@ def garbage() -> Iterator[list[object]]:
     gc.enable()
 
 
-async def _use(client: Client, parrot: Parrot) -> None:
-    await client.make_process("parrot", *parrot.command)
+async def _use(client: Client, scripted_child: ScriptedChild) -> None:
+    await client.make_process("parrot", *scripted_child.command)
     watches = [await client.watch("parrot") for _ in range(3)]
-    parrot.say("heard")
+    scripted_child.say("heard")
     await client.until("Output", 3)
     await client.call("Unwatch", "t", watches[0])
     for member, signature, *body in (
@@ -41,12 +41,12 @@ async def _use(client: Client, parrot: Parrot) -> None:
 
 
 async def test_clients_leave_no_cycles(bus_address: str, tmp_path: Path, garbage: list[object]) -> None:
-    parrot = Parrot(tmp_path)
+    scripted_child = ScriptedChild(tmp_path)
     async with papad_inside(bus_address) as papad:
         async for client in connected(bus_address):
-            await _use(client, parrot)
+            await _use(client, scripted_child)
         await until(lambda: not papad.kernel._watches, "the end of the client's watches")
-        parrot.end()
+        scripted_child.end()
         gc.collect()
         modules = Counter(getattr(type(item), "__module__", "") + getattr(item, "__module__", "") for item in garbage)
     assert {module: count for module, count in modules.items() if "papa_dbus.service" in module} == {}

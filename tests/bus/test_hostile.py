@@ -1,4 +1,4 @@
-"""Hostile clients on both doors: others are served, papad's memory stays bounded, and what is hosted lives."""
+"""Hostile clients on both front ends: others are served, papad's memory stays bounded, and what is hosted lives."""
 
 import asyncio
 import fcntl
@@ -46,7 +46,7 @@ async def hosted(client: Client) -> AsyncIterator[int]:
 
 
 class Crowd:
-    """Many connections of one user to the line door, none of which plays by the rules."""
+    """Many connections of one user to the line protocol, none of which plays by the rules."""
 
     def __init__(self, papad: Papad) -> None:
         self._papad = papad

@@ -27,9 +27,9 @@ from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
 from papa_dbus.service.line.reader import MAX_LINE
-from papa_dbus.service.line.server import TelnetDoor
+from papa_dbus.service.line.server import LineServer
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import end, turns, until, wait_until
 
 IAC = b"\xff"
@@ -489,15 +489,15 @@ def test_defect_14_two_watchers_see_everything(papad: Papad) -> None:
 
 def test_defect_16_output_comes_without_a_reason_but_itself(client: LineClient, tmp_path: Path) -> None:
     """Nothing else happens that could have papad look. How fast it comes benchmarks/ measures."""
-    parrot = Parrot(tmp_path, "p")
-    client.ask(f"make process p quote=json {json.dumps(parrot.command)}")
+    scripted_child = ScriptedChild(tmp_path, "p")
+    client.ask(f"make process p quote=json {json.dumps(scripted_child.command)}")
     client.say("watch p p\n")
     client.until(b"\n")
     for number in range(11):
-        parrot.say(str(number))
+        scripted_child.say(str(number))
         assert [record[3] for record in client.batch()] == [b"%d\n" % number]
         client.say("\n")
-    parrot.end()
+    scripted_child.end()
     assert client.read_watch() == (b"", b"", [0])
 
 
@@ -511,7 +511,7 @@ async def test_the_first_batch_does_not_come_with_the_answer(
     if command.startswith("watch"):
         visitor.say(b"make process p shell=1 echo a; sleep 600\n")
         await visitor.until(b"> ")
-    (session,) = house.door._sessions
+    (session,) = house.server._sessions
     loop, write = asyncio.get_running_loop(), session._transport.write
     sent: list[tuple[float, bytes]] = []
 
@@ -702,21 +702,21 @@ class Visitor:
 
 
 class House:
-    """A kernel and its door in the test's own loop."""
+    """A kernel and its front end in the test's own loop."""
 
     def __init__(self) -> None:
         self.kernel = Kernel()
         self.keeper = Doorkeeper()
-        self.door = TelnetDoor(self.kernel, self.keeper)
+        self.server = LineServer(self.kernel, self.keeper)
         self.address = ("127.0.0.1", 0)
         self._visitors: list[Visitor] = []
 
     async def start(self) -> None:
         """Listen on a port that Linux chooses."""
-        sockets = self.door.bind(0)
+        sockets = self.server.bind(0)
         self.address = sockets[0].getsockname()
         assert {sock.getsockname()[:2] for sock in sockets} <= {self.address, ("::1", self.address[1])}
-        await self.door.start(sockets)
+        await self.server.start(sockets)
 
     async def connect(self) -> Visitor:
         """A client."""
@@ -726,14 +726,14 @@ class House:
 
     async def until_one_has_left(self) -> None:
         """Wait for the end of a session that is there now."""
-        tasks = [session.task for session in self.door._sessions if session.task is not None]
+        tasks = [session.task for session in self.server._sessions if session.task is not None]
         done, _ = await asyncio.wait(tasks, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         assert done
 
     async def stop(self) -> None:
         """End everything."""
-        await self.door.stop()
-        assert self.door.connections == 0
+        await self.server.stop()
+        assert self.server.connections == 0
         for visitor in self._visitors:
             visitor.writer.close()
             with contextlib.suppress(ConnectionError):
@@ -756,7 +756,7 @@ async def test_who_is_not_let_in_is_told_why(house: House) -> None:
     visitor.say(b"set a 1\n")
     assert await visitor.rest() == b"Error: papad serves root and nobody else\n> "
     assert house.kernel.value_count == 0
-    assert house.door.connections == 0
+    assert house.server.connections == 0
 
 
 async def test_many_who_are_not_let_in_take_no_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -827,15 +827,15 @@ async def test_one_users_many_commands_do_not_delay_anothers_one(house: House, m
     assert len(asked) < 400 * 50
     for visitor in many:
         visitor.writer.transport.abort()
-    await until(lambda: house.door.connections == 1, "all have left")
+    await until(lambda: house.server.connections == 1, "all have left")
 
 
 async def test_no_more_is_read_of_one_that_waits_for_its_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await house.connect()
     assert await one.welcomed()
-    [session] = house.door._sessions
+    [session] = house.server._sessions
     turn = asyncio.Event()
-    monkeypatch.setattr(house.door.pace, "turn", turn.wait)
+    monkeypatch.setattr(house.server.pace, "turn", turn.wait)
     one.say(b" " * 500)
     await until(lambda: session._reader.waiting == 500, "a piece")
     one.say(b" " * 500)
@@ -854,7 +854,7 @@ async def test_a_short_command_waits_for_no_long_one(house: House, monkeypatch: 
     house.kernel.set_value("w", "short")
     one = await house.connect()
     assert await one.welcomed()
-    async with house.door.steps.turn:
+    async with house.server.steps.turn:
         one.say(b"list values w\n")
         assert await one.until(b"> ") == b"w short\n> "
         one.say(b"remove values w\n")
@@ -888,7 +888,7 @@ async def test_stopping_tells_everybody_and_ends_what_runs(house: House) -> None
     async with asyncio.timeout(PATIENCE):
         while ("process", "q") not in house.kernel._pending:  # for a few turns only
             await turns()
-    await house.door.stop()
+    await house.server.stop()
     for visitor in (idle, typing, watching):
         assert await visitor.rest() == b"Error: papad is stopping\n> "
     assert re.fullmatch(rb"q pid=\d+ .*\n> Error: papad is stopping\n> ", await making.rest())
@@ -901,7 +901,7 @@ async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
     monkeypatch.setattr(line_server, "STOP_TIMEOUT", 10 * PATIENCE)
     visitor = await house.connect()
     assert await visitor.welcomed()
-    (session,) = house.door._sessions
+    (session,) = house.server._sessions
     session._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     visitor.writer.transport.pause_reading()  # type: ignore[attr-defined]
     visitor.say(b"make process p shell=1 head -c 10m /dev/zero; sleep 600\n")
@@ -913,7 +913,7 @@ async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
         while session._writable:
             await turns()
     async with asyncio.timeout(PATIENCE):
-        await house.door.stop()
+        await house.server.stop()
 
 
 async def test_a_defect_of_ours_is_an_internal_error(
@@ -934,56 +934,56 @@ async def test_a_defect_of_ours_is_an_internal_error(
 
 
 @pytest.fixture
-def door() -> Iterator[TelnetDoor]:
-    """A door that is not open yet."""
+def server() -> Iterator[LineServer]:
+    """A front end that is not open yet."""
     kernel = Kernel()
-    yield TelnetDoor(kernel, Access())
+    yield LineServer(kernel, Access())
     kernel.close()
 
 
-def test_defect_04_a_second_server_does_not_take_the_first_ones_socket(papad: Papad, door: TelnetDoor) -> None:
+def test_defect_04_a_second_server_does_not_take_the_first_ones_socket(papad: Papad, server: LineServer) -> None:
     with pytest.raises(Bind, match="somebody listens there"):
-        door.bind_unix(papad.path)
+        server.bind_unix(papad.path)
     with LineClient(socket.socket(socket.AF_UNIX)) as client:
         client.sock.connect(papad.path)
         assert client.reply().startswith("Papa is home")
 
 
-async def test_a_leftover_socket_is_replaced(door: TelnetDoor, tmp_path: Path) -> None:
+async def test_a_leftover_socket_is_replaced(server: LineServer, tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    sock = door.bind_unix(str(path))
+    sock = server.bind_unix(str(path))
     assert path.stat().st_mode & 0o777 == 0o660
-    await door.start([sock])
+    await server.start([sock])
     visitor = Visitor(*await asyncio.open_unix_connection(str(path)))
     assert await visitor.welcomed()
-    await door.stop()
+    await server.stop()
     visitor.writer.close()
     assert not path.exists()
 
 
-def test_what_is_no_socket_is_never_replaced(door: TelnetDoor, tmp_path: Path) -> None:
+def test_what_is_no_socket_is_never_replaced(server: LineServer, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(Bind, match="is no socket"):
-        door.bind_unix(str(path))
+        server.bind_unix(str(path))
     assert path.read_text() == "precious"
     with pytest.raises(Bind, match="No such file"):
-        door.bind_unix(str(tmp_path / "none" / "sock"))
+        server.bind_unix(str(tmp_path / "none" / "sock"))
     with pytest.raises(Bind, match="too long"):
-        door.bind_unix(str(tmp_path / ("x" * 200)))
+        server.bind_unix(str(tmp_path / ("x" * 200)))
 
 
-async def test_a_socket_that_is_anothers_by_now_is_left_alone(door: TelnetDoor, tmp_path: Path) -> None:
+async def test_a_socket_that_is_anothers_by_now_is_left_alone(server: LineServer, tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    await door.start([door.bind_unix(str(path))])
+    await server.start([server.bind_unix(str(path))])
     path.unlink()
     path.write_text("another's")
-    await door.stop()
+    await server.stop()
     assert path.read_text() == "another's"
 
 
-def test_a_port_that_is_taken(door: TelnetDoor) -> None:
+def test_a_port_that_is_taken(server: LineServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(Bind, match=os.strerror(errno.EADDRINUSE)):
-        door.bind(other.getsockname()[1])
+        server.bind(other.getsockname()[1])

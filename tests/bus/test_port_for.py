@@ -18,7 +18,7 @@ from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import handover
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
-from papa_dbus.service.line.server import PortFor, TelnetDoor
+from papa_dbus.service.line.server import LineServer, PortFor
 from tests.support import PATIENCE, until
 
 pytestmark = pytest.mark.root
@@ -85,10 +85,10 @@ class House:
     async def open(self, port_for: PortFor = PortFor.MEMBERS) -> None:
         """Listen."""
         self._kernels.append(Kernel())
-        self.door = TelnetDoor(self._kernels[-1], self.access, port_for)
-        sockets = [*self.door.bind(0), self.door.bind_unix(self.path)]
+        self.server = LineServer(self._kernels[-1], self.access, port_for)
+        sockets = [*self.server.bind(0), self.server.bind_unix(self.path)]
         self.port = sockets[0].getsockname()[1]
-        await self.door.start(sockets)
+        await self.server.start(sockets)
 
     def connect(self, uid: int, unix: bool = False) -> Visitor:
         """Connect as a user."""
@@ -100,11 +100,11 @@ class House:
 
     async def close(self) -> None:
         """End everything."""
-        await self.door.stop()
-        assert not self.door._sessions
-        assert not self.door._arriving
-        assert not self.door._users
-        assert not self.door._arriving_users
+        await self.server.stop()
+        assert not self.server._sessions
+        assert not self.server._arriving
+        assert not self.server._users
+        assert not self.server._arriving_users
         for visitor in self._visitors:
             visitor.sock.close()
         for kernel in self._kernels:
@@ -150,12 +150,12 @@ async def test_a_connection_that_is_handed_over_obeys_the_new_papads_option(hous
     visitor = house.connect(DAEMON)
     assert await visitor.welcomed()
     assert await visitor.ask("set a 1") == b"\n> "
-    before = house.door
+    before = house.server
     listening, connections = await before.hand_over()
     for fd in listening:
         os.close(fd)
     await house.open(port_for)
-    await house.door.adopt(connections)
+    await house.server.adopt(connections)
     assert (await visitor.rest()).startswith(b"Error: papad serves ")
     await before.stop()
 
@@ -199,13 +199,13 @@ async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     monkeypatch.setattr(group_members, "FRESH", 0.0)
     question = Question(monkeypatch, house.access)
     strangers = [house.connect(uid) for uid in (STRANGER, STRANGER, 100_000, 100_001)]
-    await until(lambda: len(house.door._arriving) == len(strangers), "strangers")
+    await until(lambda: len(house.server._arriving) == len(strangers), "strangers")
     for uid in (STRANGER, 100_002):
         assert b"too many connections wait" in await house.connect(uid).rest()
-    assert house.door.connections == 0
+    assert house.server.connections == 0
     assert await house.connect(0).welcomed()
     member = house.connect(DAEMON)  # who was one a moment ago does not wait among strangers
-    await until(lambda: house.door.connections == 2, "member")
+    await until(lambda: house.server.connections == 2, "member")
     question.answer()
     assert await member.welcomed()
     for stranger in strangers:
@@ -216,14 +216,14 @@ async def test_22_what_strangers_send_stays_with_linux(house: House, monkeypatch
     await house.open()
     question = Question(monkeypatch, house.access)
     visitor = house.connect(DAEMON)
-    await until(lambda: house.door._arriving, "visitor")
-    (session,) = house.door._arriving
+    await until(lambda: house.server._arriving, "visitor")
+    (session,) = house.server._arriving
     sent = 0
     with contextlib.suppress(BlockingIOError):
         while sent < 64 * 1024 * 1024:
             sent += visitor.sock.send(b"set a 1\n" * 8192)
     assert sent < 64 * 1024 * 1024
-    assert not session._reader.held
+    assert not session._reader.buffered
     question.answer()
     assert await visitor.welcomed()
     assert await visitor.until(b"> ") == b"\n> "
@@ -233,14 +233,14 @@ async def test_22_a_reload_takes_along_who_is_not_admitted_yet(house: House, mon
     await house.open()
     Question(monkeypatch, house.access)  # it will not be answered
     visitors = [house.connect(DAEMON), house.connect(STRANGER)]
-    await until(lambda: len(house.door._arriving) == 2, "visitors")
-    before = house.door
+    await until(lambda: len(house.server._arriving) == 2, "visitors")
+    before = house.server
     listening, connections = await before.hand_over()
     for fd in listening:
         os.close(fd)
     monkeypatch.undo()
     await house.open()
-    await house.door.adopt(connections)
+    await house.server.adopt(connections)
     assert await visitors[0].welcomed()
     assert await visitors[0].ask("get a") == b"\n> "
     assert b"you are user" in await visitors[1].rest()
@@ -294,7 +294,7 @@ async def test_the_journal_says_that_a_client_has_read_no_reply(
     visitor = house.connect(0)
     assert await visitor.welcomed()
     visitor.sock.send(b"get a\n" * 100)
-    await until(lambda: not house.door._sessions, "the end of its session")
+    await until(lambda: not house.server._sessions, "the end of its session")
     assert "a client that read no reply for 0 seconds was disconnected" in caplog.text
 
 
@@ -304,7 +304,7 @@ async def test_whoever_does_not_close_is_closed(house: House, monkeypatch: pytes
     visitor = house.connect(0)
     assert await visitor.welcomed()
     visitor.sock.send(b"quit\n")
-    await until(lambda: not house.door._sessions, "the end of its session")
+    await until(lambda: not house.server._sessions, "the end of its session")
     assert await visitor.rest() == b"ok\n"
 
 
@@ -321,7 +321,7 @@ async def test_37_a_connection_is_its_makers_whoever_has_it_now(house: House) ->
 async def test_nothing_listens_for_other_machines(house: House) -> None:
     """Neither what papad binds nor what papa.socket binds for it."""
     await house.open()
-    bound = house.door.bind(0)
+    bound = house.server.bind(0)
     assert {sock.getsockname()[0] for sock in bound} == {"127.0.0.1", "::1"}
     for sock in bound:
         sock.close()
@@ -343,7 +343,7 @@ async def test_connections_that_come_in_a_form_of_another_version_are_told_so(
     visitors = [house.connect(0) for _ in range(2)]
     for visitor in visitors:
         assert await visitor.welcomed()
-    before = house.door
+    before = house.server
     listening, connections = await before.hand_over()
     for fd in listening:
         os.close(fd)
@@ -351,7 +351,7 @@ async def test_connections_that_come_in_a_form_of_another_version_are_told_so(
     monkeypatch.setattr(handover, "VERSION", handover.VERSION + 1)
     connections = handover.unpack([of.fd for of in connections], packed)
     await house.open()
-    await house.door.adopt(connections)
+    await house.server.adopt(connections)
     for visitor in visitors:
         assert (await visitor.rest()).startswith(b"Error: ")
     await before.stop()

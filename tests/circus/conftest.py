@@ -1,4 +1,4 @@
-"""Machines with Circus and Papa: one booted bed for all, and a container of its own for each that has no systemd."""
+"""Machines with Circus and Papa: one booted container for all, and one of its own for each without systemd."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.circus.environments import VERSIONS, build_wheel, install
-from tests.circus.machine import Bare, Booted, Machine
+from tests.circus.machine import Booted, Machine, WithoutSystemd
 from tests.circus.sidebyside import Circusd, Place
 from tests.systemd.conftest import make_bed, readme_command
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 #: Each Circus with the project's command, and the one that knows Papa by itself without it, too.
 COMBINATIONS = [("0.17.2", "plain"), *((version, "papa-circusd") for version in VERSIONS)]
@@ -23,34 +23,34 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[Bare]:
+def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[WithoutSystemd]:
     """A machine without systemd."""
-    bed = Bed.of_this_machine()
+    container = Container.of_this_machine()
     try:
-        install(bed, version, wheel)
-        bed.start_without_systemd()
-        machine = Bare(bed, version, how, *papad)
+        install(container, version, wheel)
+        container.start_without_systemd()
+        machine = WithoutSystemd(container, version, how, *papad)
         yield machine
         machine.stop()
         for word in ("Traceback", "internal"):
             assert word not in machine.words("papad"), machine.words("papad")
     finally:
-        bed.stop()
+        container.stop()
 
 
 @pytest.fixture(scope="session")
-def booted_bed(wheel: Path) -> Iterator[Bed]:
-    """A booted bed with Papa installed, and each Circus."""
-    bed = make_bed("dbus-daemon")
+def booted_bed(wheel: Path) -> Iterator[Container]:
+    """A booted container with Papa installed, and each Circus."""
+    container = make_bed("dbus-daemon")
     try:
         brings_make = readme_command("make run").removesuffix("make run")
-        bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
+        container.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
         for version in VERSIONS:
-            install(bed, version, wheel)
-        bed.boot()
-        yield bed
+            install(container, version, wheel)
+        container.boot()
+        yield container
     finally:
-        bed.stop()
+        container.stop()
 
 
 @pytest.fixture(params=["booted", "bare"])
@@ -60,9 +60,9 @@ def machine(request: pytest.FixtureRequest, combination: tuple[str, str], wheel:
         with bare_machine(wheel, *combination) as bare:
             yield bare
     else:
-        bed: Bed = request.getfixturevalue("booted_bed")
-        yield Booted(bed, *combination)
-        bed.run("systemctl stop circus papa.service papa.slice")
+        container: Container = request.getfixturevalue("booted_bed")
+        yield Booted(container, *combination)
+        container.run("systemctl stop circus papa.service papa.slice")
 
 
 @pytest.fixture

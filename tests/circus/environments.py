@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 from tests.systemd.debian import TREES
 
 # 0.17.2 is the last that knows Papa by itself. pyzmq, tornado and psutil are not pinned: each Circus works with the
@@ -22,20 +22,22 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def install(bed: Bed, version: str, wheel: Path) -> None:
-    """Install Circus of a version and the project into /opt/circus-VERSION of a bed that is not booted."""
+def install(container: Container, version: str, wheel: Path) -> None:
+    """Install Circus of a version and the project into /opt/circus-VERSION of a container that is not booted."""
     target = f"/opt/circus-{version}"
-    python = bed.run_unbooted("/usr/bin/python3 -c 'import sys; print(*sys.version_info[:2], sep=chr(46))'").strip()
+    python = container.run_unbooted(
+        "/usr/bin/python3 -c 'import sys; print(*sys.version_info[:2], sep=chr(46))'"
+    ).strip()
     kept = TREES / f"circus-{version}-python{python}"
-    bed.copy_in(wheel, f"/opt/{wheel.name}")
+    container.copy_in(wheel, f"/opt/{wheel.name}")
     pip = f"{target}/bin/pip install --quiet --disable-pip-version-check --root-user-action=ignore"
     if kept.exists():
-        bed.copy_in(kept, target)
+        container.copy_in(kept, target)
     else:
-        bed.run_unbooted(f"/usr/bin/python3 -m venv {target} && {pip} circus=={version} /opt/{wheel.name}")
-        _keep(bed.root / target.lstrip("/"), kept)
+        container.run_unbooted(f"/usr/bin/python3 -m venv {target} && {pip} circus=={version} /opt/{wheel.name}")
+        _keep(container.root / target.lstrip("/"), kept)
     # What it needs may have changed since, and it itself has, with no new version number.
-    bed.run_unbooted(f"{pip} /opt/{wheel.name} && {pip} --no-deps --force-reinstall /opt/{wheel.name}")
+    container.run_unbooted(f"{pip} /opt/{wheel.name} && {pip} --no-deps --force-reinstall /opt/{wheel.name}")
 
 
 def _keep(made: Path, kept: Path) -> None:

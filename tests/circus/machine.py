@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import PATIENCE, wait_until
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 
 #: How circusd is started: with the project's command, or, 0.17.2 with its own code for Papa, by the drop-in alone.
 PLAIN = (
@@ -25,35 +25,35 @@ INI = "/srv/web/circus.ini"
 class Machine:
     """What both kinds have in common."""
 
-    def __init__(self, bed: Bed, version: str, how: str) -> None:
-        self.bed = bed
+    def __init__(self, container: Container, version: str, how: str) -> None:
+        self.container = container
         self.circusd = COMMANDS[how]
         self._plain = how == "plain"
-        opt = bed.root / "opt/circus"
+        opt = container.root / "opt/circus"
         opt.unlink(missing_ok=True)
         opt.symlink_to(f"circus-{version}")
         for folder in ("log", "run"):
-            (bed.root / "srv/web" / folder).mkdir(parents=True)
+            (container.root / "srv/web" / folder).mkdir(parents=True)
         for file in (PROJECT / "examples/circus").iterdir():
             if file.is_file():
-                bed.copy_in(file, f"/srv/web/{file.name}")
+                container.copy_in(file, f"/srv/web/{file.name}")
 
     def path(self, path: str) -> Path:
         """A file of the machine, from outside."""
-        return self.bed.root / path.lstrip("/")
+        return self.container.root / path.lstrip("/")
 
     def run(self, command: Sequence[str] | str, *, check: bool = True) -> str:
         """Run a command on the machine; what it printed."""
-        return self.bed.run(command, check=check).stdout
+        return self.container.run(command, check=check).stdout
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """Run circusctl; what it printed, bare."""
         command = ["/opt/circus/bin/circusctl", "--timeout", "30", *arguments]
-        done = self.bed.run(command, check=check and not self._plain)
+        done = self.container.run(command, check=check and not self._plain)
         if check and done.returncode != 0:
             # Circus refuses a command while it looks after its watchers.
             done = wait_until(
-                lambda: (again := self.bed.run(command, check=False)).returncode == 0 and again, self.words
+                lambda: (again := self.container.run(command, check=False)).returncode == 0 and again, self.words
             )
         return (done.stdout + done.stderr).strip()
 
@@ -71,7 +71,7 @@ class Machine:
         wait_until(lambda: self._settled() or None, lambda: self.ctl("status", check=False) + self.words())
 
     def _settled(self) -> bool:
-        said = self.bed.run(["/opt/circus/bin/circusctl", "--timeout", "2", "status"], check=False)
+        said = self.container.run(["/opt/circus/bin/circusctl", "--timeout", "2", "status"], check=False)
         states = [line.rpartition(": ")[2] for line in said.stdout.splitlines()]
         return said.returncode == 0 and bool(states) and all(state in ("active", "stopped") for state in states)
 
@@ -100,10 +100,10 @@ class Machine:
 class Booted(Machine):
     """systemd runs papa.service and circus.service."""
 
-    def __init__(self, bed: Bed, version: str, how: str) -> None:
-        bed.run("systemctl stop circus papa.service papa.slice || true; systemctl reset-failed; rm -rf /srv/web")
-        super().__init__(bed, version, how)
-        bed.run("cp /srv/web/circus.service /etc/systemd/system/")
+    def __init__(self, container: Container, version: str, how: str) -> None:
+        container.run("systemctl stop circus papa.service papa.slice || true; systemctl reset-failed; rm -rf /srv/web")
+        super().__init__(container, version, how)
+        container.run("cp /srv/web/circus.service /etc/systemd/system/")
 
     def launch(self, ini: str) -> None:
         command = f"{self.circusd} {ini}".replace("$", "$$").replace("%", "%%")
@@ -126,14 +126,14 @@ class Booted(Machine):
         return self.run("systemctl show --property=MainPID --value circus").strip()
 
     def words(self) -> str:
-        return self.bed.journal("--unit=circus")
+        return self.container.journal("--unit=circus")
 
 
-class Bare(Machine):
+class WithoutSystemd(Machine):
     """No systemd: papad is started by hand, on a message bus of its own, and circusd by hand."""
 
-    def __init__(self, bed: Bed, version: str, how: str, *papad: str) -> None:
-        super().__init__(bed, version, how)
+    def __init__(self, container: Container, version: str, how: str, *papad: str) -> None:
+        super().__init__(container, version, how)
         self._ini = INI
         self._circusd: subprocess.Popen[str] | None = None
         self.environment = ""
@@ -152,7 +152,7 @@ class Bare(Machine):
         """Start a program; its PID on the machine goes to a file, since what is started here is only nsenter."""
         shell = f"echo $$ >/run/{name}.pid; exec {command} 2>>/srv/web/log/{name}.err"
         return subprocess.Popen(
-            self.bed.command(shell), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, bufsize=1
+            self.container.command(shell), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
     @contextmanager
@@ -206,7 +206,7 @@ class Bare(Machine):
         return self.path(f"/srv/web/log/{name}.err").read_text()
 
     def stop(self) -> None:
-        """End circusd and papad, where they run. What they have started ends with the bed."""
+        """End circusd and papad, where they run. What they have started ends with the container."""
         for name, process in (("circusd", self._circusd), ("papad", self._papad)):
             if process is not None and process.poll() is None:
                 self._signal(name, "TERM")

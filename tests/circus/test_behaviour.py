@@ -9,7 +9,7 @@ import pytest
 
 from tests.circus.conftest import COMBINATIONS, bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import Bare
+from tests.circus.machine import WithoutSystemd
 from tests.support import wait_until
 
 FILES = Path(__file__).with_name("behaviour")
@@ -18,10 +18,10 @@ KILLS = 40
 
 
 @pytest.fixture(scope="module")
-def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bare]:
+def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[WithoutSystemd]:
     """A machine whose circusd runs, with somebody who writes down its events."""
     with bare_machine(wheel, *request.param) as machine:
-        machine.bed.copy_in(FILES, "/srv/behaviour")
+        machine.container.copy_in(FILES, "/srv/behaviour")
         machine.run("mkfifo /srv/behaviour/fifo")
         with machine.background("events", "/opt/circus/bin/python /srv/behaviour/events.py >/srv/behaviour/events.log"):
             machine.begin(INI)
@@ -37,37 +37,37 @@ ours = pytest.mark.parametrize(
 )
 
 
-def log(circus: Bare, name: str) -> str:
+def log(circus: WithoutSystemd, name: str) -> str:
     """What a watcher has logged."""
     return circus.path(f"/srv/web/log/{name}.log").read_text()
 
 
-def wait_for_log(circus: Bare, name: str, pattern: str) -> str:
+def wait_for_log(circus: WithoutSystemd, name: str, pattern: str) -> str:
     """Wait until a watcher has logged something."""
     found = wait_until(lambda: re.search(pattern, log(circus, name), re.MULTILINE), lambda: log(circus, name))
     return str(found[0])
 
 
-def reaped(circus: Bare, watcher: str) -> list[dict[str, object]]:
+def reaped(circus: WithoutSystemd, watcher: str) -> list[dict[str, object]]:
     """The reap events of a watcher."""
     lines = circus.path("/srv/behaviour/events.log").read_text().splitlines()
     return [said for topic, said in map(json.loads, lines) if topic == f"watcher.{watcher}.reap"]
 
 
-def noted(circus: Bare, hook: str) -> list[dict[str, object]]:
+def noted(circus: WithoutSystemd, hook: str) -> list[dict[str, object]]:
     """The calls of a hook."""
     lines = circus.path("/srv/behaviour/hooks.log").read_text().splitlines()
     return [said for said in map(json.loads, lines) if said["hook"] == hook]
 
 
-def running(circus: Bare, *pids: int) -> list[int]:
+def running(circus: WithoutSystemd, *pids: int) -> list[int]:
     """Those of the processes that are there."""
     said = circus.run(f"for p in {' '.join(map(str, pids))}; do [ ! -e /proc/$p ] || echo $p; done")
     return [int(pid) for pid in said.split()]
 
 
 @every
-def test_stop_and_start(circus: Bare) -> None:
+def test_stop_and_start(circus: WithoutSystemd) -> None:
     before = circus.pids("a")
     circus.ctl("stop", "a", "--waiting")
     assert circus.ctl("status", "a") == "stopped"
@@ -83,7 +83,7 @@ def test_stop_and_start(circus: Bare) -> None:
 
 @every
 @pytest.mark.parametrize("command", ["restart", "reload"])
-def test_restart_and_reload(circus: Bare, command: str) -> None:
+def test_restart_and_reload(circus: WithoutSystemd, command: str) -> None:
     before = circus.pids("a")
     circus.ctl(command, "a", "--waiting")
     after = circus.pids("a")
@@ -93,7 +93,7 @@ def test_restart_and_reload(circus: Bare, command: str) -> None:
 
 
 @every
-def test_incr_and_decr(circus: Bare) -> None:
+def test_incr_and_decr(circus: WithoutSystemd) -> None:
     before = circus.pids("a")
     circus.ctl("incr", "a", "2")
     more = wait_until(lambda: len(found := circus.pids("a")) == 4 and found, lambda: circus.pids("a"))
@@ -106,7 +106,7 @@ def test_incr_and_decr(circus: Bare) -> None:
 
 
 @every
-def test_a_signal(circus: Bare) -> None:
+def test_a_signal(circus: WithoutSystemd) -> None:
     [pid] = circus.pids("signalled")
     wait_for_log(circus, "signalled", "^waiting$")
     circus.ctl("signal", "signalled", "usr1")
@@ -115,7 +115,7 @@ def test_a_signal(circus: Bare) -> None:
 
 
 @ours
-def test_an_exit_code_is_reaped(circus: Bare) -> None:
+def test_an_exit_code_is_reaped(circus: WithoutSystemd) -> None:
     """A process that ends by itself: an event with its exit code, and another one."""
     [pid] = circus.pids("signalled")
     wait_for_log(circus, "signalled", "^waiting$")
@@ -129,7 +129,7 @@ def test_an_exit_code_is_reaped(circus: Bare) -> None:
 
 
 @ours
-def test_hooks(circus: Bare) -> None:
+def test_hooks(circus: WithoutSystemd) -> None:
     [pid] = circus.pids("signalled")
     assert pid in [said["pid"] for said in noted(circus, "after_spawn")]
     circus.run(f"kill -KILL {pid}")
@@ -141,7 +141,7 @@ def test_hooks(circus: Bare) -> None:
 
 
 @ours
-def test_the_flapping_plugin_acts(circus: Bare) -> None:
+def test_the_flapping_plugin_acts(circus: WithoutSystemd) -> None:
     """It learns of each end, stops the watcher, tries it once more and gives it up."""
     circus.ctl("start", "fails")
     wait_for_log(circus, "circus", "fails: flapping detected: reached max retry limit")
@@ -153,7 +153,7 @@ def test_the_flapping_plugin_acts(circus: Bare) -> None:
 
 
 @ours
-def test_commands_get_through_while_something_fails(circus: Bare) -> None:
+def test_commands_get_through_while_something_fails(circus: WithoutSystemd) -> None:
     """A process that fails at once, again and again, and no plugin that stops it."""
     circus.ctl("start", "fails_on")
     wait_until(lambda: len(reaped(circus, "fails_on")) >= 5, lambda: reaped(circus, "fails_on"))
@@ -168,12 +168,12 @@ def test_commands_get_through_while_something_fails(circus: Bare) -> None:
 
 
 @every
-def test_killed_and_there_again(circus: Bare) -> None:
+def test_killed_and_there_again(circus: WithoutSystemd) -> None:
     kill_often(circus, 3)
 
 
 @ours
-def test_killed_often_and_there_again(circus: Bare) -> None:
+def test_killed_often_and_there_again(circus: WithoutSystemd) -> None:
     """However soon after its start it is killed, and Circus learns of each time."""
     before = len(reaped(circus, "killed"))
     kill_often(circus, KILLS)
@@ -183,7 +183,7 @@ def test_killed_often_and_there_again(circus: Bare) -> None:
     assert {said["exit_code"] for said in codes} == {-9}
 
 
-def kill_often(circus: Bare, times: int) -> None:
+def kill_often(circus: WithoutSystemd, times: int) -> None:
     """Kill a watcher's process each time as soon as circusd has it; one is there in the end."""
     pid = int(circus.run(["/opt/circus/bin/python", "/srv/behaviour/kill_often.py", str(times)]))
     assert running(circus, pid) == [pid]
@@ -191,7 +191,7 @@ def kill_often(circus: Bare, times: int) -> None:
 
 
 @ours
-def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: Bare) -> None:
+def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: WithoutSystemd) -> None:
     """Watchers `a` and `a.b` keep to their own; all processes are silent, and block nothing."""
     circus.ctl("incr", "a", "1")
     circus.ctl("incr", "a.b", "2")
@@ -210,7 +210,7 @@ def test_names_that_begin_alike_and_what_incr_did_over_a_restart(circus: Bare) -
 
 
 @ours
-def test_what_was_started_by_hand_is_taken_over(circus: Bare) -> None:
+def test_what_was_started_by_hand_is_taken_over(circus: WithoutSystemd) -> None:
     """autostart is about what does not run: circusd never calls stopped what runs."""
     assert circus.ctl("status", "by_hand") == "stopped"
     circus.ctl("start", "by_hand", "--waiting")
@@ -226,7 +226,7 @@ def test_what_was_started_by_hand_is_taken_over(circus: Bare) -> None:
 
 
 @ours
-def test_a_socket_for_each_process(circus: Bare) -> None:
+def test_a_socket_for_each_process(circus: WithoutSystemd) -> None:
     """so_reuseport: each has one of its own on the same port, and each of them answers."""
     pids = circus.pids("shared")
     ask = "import socket\nwith socket.create_connection(('127.0.0.1', 8081), 20) as s: print(s.makefile().read())"
@@ -243,7 +243,7 @@ def test_a_socket_for_each_process(circus: Bare) -> None:
 
 @ours
 @pytest.mark.parametrize("circusd", ["stays", "returns"])
-def test_a_line_in_pieces_is_stamped_once(circus: Bare, circusd: str) -> None:
+def test_a_line_in_pieces_is_stamped_once(circus: WithoutSystemd, circusd: str) -> None:
     circus.ctl("restart", "pieces", "--waiting")
     [pid] = circus.pids("pieces")
     seen = f"{circus.environment} /opt/circus/bin/python /srv/behaviour/last_seq.py circus.pieces.1"

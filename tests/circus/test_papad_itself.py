@@ -8,7 +8,7 @@ import pytest
 from tests.circus.logger_log import now, texts, wait_for_line_after
 from tests.circus.machine import Booted
 from tests.circus.test_story import hosted, load
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 NEXT = "99.0.0"
 #: Another version of the program in the place of the one that is installed, as a package manager would put it there.
@@ -20,7 +20,7 @@ KILL = "systemctl kill --kill-who=main --signal=KILL papa"
 
 
 @pytest.fixture
-def machine(booted_bed: Bed) -> Iterator[Booted]:
+def machine(booted_bed: Container) -> Iterator[Booted]:
     """A booted machine with the newest Circus."""
     yield Booted(booted_bed, "0.19.0", "papa-circusd")
     booted_bed.run("systemctl stop circus papa.service papa.slice")
@@ -28,7 +28,7 @@ def machine(booted_bed: Bed) -> Iterator[Booted]:
 
 def test_under_a_circus(machine: Booted) -> None:
     machine.begin()
-    telnet = machine.bed.command(["telnet", "127.0.0.1", "20202"])
+    telnet = machine.container.command(["telnet", "127.0.0.1", "20202"])
     screen = pexpect.spawn(telnet[0], telnet[1:], timeout=20, encoding="utf-8", echo=False)
     try:
         screen.expect("> ")
@@ -37,9 +37,9 @@ def test_under_a_circus(machine: Booted) -> None:
             machine.run(INSTALL)
             assert machine.run(VERSION) == old
             for how in ("systemctl reload papa", "systemctl restart papa", KILL):
-                cursor = machine.bed.journal_cursor()
+                cursor = machine.container.journal_cursor()
                 machine.run(how)
-                machine.bed.wait_for_journal(f"papad {NEXT} is ready", cursor)
+                machine.container.wait_for_journal(f"papad {NEXT} is ready", cursor)
                 if "reload" in how:
                     assert machine.run(PID) == pid
                     screen.sendline("list processes circus.logger.*")

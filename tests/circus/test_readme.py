@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import wait_until
 from tests.systemd.conftest import make_bed
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 
 
 def readme_lines() -> list[str]:
@@ -19,23 +19,23 @@ def readme_lines() -> list[str]:
 
 
 @pytest.fixture
-def fresh() -> Iterator[Bed]:
+def fresh() -> Iterator[Container]:
     """A fresh Debian with the checkout, not booted."""
-    bed = make_bed("bookworm")
+    container = make_bed("bookworm")
     try:
-        yield bed
+        yield container
     finally:
-        bed.stop()
+        container.stop()
 
 
-def listed(bed: Bed, command: str) -> str:
+def listed(container: Container, command: str) -> str:
     """What `circusctl list` prints, once circusd has something to list."""
     return wait_until(
-        lambda: bed.run(command, check=False).stdout.strip() or None, lambda: bed.journal("--unit=circus")
+        lambda: container.run(command, check=False).stdout.strip() or None, lambda: container.journal("--unit=circus")
     )
 
 
-def test_from_nothing_to_circus_on_papa(fresh: Bed) -> None:
+def test_from_nothing_to_circus_on_papa(fresh: Container) -> None:
     *install, run, first, restart, second, tail = readme_lines()
     fresh.run_unbooted("cd /root/papa\n" + "\n".join(install))  # only there it has a network
     fresh.boot()

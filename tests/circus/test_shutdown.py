@@ -8,7 +8,7 @@ import pytest
 from tests.circus.environments import VERSIONS, install
 from tests.circus.machine import INI
 from tests.systemd.conftest import make_bed, readme_command
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 
 PAGE = PROJECT / "docs/howto/circus.md"
 #: Where the programs leave what is looked at when the machine is off.
@@ -47,22 +47,22 @@ stdout_stream.filename = {FOLDER}/much.log
 
 
 @pytest.fixture(scope="module", params=("bookworm", "trixie"))
-def debian(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bed]:
+def debian(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Container]:
     """Give each Debian with Papa, Circus and the example's unit."""
-    bed = make_bed(request.param)
+    container = make_bed(request.param)
     try:
         brings_make = readme_command("make run").removesuffix("make run")
-        bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
-        install(bed, VERSIONS[-1], wheel)
-        (bed.root / "opt/circus").symlink_to(f"circus-{VERSIONS[-1]}")
-        bed.boot()
-        yield bed
+        container.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
+        install(container, VERSIONS[-1], wheel)
+        (container.root / "opt/circus").symlink_to(f"circus-{VERSIONS[-1]}")
+        container.boot()
+        yield container
     finally:
-        bed.stop()
+        container.stop()
 
 
 @pytest.fixture(params=[""])
-def hosting(debian: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
+def hosting(debian: Container, request: pytest.FixtureRequest) -> Iterator[Container]:
     """Have circusd run both programs; a parameter is the drop-in of all scopes."""
     debian.run(f"mkdir -p {FOLDER} {Path(INI).parent} /etc/systemd/system/papa-.scope.d; rm -f {FOLDER}/*")
     (debian.root / "etc/systemd/system/papa-.scope.d/circus.conf").write_text(request.param)
@@ -80,36 +80,36 @@ def hosting(debian: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
     debian.run("systemctl clean --what=all papa.service")
 
 
-def said(bed: Bed, name: str) -> list[str]:
+def said(container: Container, name: str) -> list[str]:
     """What a program has in its log."""
-    return bed.run(f"cat {FOLDER}/{name}.log").stdout.splitlines()
+    return container.run(f"cat {FOLDER}/{name}.log").stdout.splitlines()
 
 
-def goes_off(bed: Bed) -> None:
-    bed.run("systemctl poweroff", check=False)  # the machine may be off before the answer is there
-    bed.wait_until_off()
-    bed.boot()
+def goes_off(container: Container) -> None:
+    container.run("systemctl poweroff", check=False)  # the machine may be off before the answer is there
+    container.wait_until_off()
+    container.boot()
 
 
-def had_their_say(bed: Bed, *signals: str) -> None:
+def had_their_say(container: Container, *signals: str) -> None:
     """The last words are in the files of their streams."""
-    ready, by, *last = said(bed, "words")
+    ready, by, *last = said(container, "words")
     assert (ready, last) == ("ready", ["one", "two"])
     assert by in signals
-    assert said(bed, "much") == ["ready", *["y" * 99] * LINES, "the end"]
-    log = bed.run(f"cat {FOLDER}/circus.log").stdout
+    assert said(container, "much") == ["ready", *["y" * 99] * LINES, "the end"]
+    log = container.run(f"cat {FOLDER}/circus.log").stdout
     assert log.count("words stopped") == log.count("much stopped") == 1
     assert "left running" not in log
 
 
-def test_the_machine_goes_off(hosting: Bed) -> None:
+def test_the_machine_goes_off(hosting: Container) -> None:
     """systemd ends the programs at the same time, so that either signal may be the first."""
     goes_off(hosting)
     had_their_say(hosting, "TERM", "INT")
 
 
 @pytest.mark.parametrize("hosting", [DROP_IN], indirect=True, ids=["ordered"])
-def test_the_machine_goes_off_with_the_watchers_own_signals(hosting: Bed) -> None:
+def test_the_machine_goes_off_with_the_watchers_own_signals(hosting: Container) -> None:
     """With the drop-in that the page names systemd ends a scope only once circusd has ended."""
     assert DROP_IN in PAGE.read_text()
     goes_off(hosting)
@@ -117,7 +117,7 @@ def test_the_machine_goes_off_with_the_watchers_own_signals(hosting: Bed) -> Non
     assert "systemd is ending" not in hosting.run(f"cat {FOLDER}/circus.log").stdout
 
 
-def test_circusd_alone_is_restarted(hosting: Bed) -> None:
+def test_circusd_alone_is_restarted(hosting: Container) -> None:
     """What it hosts goes on."""
     before = hosting.run("papactl list processes --no-legend | awk '{print $1, $3}'").stdout
     hosting.run("systemctl restart circus")

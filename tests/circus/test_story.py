@@ -21,9 +21,9 @@ class Load:
     """Constant requests, for as long as a test wants."""
 
     def __init__(self, machine: Machine) -> None:
-        machine.bed.copy_in(Path(__file__).with_name("load.py"), "/opt/load.py")
+        machine.container.copy_in(Path(__file__).with_name("load.py"), "/opt/load.py")
         self._process = subprocess.Popen(
-            machine.bed.command(["/usr/bin/python3", "/opt/load.py"]),
+            machine.container.command(["/usr/bin/python3", "/opt/load.py"]),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 

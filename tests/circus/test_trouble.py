@@ -12,7 +12,7 @@ import pytest
 
 from tests.circus.conftest import bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import Bare
+from tests.circus.machine import WithoutSystemd
 from tests.support import wait_until
 
 FILES = Path(__file__).with_name("trouble")
@@ -23,10 +23,10 @@ LINES = [f"line {number:04} {'x' * 90}" for number in range(60)]
 
 
 @pytest.fixture(scope="module", params=[VERSIONS[0], VERSIONS[-1]])
-def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bare]:
+def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[WithoutSystemd]:
     """A machine whose circusd runs, and one of whose logs is on a small disk."""
     with bare_machine(wheel, request.param, "papa-circusd") as machine:
-        machine.bed.copy_in(FILES, "/srv/trouble")
+        machine.container.copy_in(FILES, "/srv/trouble")
         machine.run("cd /srv/trouble && mkfifo ends.fifo parts.fifo full.fifo")
         machine.run("mkdir /srv/full && mount -t tmpfs -o size=64k none /srv/full")
         machine.begin(INI)
@@ -35,12 +35,12 @@ def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Bare]:
         machine.quit()
 
 
-def log(circus: Bare, name: str) -> list[str]:
+def log(circus: WithoutSystemd, name: str) -> list[str]:
     """The lines that a watcher has logged."""
     return circus.path(f"/srv/web/log/{name}.log").read_text().splitlines()
 
 
-def say(circus: Bare, watcher: str, text: str) -> None:
+def say(circus: WithoutSystemd, watcher: str, text: str) -> None:
     """Have a watcher's process print something."""
     circus.path(f"/srv/trouble/{watcher}.txt").write_text(text)
     circus.run(f"cd /srv/trouble && cat {watcher}.txt >{watcher}.fifo")
@@ -50,7 +50,7 @@ def say(circus: Bare, watcher: str, text: str) -> None:
 CANNOT = "full: the stdout of process"
 
 
-def wait_kept(circus: Bare, process: str, size: int) -> None:
+def wait_kept(circus: WithoutSystemd, process: str, size: int) -> None:
     """Wait until Papa keeps so many bytes of a process."""
     code = (
         "import asyncio, sys\nfrom papa_dbus.client import aio\n"
@@ -62,7 +62,7 @@ def wait_kept(circus: Bare, process: str, size: int) -> None:
     wait_until(lambda: int(circus.run(ask)) == size, lambda: circus.run(ask))
 
 
-def running(circus: Bare, watcher: str, other: int = 0) -> int:
+def running(circus: WithoutSystemd, watcher: str, other: int = 0) -> int:
     """Wait until a watcher has a process that runs, other than one."""
 
     def found() -> int | None:
@@ -72,7 +72,7 @@ def running(circus: Bare, watcher: str, other: int = 0) -> int:
     return wait_until(found, lambda: circus.ctl("status"))
 
 
-def test_an_end_while_circusd_is_away(circus: Bare) -> None:
+def test_an_end_while_circusd_is_away(circus: WithoutSystemd) -> None:
     """It is reaped with its code and its last words, no hook takes it for a new one, and there is a new one."""
     pid = running(circus, "ends")
     circus.quit()
@@ -89,7 +89,7 @@ def test_an_end_while_circusd_is_away(circus: Bare) -> None:
     assert (reaped["process_pid"], reaped["exit_code"]) == (pid, -9)
 
 
-def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
+def test_a_line_begun_before_circusd_quits(circus: WithoutSystemd) -> None:
     """Its first part comes again with the whole line before it, which is not logged twice."""
     pid = running(circus, "parts")
     say(circus, "parts", "a whole one\nan")
@@ -103,7 +103,7 @@ def test_a_line_begun_before_circusd_quits(circus: Bare) -> None:
     assert texts == [f"[{pid}] | {text}" for text in ("a whole one", "another", "the last")]
 
 
-def test_a_line_begun_before_circusd_quits_and_the_next_is_killed(circus: Bare) -> None:
+def test_a_line_begun_before_circusd_quits_and_the_next_is_killed(circus: WithoutSystemd) -> None:
     """The next circusd has not acknowledged it, so the one after that knows as well what of it was logged."""
     pid = running(circus, "parts")
     before = len(log(circus, "parts"))
@@ -118,7 +118,7 @@ def test_a_line_begun_before_circusd_quits_and_the_next_is_killed(circus: Bare) 
     assert texts == [f"[{pid}] | {text}" for text in ("one more", "and the beginning")]
 
 
-def test_a_disk_that_is_full_for_a_while(circus: Bare) -> None:
+def test_a_disk_that_is_full_for_a_while(circus: WithoutSystemd) -> None:
     """Nothing is lost meanwhile, nothing is there twice, and no line is torn."""
     running(circus, "full")
     full = circus.path("/srv/web/log/circus.log")
@@ -134,7 +134,7 @@ def test_a_disk_that_is_full_for_a_while(circus: Bare) -> None:
     assert full.read_text().count(CANNOT) == 1  # however often it was tried
 
 
-def test_an_end_while_the_disk_is_full(circus: Bare) -> None:
+def test_an_end_while_the_disk_is_full(circus: WithoutSystemd) -> None:
     """The next process does not wait for the disk; what could not be logged is told."""
     pid = running(circus, "full")
     circus.run("dd if=/dev/zero of=/srv/full/fill bs=1k count=100 2>/dev/null || true")
@@ -148,7 +148,7 @@ def test_an_end_while_the_disk_is_full(circus: Bare) -> None:
     circus.run("rm /srv/full/fill")
 
 
-def all_run(circus: Bare, but: Collection[int] = ()) -> list[int]:
+def all_run(circus: WithoutSystemd, but: Collection[int] = ()) -> list[int]:
     """Wait until the watcher with many processes has all of them, none of which is one of the others."""
 
     def found() -> list[int] | None:
@@ -159,20 +159,20 @@ def all_run(circus: Bare, but: Collection[int] = ()) -> list[int]:
     return wait_until(found, lambda: circus.ctl("list", "many"))
 
 
-def test_ends_while_papa_does_not_answer(circus: Bare) -> None:
+def test_ends_while_papa_does_not_answer(circus: WithoutSystemd) -> None:
     """circusd does, and makes the processes again as soon as it can."""
     pids = all_run(circus)
     bus = "kill -{} $(pgrep --parent $(cat /run/papad.pid) dbus-daemon)"  # papad's own, all answers come by it
     circus.run(bus.format("STOP"))
     circus.run(f"kill -KILL {' '.join(map(str, pids))}")
     for _ in range(10):  # several times that circusd looks after its watchers
-        answer = circus.bed.run(["/opt/circus/bin/circusctl", "--timeout", "15", "status", "many"], check=False)
+        answer = circus.container.run(["/opt/circus/bin/circusctl", "--timeout", "15", "status", "many"], check=False)
         assert (answer.returncode, answer.stdout.strip()) == (0, "active")
     circus.run(bus.format("CONT"))
     all_run(circus, but=pids)
 
 
-def test_a_stop_in_the_moment_of_an_end(circus: Bare) -> None:
+def test_a_stop_in_the_moment_of_an_end(circus: WithoutSystemd) -> None:
     for _ in range(STOPS):
         pids = all_run(circus)
         circus.run(
@@ -184,7 +184,7 @@ def test_a_stop_in_the_moment_of_an_end(circus: Bare) -> None:
         assert not set(pids) & set(all_run(circus))
 
 
-def test_a_name_that_papa_would_not_have(circus: Bare) -> None:
+def test_a_name_that_papa_would_not_have(circus: WithoutSystemd) -> None:
     name = "a name (5*5: 25)"
     pid = running(circus, name)
     circus.quit()
@@ -203,13 +203,13 @@ def test_a_name_that_papa_would_not_have(circus: Bare) -> None:
     ],
     ids=["socket", "papa"],
 )
-def test_circusd_does_not_start_without_what_it_needs(circus: Bare, ini: str, words: str) -> None:
+def test_circusd_does_not_start_without_what_it_needs(circus: WithoutSystemd, ini: str, words: str) -> None:
     """As it does not without Papa: it says what is missing, and whoever started it can start it again."""
     circus.quit()
     circus.path(OTHER_INI).write_text(ini)
     taken = "import signal, socket\nwith socket.create_server(('127.0.0.1', 8099)): signal.pause()"
     with circus.background("taker", f"/usr/bin/python3 -c '{taken.replace(chr(39), chr(34))}'"):
         wait_until(lambda: ":1FA3 " in circus.run("cat /proc/net/tcp"), lambda: circus.run("cat /proc/net/tcp"))
-        done = circus.bed.run(["env", circus.environment, "/opt/circus/bin/papa-circusd", OTHER_INI], check=False)
+        done = circus.container.run(["env", circus.environment, "/opt/circus/bin/papa-circusd", OTHER_INI], check=False)
     assert words in done.stdout + done.stderr
     circus.begin(INI)

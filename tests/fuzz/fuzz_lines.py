@@ -24,7 +24,7 @@ def events_of(data: bytes, pieces: list[bytes]) -> list[Event]:
         reader.receive(piece)
         while (event := reader.next_event()) is not None:
             events.append(event)
-        assert reader.held <= _MAX_LINE + 2 + len(piece), data
+        assert reader.buffered <= _MAX_LINE + 2 + len(piece), data
     return events
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports():
-    from papa_dbus.service.items.rows import Facts
+    from papa_dbus.service.items.rows import ProcessRecord
     from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
     from papa_dbus.service.items.store import Store
     from papa_dbus.service.items.store_file import TooNew
@@ -30,7 +30,7 @@ def good_file() -> bytes:
     store.set_value("v", "kept")
     store.add_socket(SocketSpec("s"), 1, 0)
     key = store.begin_process(ProcessSpec("p", ("/bin/true",)), {}, [])
-    store.process_runs(key, Facts(1, 2, 0, 0, "/"), 0)
+    store.process_runs(key, ProcessRecord(1, 2, 0, 0, "/"), 0)
     store._db.execute("PRAGMA journal_mode = DELETE").close()
     store.close()
     return _path.read_bytes()

@@ -1,4 +1,5 @@
-"""Runs inside a bed: shows a browser a page that tries all it can to get a command to the kernel, and to a listener.
+"""Runs inside a container: shows a browser a page that tries all it can to get a command to the kernel, and to a
+listener.
 
 The listener, on a port beside the kernel's, notes what the browser sent to it: what the kernel got was the same. Prints
 that, and what the page saw of its tries, as JSON.
@@ -135,7 +136,7 @@ def main(user: str) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", PAGE), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="papa-browser-", ignore_cleanup_errors=True) as folder:
-        os.chmod(folder, 0o777)  # noqa: S103 (of a bed)
+        os.chmod(folder, 0o777)  # noqa: S103 (of a container)
         command = ["runuser", "-u", user, "--", "chromium", *FLAGS, f"--user-data-dir={folder}/data"]
         with open(f"{folder}/log", "wb") as log:
             browser = subprocess.Popen(

@@ -1,4 +1,5 @@
-"""Runs inside a bed, as one of its users: a client at both doors of the system's kernel that says what it was let do.
+"""Runs inside a container, as one of its users: a client at both front ends of the system's kernel that says what it
+was let do.
 
 ``calls`` tries each call there is. ``stay`` connects, watches, and tells what it may do at each line of its input.
 Prints lines of JSON.

@@ -1,4 +1,4 @@
-"""Runs inside a bed: hosts processes and sockets, keeps clients busy, and ends papad over and over.
+"""Runs inside a container: hosts processes and sockets, keeps clients busy, and ends papad over and over.
 
 Prints one line of JSON with what was seen. Everything is bounded by the arguments: processes, lines, kills, restarts,
 reloads.

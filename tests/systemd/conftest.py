@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 
 # This machine's files with either message bus, and the two Debians that the README names.
 KINDS = ("dbus-daemon", "dbus-broker", "bookworm", "trixie")
 
-# pip finds everything here, as a booted bed has no way out.
+# pip finds everything here, as a booted container has no way out.
 OFFLINE = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels"
 
 
@@ -20,75 +20,75 @@ def readme_command(ending: str) -> str:
     return line
 
 
-def make_bed(kind: str) -> Bed:
-    """Make a bed of one kind, not booted, with the project checked out in /root/papa."""
+def make_bed(kind: str) -> Container:
+    """Make a container of one kind, not booted, with the project checked out in /root/papa."""
     if kind in ("dbus-daemon", "dbus-broker"):
-        bed = Bed.of_this_machine()
-        bed.use_bus(kind)
+        container = Container.of_this_machine()
+        container.use_bus(kind)
     else:
-        bed = Bed.fresh(kind)
-    bed.check_out("/root/papa")
-    return bed
+        container = Container.fresh(kind)
+    container.check_out("/root/papa")
+    return container
 
 
-def _installed(kind: str, prepare: Callable[[Bed], None] = lambda bed: None) -> Bed:
-    """Make a bed of one kind, with Papa installed, booted."""
-    bed = make_bed(kind)
+def _installed(kind: str, prepare: Callable[[Container], None] = lambda container: None) -> Container:
+    """Make a container of one kind, with Papa installed, booted."""
+    container = make_bed(kind)
     try:
-        prepare(bed)
+        prepare(container)
         brings_make = readme_command("make run").removesuffix("make run")
-        bed.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
-        bed.boot()
+        container.run_unbooted(f"cd /root/papa && {brings_make}{readme_command('make install')}")
+        container.boot()
     except BaseException:
-        bed.stop()
+        container.stop()
         raise
-    return bed
+    return container
 
 
 @pytest.fixture(scope="session")
-def beds() -> Iterator[Callable[[str], Bed]]:
-    """Give the booted bed of a kind, with Papa installed."""
-    made: dict[str, Bed] = {}
+def containers() -> Iterator[Callable[[str], Container]]:
+    """Give the booted container of a kind, with Papa installed."""
+    made: dict[str, Container] = {}
 
-    def get(kind: str) -> Bed:
+    def get(kind: str) -> Container:
         if kind not in made:
             made[kind] = _installed(kind)
         return made[kind]
 
     yield get
-    for bed in made.values():
-        bed.stop()
+    for container in made.values():
+        container.stop()
 
 
-def as_after_boot(bed: Bed) -> Bed:
-    """Bring a bed's Papa back to how it is after a boot: the kernel not running, its port open, nothing hosted."""
-    bed.run("systemctl stop papa.service papa.slice && systemctl clean --what=all papa.service")
-    bed.run("systemctl reset-failed && systemctl start papa.socket")
-    return bed
+def as_after_boot(container: Container) -> Container:
+    """Bring a container's Papa back to how it is after a boot: papad not running, its port open, nothing hosted."""
+    container.run("systemctl stop papa.service papa.slice && systemctl clean --what=all papa.service")
+    container.run("systemctl reset-failed && systemctl start papa.socket")
+    return container
 
 
 @pytest.fixture(params=KINDS)
-def bed(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Bed:
-    """Give each kind of bed in turn, with the kernel not running."""
-    return as_after_boot(beds(request.param))
+def container(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Container:
+    """Give each kind of container in turn, with the kernel not running."""
+    return as_after_boot(containers(request.param))
 
 
 @pytest.fixture
-def machine(beds: Callable[[str], Bed]) -> Bed:
-    """Give the bed of this machine's own files, with the kernel not running."""
-    return as_after_boot(beds("dbus-daemon"))
+def machine(containers: Callable[[str], Container]) -> Container:
+    """Give the container of this machine's own files, with the kernel not running."""
+    return as_after_boot(containers("dbus-daemon"))
 
 
 @pytest.fixture
-def bare() -> Iterator[Bed]:
-    """Give a booted bed of this machine's files without Papa, and with all packages at hand that it needs."""
-    bed = make_bed("dbus-daemon")
+def bare() -> Iterator[Container]:
+    """Give a booted container of this machine's files without Papa, and with all packages at hand that it needs."""
+    container = make_bed("dbus-daemon")
     try:
-        bed.run_unbooted(
+        container.run_unbooted(
             "python3 -m venv /tmp/wheels && cd /root/papa && mkdir /srv/wheels && "
             "/tmp/wheels/bin/pip wheel --quiet --use-pep517 --wheel-dir /srv/wheels '.[ctl]' hatchling editables"
         )
-        bed.boot()
-        yield bed
+        container.boot()
+        yield container
     finally:
-        bed.stop()
+        container.stop()

@@ -1,4 +1,4 @@
-"""A page's console blocks, typed into a terminal of a bed and compared with what the page says.
+"""A page's console blocks, typed into a terminal of a container and compared with what the page says.
 
 The convention: ``# `` stands before what root types, ``$ `` before what a user types; ``> `` or ``] `` before what goes
 to a program that shows this prompt (a shell in the middle of a command, telnet); ``^C`` where Ctrl-C is typed once what

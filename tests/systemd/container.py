@@ -1,8 +1,8 @@
-"""A bed: a container with its own systemd, booted from an overlay, for tests of what only a real systemd shows.
+"""A container: a container with its own systemd, booted from an overlay, for tests of what only a real systemd shows.
 
-The overlay's changes lie on a tmpfs, and all mounts are made in a mount namespace that one process keeps, the keeper.
-It dies with the test run, however that ends, and the mounts with it: there is nothing to clean up on the machine. Needs
-root, and the Debian packages systemd-container and, for fresh trees, debootstrap.
+The overlay's changes lie on a tmpfs, and all mounts are made in a mount namespace that one process keeps, the mount
+holder. It dies with the test run, however that ends, and the mounts with it: there is nothing to clean up on the
+machine. Needs root, and the Debian packages systemd-container and, for fresh trees, debootstrap.
 """
 
 import os
@@ -21,14 +21,15 @@ from tests.systemd import debian
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-#: Where the keeper mounts its tmpfs, in its own namespace only. What nspawn notes down of its own is to go there too.
+#: Where the mount holder mounts its tmpfs, in its own namespace only. What nspawn notes down of its own is to go there
+#: too.
 _SCRATCH = Path("/mnt")
 _MOUNT = f"""
 set -e
-mkdir -p /run/systemd/nspawn && mount -t tmpfs papa-bed /run/systemd/nspawn
-mount -t tmpfs -o mode=0755,size=8G papa-bed {_SCRATCH}
+mkdir -p /run/systemd/nspawn && mount -t tmpfs papa-container /run/systemd/nspawn
+mount -t tmpfs -o mode=0755,size=8G papa-container {_SCRATCH}
 mkdir {_SCRATCH}/upper {_SCRATCH}/work {_SCRATCH}/root
-mount -t overlay -o lowerdir="$1",upperdir={_SCRATCH}/upper,workdir={_SCRATCH}/work papa-bed {_SCRATCH}/root
+mount -t overlay -o lowerdir="$1",upperdir={_SCRATCH}/upper,workdir={_SCRATCH}/work papa-container {_SCRATCH}/root
 echo mounted
 exec sleep infinity
 """
@@ -51,7 +52,7 @@ _COMMAND = 60
 _MASKED = ("console-getty.service", "getty.target", "systemd-firstboot.service", "systemd-repart.service")
 
 
-class Bed:
+class Container:
     """One container. Made by `of_this_machine` or `fresh`, installed to with `run_unbooted`, then booted."""
 
     def __init__(self, name: str, lower: Path) -> None:
@@ -63,7 +64,7 @@ class Bed:
         self._leader = 0
         self.boot_warnings: list[str] = []
         self._old_controllers = False
-        self._keeper = subprocess.Popen(
+        self._mount_holder = subprocess.Popen(
             [
                 *_dies_with_us("KILL"),
                 "unshare",
@@ -77,8 +78,8 @@ class Bed:
             ],
             stdout=subprocess.PIPE,
         )
-        assert self._keeper.stdout is not None
-        if self._keeper.stdout.readline() != b"mounted\n":
+        assert self._mount_holder.stdout is not None
+        if self._mount_holder.stdout.readline() != b"mounted\n":
             self.stop()
             raise OSError(f"no overlay on {lower}")
         units = self.root / "etc/systemd/system"
@@ -88,28 +89,28 @@ class Bed:
 
     @classmethod
     def of_this_machine(cls) -> Self:
-        """Make a bed of this machine's own files, without the services that its administrator has switched on."""
-        bed = cls("machine", Path("/"))
-        for wants in (bed.root / "etc/systemd/system").glob("*.wants"):
+        """Make a container of this machine's own files, without the services that its administrator has switched on."""
+        container = cls("machine", Path("/"))
+        for wants in (container.root / "etc/systemd/system").glob("*.wants"):
             shutil.rmtree(wants)
         # It is another machine: an identity of its own, and a journal of its own, in memory.
-        (bed.root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
-        shutil.rmtree(bed.root / "var/log/journal", ignore_errors=True)
-        return bed
+        (container.root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+        shutil.rmtree(container.root / "var/log/journal", ignore_errors=True)
+        return container
 
     @classmethod
     def fresh(cls, suite: str) -> Self:
-        """Make a bed of a fresh Debian: the bare minimum, with systemd, a message bus and git."""
-        bed = cls(suite, debian.tree(suite))
+        """Make a container of a fresh Debian: the bare minimum, with systemd, a message bus and git."""
+        container = cls(suite, debian.tree(suite))
         for file in debian.FILES:
             if Path(file).exists():
-                bed.copy_in(Path(file), file)
-        return bed
+                container.copy_in(Path(file), file)
+        return container
 
     @property
     def root(self) -> Path:
         """The container's files, seen from outside."""
-        return Path(f"/proc/{self._keeper.pid}/root{_SCRATCH}/root")
+        return Path(f"/proc/{self._mount_holder.pid}/root{_SCRATCH}/root")
 
     @property
     def leader(self) -> int:
@@ -195,7 +196,7 @@ class Bed:
         hierarchies = [_unified_hierarchy()]
         if self._old_controllers:
             hierarchies += [place for name in _OLD_CONTROLLERS if (place := old_hierarchy(name)) is not None]
-        self._cgroups = [hierarchy / f"papa-bed-{self.name}" for hierarchy in hierarchies]
+        self._cgroups = [hierarchy / f"papa-container-{self.name}" for hierarchy in hierarchies]
         for group in self._cgroups:
             group.mkdir()
         enter = "".join(f"echo $$ > {group}/cgroup.procs && " for group in self._cgroups)
@@ -203,7 +204,7 @@ class Bed:
 
     def _nspawn(self) -> list[str]:
         return [
-            "nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "systemd-nspawn", "--quiet", "--register=no",
+            "nsenter", f"--mount=/proc/{self._mount_holder.pid}/ns/mnt", "systemd-nspawn", "--quiet", "--register=no",
             "--keep-unit", "--suppress-sync=yes", "--resolv-conf=off", "--timezone=off",
             f"--directory={_SCRATCH}/root", f"--machine={self.name}",
         ]  # fmt: skip
@@ -280,8 +281,8 @@ class Bed:
         if self._container is not None:
             self._container.terminate()  # nspawn passes on what --kill-signal= says, and ends when its systemd has
             self.wait_until_off()
-        self._keeper.kill()
-        self._keeper.communicate(timeout=_COMMAND)
+        self._mount_holder.kill()
+        self._mount_holder.communicate(timeout=_COMMAND)
 
 
 class _ReadySocket:
@@ -350,5 +351,5 @@ def _finish(command: Sequence[str], *, check: bool, timeout: float) -> subproces
 
 
 def _dies_with_us(signal: str) -> list[str]:
-    # "Us" is a thread to Linux, so beds are made and booted by the main thread.
+    # "Us" is a thread to Linux, so containers are made and booted by the main thread.
     return ["setpriv", "--pdeathsig", signal]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: Where the trees are kept. They are only ever read; deleting them costs the next run some time.
-TREES = Path("/var/tmp/papa-beds")
+TREES = Path("/var/tmp/papa-containers")
 
 # A machine as a user has it before Papa: systemd, a message bus, user sessions, and git for the checkout.
 _PACKAGES = "systemd,systemd-sysv,dbus,libpam-systemd,dbus-user-session,git,ca-certificates"

@@ -1,4 +1,4 @@
-"""Runs inside a bed: reads a hosted process to its end with the drop-in, while other threads go on making calls.
+"""Runs inside a container: reads a hosted process to its end with the drop-in, while other threads go on making calls.
 
 Says "line N" now and then, so that who ends papad meanwhile need not guess; at the end, one line of JSON.
 """

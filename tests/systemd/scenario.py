@@ -1,4 +1,4 @@
-"""Runs inside a bed: a socket and two processes from making to removing, each call made until papad has answered.
+"""Runs inside a container: a socket and two processes from making to removing, each call made until papad has answered.
 
 papad is killed once on the way, at a step that the test has chosen. Prints one line of JSON with what came of it.
 """

@@ -1,4 +1,4 @@
-"""Runs inside a bed, where NotifyAccess=all: changes papa.service's descriptor store behind papad's back.
+"""Runs inside a container, where NotifyAccess=all: changes papa.service's descriptor store behind papad's back.
 
 As a process of the service: `drop NAME` has systemd forget what is kept under a name, `keep NAME` has it keep a
 descriptor more, `stranger NAME` a pidfd and the pipe of a program that prints for ever and counts in /run/printed.

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import PATIENCE
 from tests.systemd.caller import CALLS, LINES
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_starting import CALL, CONNECT
 
 SCRIPT = (Path(__file__).parent / "caller.py").read_text()
@@ -38,43 +38,43 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def people(bed: Bed) -> Iterator[None]:
+def users(container: Container) -> Iterator[None]:
     """Make two users: mary is a member of the group papa, john is not."""
-    yield from make_people(bed)
+    yield from make_people(container)
 
 
 @pytest.fixture
-def people_of_machine(machine: Bed) -> Iterator[None]:
-    """The same, on the machine's bed."""
+def people_of_machine(machine: Container) -> Iterator[None]:
+    """The same, on the machine's container."""
     yield from make_people(machine)
 
 
-def make_people(bed: Bed) -> Iterator[None]:
-    bed.run("useradd --create-home --groups papa mary && useradd --create-home john")
+def make_people(container: Container) -> Iterator[None]:
+    container.run("useradd --create-home --groups papa mary && useradd --create-home john")
     yield
-    bed.run("userdel --remove mary 2>&1 && userdel --remove john 2>&1")
+    container.run("userdel --remove mary 2>&1 && userdel --remove john 2>&1")
 
 
-def host_a_writer(bed: Bed) -> None:
+def host_a_writer(container: Container) -> None:
     """Host process p, which writes once for each line that comes out of /tmp/say."""
-    bed.run("rm -f /tmp/say && mkfifo /tmp/say")
+    container.run("rm -f /tmp/say && mkfifo /tmp/say")
     loop = "exec <>/tmp/say; while read -r line; do echo $line; done"
-    bed.run(["busctl", "call", "--", *CALL[2:5], "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", loop, "0"])
+    container.run(["busctl", "call", "--", *CALL[2:5], "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", loop, "0"])
 
 
-def say(bed: Bed, text: str) -> None:
+def say(container: Container, text: str) -> None:
     """Have process p write, and see that the kernel has it."""
-    bed.run(f"echo {text} >/tmp/say")
+    container.run(f"echo {text} >/tmp/say")
     watch = (
         "import socket; s = socket.create_connection(('127.0.0.1', 20202), 20); s.sendall(b'watch p p\\n')\n"
         f"d = b''\nwhile b'{text}' not in d: d += s.recv(9999) or exit(1)"
     )
-    bed.run(["python3", "-c", watch])
+    container.run(["python3", "-c", watch])
 
 
-def tried(bed: Bed, user: str | None) -> dict[str, dict[str, str]]:
-    """What comes of each call on each door."""
-    done: dict[str, dict[str, str]] = json.loads(bed.run([PYTHON, "-c", SCRIPT, "calls"], user).stdout)
+def tried(container: Container, user: str | None) -> dict[str, dict[str, str]]:
+    """What comes of each call on each front end."""
+    done: dict[str, dict[str, str]] = json.loads(container.run([PYTHON, "-c", SCRIPT, "calls"], user).stdout)
     return done
 
 
@@ -95,32 +95,32 @@ def assert_served(done: dict[str, dict[str, str]]) -> None:
     assert not any(reply.startswith("Error") for reply in done["line"].values()), done["line"]
 
 
-@pytest.mark.usefixtures("people")
-def test_defect_01_each_call_is_open_to_the_group_and_closed_to_others(bed: Bed) -> None:
-    host_a_writer(bed)
-    assert_refused(tried(bed, "john"))
-    assert_served(tried(bed, "mary"))
-    assert_served(tried(bed, None))
-    assert_refused(tried(bed, "john"))
+@pytest.mark.usefixtures("users")
+def test_defect_01_each_call_is_open_to_the_group_and_closed_to_others(container: Container) -> None:
+    host_a_writer(container)
+    assert_refused(tried(container, "john"))
+    assert_served(tried(container, "mary"))
+    assert_served(tried(container, None))
+    assert_refused(tried(container, "john"))
 
 
-@pytest.mark.usefixtures("people")
-def test_a_policy_that_lets_everybody_in_opens_nothing(bed: Bed) -> None:
-    host_a_writer(bed)
-    kept = bed.run(["cat", POLICY]).stdout
-    bed.run(f"cat >{POLICY} <<'EOF'\n{OPEN_POLICY}\nEOF\nsystemctl reload dbus")
+@pytest.mark.usefixtures("users")
+def test_a_policy_that_lets_everybody_in_opens_nothing(container: Container) -> None:
+    host_a_writer(container)
+    kept = container.run(["cat", POLICY]).stdout
+    container.run(f"cat >{POLICY} <<'EOF'\n{OPEN_POLICY}\nEOF\nsystemctl reload dbus")
     try:
-        assert_refused(tried(bed, "john"))
-        assert_served(tried(bed, "mary"))
+        assert_refused(tried(container, "john"))
+        assert_served(tried(container, "mary"))
     finally:
-        bed.run(f"cat >{POLICY} <<'EOF'\n{kept}EOF\nsystemctl reload dbus")
+        container.run(f"cat >{POLICY} <<'EOF'\n{kept}EOF\nsystemctl reload dbus")
 
 
-@pytest.mark.usefixtures("people")
-def test_who_leaves_the_group_is_out_at_once(bed: Bed) -> None:
-    host_a_writer(bed)
+@pytest.mark.usefixtures("users")
+def test_who_leaves_the_group_is_out_at_once(container: Container) -> None:
+    host_a_writer(container)
     with subprocess.Popen(
-        bed.command([PYTHON, "-c", SCRIPT, "stay"], "mary"),
+        container.command([PYTHON, "-c", SCRIPT, "stay"], "mary"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -134,41 +134,41 @@ def test_who_leaves_the_group_is_out_at_once(bed: Bed) -> None:
             return said
 
         assert tells() == {"welcome": True, "watch": ["p"]}
-        say(bed, "before")
+        say(container, "before")
         mary.stdin.write("\n")
         assert tells() == {"bus": "ok", "line": "", "heard": ["before\n"], "ended": False}
-        bed.run("gpasswd --delete mary papa")
-        say(bed, "after")
+        container.run("gpasswd --delete mary papa")
+        say(container, "after")
         mary.stdin.write("\n")
         told = tells()
         assert told.pop("line").startswith("Error: papad serves root and the group papa; you are user ")
         assert told == {"bus": "access-denied", "heard": ["before\n"], "ended": True}
         mary.stdin.close()
         assert mary.wait(PATIENCE) == 0
-    bed.run("gpasswd --add mary papa")
-    assert_served(tried(bed, "mary"))
+    container.run("gpasswd --add mary papa")
+    assert_served(tried(container, "mary"))
 
 
-@pytest.mark.usefixtures("people")
-def test_nobody_else_reads_along(bed: Bed) -> None:
+@pytest.mark.usefixtures("users")
+def test_nobody_else_reads_along(container: Container) -> None:
     """Neither another user who asks the bus for everything, nor a second client that is served and does so."""
-    bed.run("systemctl start papa")
-    monitor = bed.run("timeout 20 busctl monitor", "john", check=False)
+    container.run("systemctl start papa")
+    monitor = container.run("timeout 20 busctl monitor", "john", check=False)
     assert "Access denied" in monitor.stderr
     listen = "import asyncio, sys\nfrom papa_dbus.bus import Bus, address_of\n" + LISTEN
     listeners = {
         user: subprocess.Popen(
-            bed.command([PYTHON, "-c", listen], user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            container.command([PYTHON, "-c", listen], user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for user in ("john", "mary")
     }
     for listener in listeners.values():
         assert listener.stdout is not None
         assert listener.stdout.readline() == "listening\n"
-    host_a_writer(bed)
-    say(bed, "a-secret")
+    host_a_writer(container)
+    say(container, "a-secret")
     bus_watch = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel Watch 'asa{sv}' 1 p 0"
-    assert bed.run(bus_watch).stdout.startswith("tas ")
+    assert container.run(bus_watch).stdout.startswith("tas ")
     heard = {user: listener.communicate("\n", PATIENCE)[0] for user, listener in listeners.items()}
     assert "InterfacesAdded" in heard["mary"]  # it does hear what is for everybody who may talk to the kernel
     assert heard["john"] == ""
@@ -201,25 +201,25 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.usefixtures("people")
-def test_nobody_else_takes_its_name(bed: Bed) -> None:
+@pytest.mark.usefixtures("users")
+def test_nobody_else_takes_its_name(container: Container) -> None:
     for user in ("mary", "john"):
-        done = bed.run([PYTHON, "-c", OWN], user, check=False)
+        done = container.run([PYTHON, "-c", OWN], user, check=False)
         assert "not allowed to own" in done.stderr or "refused by policy" in done.stderr  # dbus-daemon or dbus-broker
 
 
-@pytest.mark.usefixtures("people")
-def test_the_port_lets_the_group_in_and_tells_others_why_not(bed: Bed) -> None:
+@pytest.mark.usefixtures("users")
+def test_the_port_lets_the_group_in_and_tells_others_why_not(container: Container) -> None:
     read_all = CONNECT.replace("print(s.recv(100))", "print(b''.join(iter(lambda: s.recv(100), b'')).decode())")
     for host in ("127.0.0.1", "::1"):
-        assert "> " in bed.run(["python3", "-c", CONNECT, host], "mary").stdout
-        told = bed.run(["python3", "-c", read_all, host], "john").stdout.splitlines()
+        assert "> " in container.run(["python3", "-c", CONNECT, host], "mary").stdout
+        told = container.run(["python3", "-c", read_all, host], "john").stdout.splitlines()
         assert "group papa" in told[0]
         assert "".join(told[1:]).strip(" >") == ""  # the prompt, which ends each reply for a client
 
 
 @pytest.mark.usefixtures("people_of_machine")
-def test_the_unix_socket_is_the_groups(machine: Bed) -> None:
+def test_the_unix_socket_is_the_groups(machine: Container) -> None:
     drop_in = "/run/systemd/system/papa.service.d"
     command = "/usr/local/bin/papad --bus system --port 20202 --socket /run/papa.sock"
     machine.run(f"mkdir -p {drop_in} && printf '[Service]\\nExecStart=\\nExecStart={command}\\n' >{drop_in}/line.conf")
@@ -242,7 +242,7 @@ def test_the_unix_socket_is_the_groups(machine: Bed) -> None:
 
 
 @pytest.mark.usefixtures("people_of_machine")
-def test_polkit_may_let_others_in(machine: Bed) -> None:
+def test_polkit_may_let_others_in(machine: Container) -> None:
     host_a_writer(machine)
     assert_refused(tried(machine, "john"))
     try:
@@ -257,12 +257,12 @@ def test_polkit_may_let_others_in(machine: Bed) -> None:
     assert_refused(tried(machine, "john"))
 
 
-def grant(bed: Bed, right: str) -> None:
-    bed.run(f"cat >{RULES} <<'EOF'\n{GRANT.format(right=right)}\nEOF\nsystemctl restart polkit")
+def grant(container: Container, right: str) -> None:
+    container.run(f"cat >{RULES} <<'EOF'\n{GRANT.format(right=right)}\nEOF\nsystemctl restart polkit")
 
 
 @pytest.mark.usefixtures("people_of_machine")
-def test_the_journal_says_who_made_and_removed_what(machine: Bed) -> None:
+def test_the_journal_says_who_made_and_removed_what(machine: Container) -> None:
     cursor = machine.journal_cursor()
     uid = int(machine.run(["id", "-u", "mary"]).stdout)
     machine.run("busctl call -- org.papa.Kernel /org/papa/Kernel org.papa.Kernel MakeProcess 'sasa{sv}' hidden 3"

@@ -14,11 +14,11 @@ from typing import Any, Self
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 from tests.systemd.test_serving import PYTHON
 
 HERE = Path(__file__).parent
-#: Where the programs and the folder that they share lie in the bed, for all its users to read.
+#: Where the programs and the folder that they share lie in the container, for all its users to read.
 PROGRAMS, FOLDER = "/opt/afternoon", "/run/afternoon"
 PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are five, two of them without attackers.
@@ -39,39 +39,39 @@ echo 'initgroups: files' >>/etc/nsswitch.conf"""
 
 
 @pytest.fixture(params=["dbus-daemon", "dbus-broker"])
-def stage(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
-    """Give a bed of this machine's files with users, a slow directory of more, and the programs."""
-    bed = as_after_boot(beds(request.param))
-    set_up(bed)
-    yield bed
-    bed.run(f"umount --lazy {FOLDER}/hang", check=False)
+def stage(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Container]:
+    """Give a container of this machine's files with users, a slow directory of more, and the programs."""
+    container = as_after_boot(containers(request.param))
+    set_up(container)
+    yield container
+    container.run(f"umount --lazy {FOLDER}/hang", check=False)
     # A papad that fails this test may be busy for minutes with what was sent to it.
-    bed.run("systemctl kill --signal=KILL papa.service; systemctl stop papa.service papa.slice", check=False)
-    bed.run("mv /etc/nsswitch.conf.kept /etc/nsswitch.conf")
+    container.run("systemctl kill --signal=KILL papa.service; systemctl stop papa.service papa.slice", check=False)
+    container.run("mv /etc/nsswitch.conf.kept /etc/nsswitch.conf")
     for user in (*MEMBERS, STRANGER):
-        bed.run(f"userdel --remove {user} 2>&1")
+        container.run(f"userdel --remove {user} 2>&1")
 
 
-def set_up(bed: Bed) -> None:
+def set_up(container: Container) -> None:
     for folder in ("systemd/afternoon", "systemd/caller.py", "__init__.py"):
-        bed.copy_in(PROJECT / "tests" / folder, f"{PROGRAMS}/tests/{folder}")
-    bed.run(f"chmod -R a+rX {PROGRAMS}")
+        container.copy_in(PROJECT / "tests" / folder, f"{PROGRAMS}/tests/{folder}")
+    container.run(f"chmod -R a+rX {PROGRAMS}")
     for user in MEMBERS:
-        bed.run(f"useradd --create-home --groups papa {user}")
-    bed.run(f"useradd --create-home {STRANGER}")
+        container.run(f"useradd --create-home --groups papa {user}")
+    container.run(f"useradd --create-home {STRANGER}")
     source = f"{PROGRAMS}/tests/systemd/afternoon/slow_nss.c"
-    bed.run(f"gcc -shared -fPIC -o $(gcc -print-file-name=libc.so.6 | xargs dirname)/libnss_slow.so.2 {source}")
-    bed.run(f"cp /etc/nsswitch.conf /etc/nsswitch.conf.kept\n{NSSWITCH}")
-    bed.run(f"rm -rf {FOLDER} && mkdir -p {FOLDER}/hang {FOLDER}/jobs && systemctl start papa")
+    container.run(f"gcc -shared -fPIC -o $(gcc -print-file-name=libc.so.6 | xargs dirname)/libnss_slow.so.2 {source}")
+    container.run(f"cp /etc/nsswitch.conf /etc/nsswitch.conf.kept\n{NSSWITCH}")
+    container.run(f"rm -rf {FOLDER} && mkdir -p {FOLDER}/hang {FOLDER}/jobs && systemctl start papa")
     hosted = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel MakeSocket 'sa{sv}' hung 2"
-    bed.run(f"{hosted} family s unix path s {FOLDER}/hang/hung.sock")
+    container.run(f"{hosted} family s unix path s {FOLDER}/hang/hung.sock")
 
 
-def play(bed: Bed, *attacks: str, seconds: float = SECONDS) -> dict[str, Any]:
+def play(container: Container, *attacks: str, seconds: float = SECONDS) -> dict[str, Any]:
     """Have the afternoon happen, or with these attacks alone; what was seen."""
     words = [FOLDER, str(seconds), str(PROCESSES), str(PAUSE), *attacks]
     command = f"cd {PROGRAMS} && exec {PYTHON} -B -m tests.systemd.afternoon {' '.join(words)}"
-    seen: dict[str, Any] = json.loads(bed.run(command, timeout=6 * seconds + 200).stdout)
+    seen: dict[str, Any] = json.loads(container.run(command, timeout=6 * seconds + 200).stdout)
     return seen
 
 
@@ -110,7 +110,7 @@ class Figures:
 
 
 @pytest.mark.timeout(600)
-def test_hostile_afternoon(stage: Bed, record_property: Any) -> None:
+def test_hostile_afternoon(stage: Container, record_property: Any) -> None:
     """The manager loses no line and gets none twice, its calls are answered, and papad stays what it is."""
     cursor = stage.journal_cursor()
     seen = play(stage)

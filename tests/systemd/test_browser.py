@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_access import PYTHON, people_of_machine
 from tests.systemd.test_starting import CALL
 
@@ -15,7 +15,7 @@ BROWSER = (Path(__file__).parent / "browser.py").read_text()
 
 
 @pytest.mark.usefixtures("people_of_machine")
-def test_defect_02_a_web_page_runs_nothing(machine: Bed) -> None:
+def test_defect_02_a_web_page_runs_nothing(machine: Container) -> None:
     machine.run("systemctl start papa && rm -f /tmp/pwned")
     told = json.loads(machine.run([PYTHON, "-c", BROWSER, "mary"], timeout=120).stdout)
     # The browser does send commands, by a form and by script, and opens what is to become TLS, WebSockets and TURN.

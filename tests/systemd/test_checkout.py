@@ -7,7 +7,7 @@ import pexpect
 import pytest
 
 from tests.systemd.conftest import make_bed, readme_command
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 pytestmark = pytest.mark.timeout(700)  # seconds: all that the tests need is installed anew
 
@@ -17,20 +17,20 @@ ON_DEBIAN_13 = "tests/unit " + " ".join(
 
 
 @pytest.fixture(params=["bookworm", "trixie"])
-def fresh(request: pytest.FixtureRequest) -> Iterator[Bed]:
+def fresh(request: pytest.FixtureRequest) -> Iterator[Container]:
     """Give a fresh Debian with the project checked out, not booted."""
-    bed = make_bed(request.param)
-    yield bed
-    bed.stop()
+    container = make_bed(request.param)
+    yield container
+    container.stop()
 
 
 def free_port() -> str:
-    """Give a port that nothing listens on; a bed that is not booted shares this machine's network."""
+    """Give a port that nothing listens on; a container that is not booted shares this machine's network."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return str(server.getsockname()[1])
 
 
-def test_make_run_and_all_that_make_test_needs(fresh: Bed) -> None:
+def test_make_run_and_all_that_make_test_needs(fresh: Container) -> None:
     command = fresh.unbooted_command(f"cd /root/papa; {readme_command('make run')}", {"PORT": free_port()})
     screen = pexpect.spawn(command[0], command[1:], timeout=120, encoding="utf-8", codec_errors="replace")
     try:
@@ -50,9 +50,9 @@ def test_make_run_and_all_that_make_test_needs(fresh: Bed) -> None:
 
 def test_the_tests_that_need_no_systemd_on_debian_13() -> None:
     """Python 3.13, where this machine has 3.11: those that say something about Python; all would take too long."""
-    bed = make_bed("trixie")
+    container = make_bed("trixie")
     try:
-        bed.run_unbooted(f"cd /root/papa && {readme_command('make test').removesuffix('make test')} make check")
-        bed.run_unbooted(f"cd /root/papa && .venv/bin/pytest -q --color=no {ON_DEBIAN_13}")
+        container.run_unbooted(f"cd /root/papa && {readme_command('make test').removesuffix('make test')} make check")
+        container.run_unbooted(f"cd /root/papa && .venv/bin/pytest -q --color=no {ON_DEBIAN_13}")
     finally:
-        bed.stop()
+        container.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from papa_dbus.service.items.store_file import VERSION
 from tests.systemd.conftest import make_bed
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_upgrade import NEXT, load, main_pid, version
 
@@ -23,7 +23,7 @@ LAYOUT = "import sqlite3; sqlite3.connect('/run/papa/state.sqlite').execute('PRA
 
 @dataclass
 class Packages:
-    """What `make deb` has made, outside of any bed, and what it and lintian have said."""
+    """What `make deb` has made, outside of any container, and what it and lintian have said."""
 
     suite: str
     folder: Path
@@ -34,59 +34,61 @@ class Packages:
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """Build the package of this checkout as root, and one of a higher version as an ordinary user."""
-    bed = make_bed(request.param)
+    container = make_bed(request.param)
     try:
-        bed.run_unbooted(f"{APT} update && {INSTALL} make lintian && useradd --create-home builder")
-        checkout = bed.run_unbooted(f"cd /root/papa && {FILES}")
-        said = bed.run_unbooted("cd /root/papa && make deb")
-        assert bed.run_unbooted(f"cd /root/papa && {FILES}") == checkout
-        lintian = bed.run_unbooted(
+        container.run_unbooted(f"{APT} update && {INSTALL} make lintian && useradd --create-home builder")
+        checkout = container.run_unbooted(f"cd /root/papa && {FILES}")
+        said = container.run_unbooted("cd /root/papa && make deb")
+        assert container.run_unbooted(f"cd /root/papa && {FILES}") == checkout
+        lintian = container.run_unbooted(
             "runuser -u builder -- lintian --version; lintian --allow-root /root/papa/dist/*.deb"
         )
-        bed.run_unbooted(
+        container.run_unbooted(
             f"""cp -r /root/papa /home/builder && cd /home/builder/papa && rm -r dist && chown -R builder . &&
             sed -i 's/^__version__ = .*/__version__ = "{NEXT}"/' papa_dbus/__init__.py && runuser -u builder make deb"""
         )
         folder = tmp_path_factory.mktemp(request.param)
         for dist in ("root/papa/dist", "home/builder/papa/dist"):
-            [package] = (bed.root / dist).iterdir()
+            [package] = (container.root / dist).iterdir()
             shutil.copy(package, folder)
         return Packages(request.param, folder, said, lintian)
     finally:
-        bed.stop()
+        container.stop()
 
 
 @pytest.fixture(scope="module")
-def debian(packages: Packages) -> Iterator[Bed]:
+def debian(packages: Packages) -> Iterator[Container]:
     """Give a fresh Debian, booted, that has fetched what the package depends on and installed nothing of it."""
-    bed = Bed.fresh(packages.suite)
+    container = Container.fresh(packages.suite)
     try:
-        bed.copy_in(packages.folder, "/srv")
-        bed.run_unbooted(f"{APT} update && {INSTALL} inetutils-telnet && {INSTALL} --download-only /srv/papa_2*.deb")
-        bed.run_unbooted("for user in ann joe; do useradd --create-home --shell /bin/sh $user; done")
-        bed.boot()
-        yield bed
+        container.copy_in(packages.folder, "/srv")
+        container.run_unbooted(
+            f"{APT} update && {INSTALL} inetutils-telnet && {INSTALL} --download-only /srv/papa_2*.deb"
+        )
+        container.run_unbooted("for user in ann joe; do useradd --create-home --shell /bin/sh $user; done")
+        container.boot()
+        yield container
     finally:
-        bed.stop()
+        container.stop()
 
 
-def install(bed: Bed, package: str) -> str:
+def install(container: Container, package: str) -> str:
     """Install a package without a network, an older one too; gives what is said."""
-    done = bed.run(f"{INSTALL} --allow-downgrades /srv/{package}", timeout=120)
+    done = container.run(f"{INSTALL} --allow-downgrades /srv/{package}", timeout=120)
     return done.stdout + done.stderr
 
 
-def upgrade(bed: Bed, package: str) -> str:
+def upgrade(container: Container, package: str) -> str:
     """Install a package in place of a running one, an older one too, and wait until its kernel is there."""
-    cursor = bed.journal_cursor()
-    said = install(bed, package)
-    bed.wait_for_journal(f"papad {package.removeprefix('papa_').removesuffix('*.deb')}", cursor)
-    bed.run("papactl list")  # waits for it
+    cursor = container.journal_cursor()
+    said = install(container, package)
+    container.wait_for_journal(f"papad {package.removeprefix('papa_').removesuffix('*.deb')}", cursor)
+    container.run("papactl list")  # waits for it
     return said
 
 
 @pytest.fixture
-def papa(debian: Bed) -> Bed:
+def papa(debian: Container) -> Container:
     """Give the Debian with the package of this checkout, the kernel not running and nothing hosted."""
     debian.run("systemctl stop papa.service papa.slice; systemctl clean --what=all papa.service", check=False)
     install(debian, "papa_2*.deb")
@@ -100,7 +102,7 @@ def test_lintian_has_nothing_to_say(packages: Packages) -> None:
     assert [line for line in lines[1:] if line[:2] in ("E:", "W:")] == []
 
 
-def test_installed_as_debian_packages_are(debian: Bed) -> None:
+def test_installed_as_debian_packages_are(debian: Container) -> None:
     install(debian, "papa_2*.deb")
     assert debian.run("systemctl is-enabled papa.socket papa.service", check=False).stdout == "enabled\ndisabled\n"
     assert debian.run("systemctl is-active papa.socket papa.service", check=False).stdout == "active\ninactive\n"
@@ -122,7 +124,7 @@ def test_installed_as_debian_packages_are(debian: Bed) -> None:
         assert debian.run(f"dpkg --search /usr/share/{file}").stdout.startswith("papa: ")
 
 
-def test_upgraded_under_load(papa: Bed) -> None:
+def test_upgraded_under_load(papa: Container) -> None:
     """The system's kernel and a user's: same PIDs, and nobody notices."""
     user = papa.run("id --user joe").stdout.strip()
     papa.run(f"systemctl start papa user@{user}")
@@ -138,7 +140,7 @@ def test_upgraded_under_load(papa: Bed) -> None:
     papa.run("systemctl --user stop papa.socket papa.service papa.slice", "joe")
 
 
-def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Bed) -> None:
+def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Container) -> None:
     install(papa, f"papa_{NEXT}*.deb")
     papa.run("papactl run p -- sleep 600")
     pid = main_pid(papa)
@@ -158,7 +160,7 @@ def test_an_older_one_that_cannot_read_the_state_is_not_installed(papa: Bed) -> 
     assert "running" in papa.run("papactl list processes").stdout
 
 
-def test_purged_with_nothing_left(papa: Bed) -> None:
+def test_purged_with_nothing_left(papa: Container) -> None:
     user = papa.run("id --user joe").stdout.strip()
     papa.run(f"systemctl start user@{user}")
     papa.run("papactl --user run theirs -- sleep 601", "joe")

@@ -9,7 +9,7 @@ from markdown_it.token import Token
 
 from tests.systemd.conftest import as_after_boot, make_bed
 from tests.systemd.console import Shell, commands, differences, fences
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 
 pytestmark = pytest.mark.timeout(600)  # seconds: Circus comes from PyPI
 
@@ -18,7 +18,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 #: The user whose prompt is "$": a member of the group papa, with a session bus.
 USER = "ada"
 
-#: A booted bed has no network: the sh blocks of these pages run before it boots, in this order.
+#: A booted container has no network: the sh blocks of these pages run before it boots, in this order.
 BEFORE_BOOT = ("tutorial.md", "howto/circus.md")
 #: Lines of other sh blocks, which cannot run here at all, by page and line; and why, or where they do run.
 NOT_RUN = {
@@ -62,32 +62,32 @@ def sh_blocks(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Bed]:
+def reader() -> Iterator[Container]:
     """Give a machine made by the pages' own commands, with a user of the group papa, and with `server` to log in to."""
-    bed = make_bed("dbus-daemon")
+    container = make_bed("dbus-daemon")
     try:
-        bed.run_unbooted("cd /root/papa\n" + "".join(sh_blocks(DOCS / page) for page in BEFORE_BOOT))
-        bed.boot()
-        bed.run(f"useradd --create-home --shell /bin/bash --groups papa {USER} && loginctl enable-linger {USER}")
-        bed.wait_until(f"test -S /run/user/$(id -u {USER})/bus")
-        bed.run(SERVER)
-        yield bed
+        container.run_unbooted("cd /root/papa\n" + "".join(sh_blocks(DOCS / page) for page in BEFORE_BOOT))
+        container.boot()
+        container.run(f"useradd --create-home --shell /bin/bash --groups papa {USER} && loginctl enable-linger {USER}")
+        container.wait_until(f"test -S /run/user/$(id -u {USER})/bus")
+        container.run(SERVER)
+        yield container
     finally:
-        bed.stop()
+        container.stop()
 
 
-def left_behind(bed: Bed) -> str:
+def left_behind(container: Container) -> str:
     """What a page has not taken away again of what it made."""
-    hosted = bed.run("papactl list").stdout
-    units = bed.run(
+    hosted = container.run("papactl list").stdout
+    units = container.run(
         "systemctl list-units --plain --quiet --all 'papa-*.scope'; systemctl list-units --quiet --failed"
     ).stdout
-    files = bed.run(f"find {PLACES} -xdev -not -type d -cnewer {BEGUN} -not -path '*/journal/*'").stdout
+    files = container.run(f"find {PLACES} -xdev -not -type d -cnewer {BEGUN} -not -path '*/journal/*'").stdout
     return f"{hosted}{units}{files}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
-def test_a_page(page: Path, reader: Bed) -> None:
+def test_a_page(page: Path, reader: Container) -> None:
     as_after_boot(reader).run(f"touch {BEGUN}")
     with ExitStack() as shells:
         opened: dict[str, Shell] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import PYTHON
 from tests.systemd.test_starting import is_active
 
@@ -27,8 +27,8 @@ ENDINGS = {
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
-    """Give the bed, and take away what a test has left."""
+def papa(machine: Container) -> Iterator[Container]:
+    """Give the container, and take away what a test has left."""
     machine.copy_in(Path(__file__).parent / "dropin_watch.py", "/root/dropin_watch.py")
     machine.run("rm -f /run/writer-stop")
     yield machine
@@ -36,13 +36,13 @@ def papa(machine: Bed) -> Iterator[Bed]:
     machine.run("systemctl stop papa.service papa.slice")
 
 
-def client(bed: Bed, text: str, user: str | None = None) -> str:
+def client(container: Container, text: str, user: str | None = None) -> str:
     """Run a program that uses the drop-in; what it prints, or how its last error reads."""
-    done = bed.run([PYTHON, "-W", "error", "-c", f"from papa_dbus.client import Papa\n{text}"], user, check=False)
+    done = container.run([PYTHON, "-W", "error", "-c", f"from papa_dbus.client import Papa\n{text}"], user, check=False)
     return done.stdout if done.returncode == 0 else done.stderr.splitlines()[-1]
 
 
-def test_papad_is_ended_under_a_client_that_reads(papa: Bed) -> None:
+def test_papad_is_ended_under_a_client_that_reads(papa: Container) -> None:
     """Restarted, upgraded and killed, three times each: each line once, in order; each call succeeds."""
     client(papa, f"p = Papa(); p.make_process('writer', {PYTHON!r}, ('-c', {WRITER!r}))\n"
                  "p.make_process('silent', '/bin/sleep', '600')")  # fmt: skip
@@ -67,7 +67,7 @@ def test_papad_is_ended_under_a_client_that_reads(papa: Bed) -> None:
     assert min(seen["calls"], seen["clients"]) > 9
 
 
-def test_the_first_client_starts_it(papa: Bed) -> None:
+def test_the_first_client_starts_it(papa: Container) -> None:
     assert not is_active(papa)
     assert client(papa, "p = Papa(); p.set('a', '1'); print(p.get('a'), p.port_or_path)") == "1 20202\n"
     assert is_active(papa)
@@ -76,12 +76,12 @@ def test_the_first_client_starts_it(papa: Bed) -> None:
     assert is_active(papa)
 
 
-def test_a_client_that_was_there_before_starts_it_again(papa: Bed) -> None:
+def test_a_client_that_was_there_before_starts_it_again(papa: Container) -> None:
     text = "import subprocess\np = Papa(); p.set('a', '1'); subprocess.run(['systemctl', 'stop', 'papa'], check=True)\n"
     assert client(papa, f"{text}p.set('b', '2'); print(p.list_values())") == "{'a': '1', 'b': '2'}\n"
 
 
-def test_a_user_s_own(machine: Bed) -> None:
+def test_a_user_s_own(machine: Container) -> None:
     """The session bus starts it; the system's kernel is not for everybody, and says so."""
     machine.run("useradd --create-home eve && loginctl enable-linger eve && systemctl start user@$(id -u eve).service")
     try:
@@ -94,7 +94,7 @@ def test_a_user_s_own(machine: Bed) -> None:
         machine.run("systemctl stop user@$(id -u eve) && loginctl disable-linger eve && userdel --remove eve 2>&1")
 
 
-def test_where_it_cannot_be_started_the_error_says_why(papa: Bed) -> None:
+def test_where_it_cannot_be_started_the_error_says_why(papa: Container) -> None:
     papa.run("systemctl mask --runtime --quiet papa.service")
     said = client(papa, "Papa(connection_timeout=5)")
     assert said.startswith("papa_dbus.errors.PapaError: ")

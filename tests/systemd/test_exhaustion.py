@@ -7,7 +7,7 @@ import pytest
 
 from papa_dbus.service import log_budget
 from tests.support import PATIENCE
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_units import show
 
@@ -17,18 +17,18 @@ DROP_IN = "/run/systemd/system/papa.service.d/test.conf"
 UID = 54321
 
 
-def call(bed: Bed, *words: str) -> str:
+def call(container: Container, *words: str) -> str:
     """The answer to a call, or what busctl says went wrong."""
-    done = bed.run([*KERNEL, *words], check=False)
+    done = container.run([*KERNEL, *words], check=False)
     return done.stdout.strip() or done.stderr.strip()
 
 
-def make(bed: Bed, name: str, *command: str) -> str:
-    return call(bed, "MakeProcess", "sasa{sv}", name, str(len(command)), *command, "0")
+def make(container: Container, name: str, *command: str) -> str:
+    return call(container, "MakeProcess", "sasa{sv}", name, str(len(command)), *command, "0")
 
 
 @pytest.fixture
-def small(machine: Bed) -> Iterator[Bed]:
+def small(machine: Container) -> Iterator[Container]:
     """The kernel with a runtime directory that is soon full."""
     machine.run("mkdir -p /run/papa && mount -t tmpfs -o size=256k,mode=0700 papa-small /run/papa")
     machine.run("systemctl start papa")
@@ -36,7 +36,7 @@ def small(machine: Bed) -> Iterator[Bed]:
     machine.run("systemctl stop papa.socket papa.service papa.slice; umount /run/papa")
 
 
-def test_a_full_file_system(small: Bed) -> None:
+def test_a_full_file_system(small: Container) -> None:
     assert "running" in make(small, "before", "sh", "-c", "while :; do echo here; sleep 0.1; done")
     pid = small.run("systemctl show --property=MainPID --value papa").stdout
     kept = 0
@@ -81,7 +81,7 @@ def test_a_full_file_system(small: Bed) -> None:
 
 
 @pytest.fixture
-def limited(machine: Bed) -> Iterator[Bed]:
+def limited(machine: Container) -> Iterator[Container]:
     """The kernel where no file may have more than a mebibyte."""
     machine.run(f"mkdir -p {DROP_IN.rpartition('/')[0]} && printf '[Service]\\nLimitFSIZE=1M\\n' >{DROP_IN}")
     machine.run("systemctl daemon-reload && systemctl start papa")
@@ -89,7 +89,7 @@ def limited(machine: Bed) -> Iterator[Bed]:
     machine.run(f"rm {DROP_IN} && systemctl daemon-reload")
 
 
-def test_no_room_for_output(limited: Bed) -> None:
+def test_no_room_for_output(limited: Container) -> None:
     cursor = limited.journal_cursor()
     make(limited, "loud", "sh", "-c", "head -c 3000000 /dev/zero; sleep 0.1; echo the end; exit 3")
     make(limited, "quiet", "sh", "-c", "echo here; sleep 600")
@@ -109,7 +109,7 @@ def test_no_room_for_output(limited: Bed) -> None:
 
 
 @pytest.fixture
-def poor(machine: Bed) -> Iterator[str]:
+def poor(machine: Container) -> Iterator[str]:
     """A user whose kernel may have a few processes only."""
     name = "poor"
     machine.run(f"useradd --create-home --uid {UID} {name} && loginctl enable-linger {name}")
@@ -118,7 +118,7 @@ def poor(machine: Bed) -> Iterator[str]:
     machine.run(f"systemctl stop user@{UID} && loginctl disable-linger {name} && userdel --remove {name} 2>&1")
 
 
-def test_no_process_left(machine: Bed, poor: str) -> None:
+def test_no_process_left(machine: Container, poor: str) -> None:
     folder = "~/.config/systemd/user/papa.service.d"
     machine.run(["sh", "-c", f"mkdir -p {folder} && printf '[Service]\\nLimitNPROC=16\\n' >{folder}/few.conf"], poor)
     machine.run("systemctl --user daemon-reload && systemctl --user start papa", poor)
@@ -143,7 +143,7 @@ def test_no_process_left(machine: Bed, poor: str) -> None:
     assert "running" in host(made)
 
 
-def test_a_caller_that_is_gone_before_it_is_known(machine: Bed) -> None:
+def test_a_caller_that_is_gone_before_it_is_known(machine: Container) -> None:
     """Its call is run, or the journal says that it was not; it is never run on behalf of nobody."""
     machine.run("systemctl restart papa")  # with a log budget that nobody has spent
     cursor = machine.journal_cursor()

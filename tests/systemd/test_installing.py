@@ -1,7 +1,7 @@
 """`make install` and `make uninstall`, on a running system and into a packager's folder."""
 
 from tests.systemd.conftest import OFFLINE
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_starting import CALL
 
 # All that is on the system but what runs and what is logged. Caches are not anybody's belongings.
@@ -14,7 +14,7 @@ LIST = (
 GROUP_FILES = {"/etc/group-", "/etc/gshadow-", "/etc/.pwd.lock"}
 
 
-def test_installed_on_a_running_system_and_uninstalled_again(bare: Bed) -> None:
+def test_installed_on_a_running_system_and_uninstalled_again(bare: Container) -> None:
     before = set(bare.run(LIST).stdout.splitlines())
     bare.run(f"cd /root/papa && {OFFLINE} make install")
     assert bare.run("systemctl is-active papa.socket").stdout == "active\n"
@@ -36,7 +36,7 @@ def test_installed_on_a_running_system_and_uninstalled_again(bare: Bed) -> None:
     bare.run("cd /root/papa && make uninstall")  # nothing to do, and no error
 
 
-def test_installed_into_a_packagers_folder(bare: Bed) -> None:
+def test_installed_into_a_packagers_folder(bare: Container) -> None:
     bare.run(f"cd /root/papa && {OFFLINE} make install PREFIX=/opt/papa DESTDIR=/tmp/package")
     assert bare.run("systemctl is-active papa.socket", check=False).stdout == "inactive\n"
     assert bare.run("grep --recursive --files-with-matches /tmp/package /tmp/package", check=False).stdout == ""

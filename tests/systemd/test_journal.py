@@ -7,65 +7,65 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 #: Two streams of numbered lines, each in two pieces, until it is told to stop.
 COUNTER = (
     'i=0; while [ ! -e /run/enough ]; do i=$((i+1)); printf "out"; printf "err" >&2; echo " $i"; echo " $i" >&2; '
     "sleep 0.003; done; echo last"
 )
-TOKEN = "/run/papa-fault"
+TOKEN = "/run/papa-crash-point"
 PID_OF_JOURNALD = "$(systemctl show --property=MainPID --value systemd-journald)"
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
-    """Give the bed with the kernel running, and take away what a test has left."""
+def papa(machine: Container) -> Iterator[Container]:
+    """Give the container with the kernel running, and take away what a test has left."""
     yield from serving(machine)
 
 
 @pytest.fixture
-def any_papa(bed: Bed) -> Iterator[Bed]:
-    """Give each kind of bed so: each has another systemd or another Python."""
-    yield from serving(bed)
+def any_papa(container: Container) -> Iterator[Container]:
+    """Give each kind of container so: each has another systemd or another Python."""
+    yield from serving(container)
 
 
-def serving(bed: Bed) -> Iterator[Bed]:
-    bed.run("systemctl start papa")
-    yield bed
-    bed.run(f"systemctl unset-environment PAPA_FAULT; rm -f /run/enough {TOKEN}")
-    bed.run("systemctl stop papa.service papa.slice")
+def serving(container: Container) -> Iterator[Container]:
+    container.run("systemctl start papa")
+    yield container
+    container.run(f"systemctl unset-environment PAPA_CRASH_POINT; rm -f /run/enough {TOKEN}")
+    container.run("systemctl stop papa.service papa.slice")
 
 
-def run(bed: Bed, name: str, script: str, *options: str) -> None:
+def run(container: Container, name: str, script: str, *options: str) -> None:
     """Start a shell whose output goes to the journal."""
-    bed.run(["papactl", "run", name, "--journal", *options, "--", "sh", "-c", script])
+    container.run(["papactl", "run", name, "--journal", *options, "--", "sh", "-c", script])
 
 
-def entries(bed: Bed, *match: str) -> list[dict[str, Any]]:
+def entries(container: Container, *match: str) -> list[dict[str, Any]]:
     """What journalctl finds."""
-    return [json.loads(line) for line in bed.journal("--output=json", "--all", *match).splitlines()]
+    return [json.loads(line) for line in container.journal("--output=json", "--all", *match).splitlines()]
 
 
-def until(bed: Bed, name: str, line: str) -> None:
+def until(container: Container, name: str, line: str) -> None:
     """Wait for a line of a process's."""
-    bed.run(["sh", "-c", f"timeout 30 journalctl -q -t {name} -f -n all -o cat | grep -q -x -m 1 '{line}'"])
+    container.run(["sh", "-c", f"timeout 30 journalctl -q -t {name} -f -n all -o cat | grep -q -x -m 1 '{line}'"])
 
 
-def until_more(bed: Bed, name: str) -> None:
+def until_more(container: Container, name: str) -> None:
     """Wait for lines that come from now on."""
-    after = bed.journal_cursor()
-    bed.run(f"timeout 30 journalctl -q -t {name} -f --after-cursor='{after}' -o cat | head -n 20 | grep -c ''")
+    after = container.journal_cursor()
+    container.run(f"timeout 30 journalctl -q -t {name} -f --after-cursor='{after}' -o cat | head -n 20 | grep -c ''")
 
 
-def say(bed: Bed, line: str) -> str:
+def say(container: Container, line: str) -> str:
     """A line of the line protocol, and what comes of it."""
-    return bed.run(
+    return container.run(
         ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/20202; printf '%s\\nquit\\n' '{line}' >&3; cat <&3"]
     ).stdout
 
 
-def test_lines_are_found_by_name_by_field_and_by_unit(any_papa: Bed) -> None:
+def test_lines_are_found_by_name_by_field_and_by_unit(any_papa: Container) -> None:
     script = (
         "echo hello; printf ha; while [ ! -e /run/enough ]; do sleep 0.05; done; echo lf; "
         "printf '<4>careful\\n' >&2; printf 'a\\377b\\n'; "
@@ -106,7 +106,7 @@ def test_lines_are_found_by_name_by_field_and_by_unit(any_papa: Bed) -> None:
     assert any_papa.run("papactl consume other").stdout == "hello too\n"
 
 
-def test_it_goes_on_however_papad_ends(papa: Bed) -> None:
+def test_it_goes_on_however_papad_ends(papa: Container) -> None:
     """Each line once and in order; killed it may write the line again that it has just written, and that one only."""
     run(papa, "counter", COUNTER)
     kill = "kill --kill-who=main --signal=KILL papa"
@@ -127,8 +127,8 @@ def test_it_goes_on_however_papad_ends(papa: Bed) -> None:
     assert "PAPA_LEFT_OUT" not in {field for entry in entries(papa, "--identifier=counter") for field in entry}
 
 
-def test_killed_at_the_worst_instant_one_line_comes_twice(papa: Bed) -> None:
-    papa.run(["systemctl", "set-environment", f"PAPA_FAULT=journal entry written:{TOKEN}"])
+def test_killed_at_the_worst_instant_one_line_comes_twice(papa: Container) -> None:
+    papa.run(["systemctl", "set-environment", f"PAPA_CRASH_POINT=journal entry written:{TOKEN}"])
     papa.run(f"systemctl restart papa; touch {TOKEN}")
     run(papa, "twice", "echo one; echo two; exec sleep 1000")
     until(papa, "twice", "two")
@@ -136,7 +136,7 @@ def test_killed_at_the_worst_instant_one_line_comes_twice(papa: Bed) -> None:
     assert papa.journal("--identifier=twice").splitlines() == ["one", "one", "two"]
 
 
-def test_a_journald_that_does_not_read_holds_nobody_up(papa: Bed) -> None:
+def test_a_journald_that_does_not_read_holds_nobody_up(papa: Container) -> None:
     """It is stopped while a process floods; a bystander and the kernel go on, and what is left out is said."""
     papa.run(f"kill -STOP {PID_OF_JOURNALD}")
     try:
@@ -162,7 +162,7 @@ def test_a_journald_that_does_not_read_holds_nobody_up(papa: Bed) -> None:
     assert len(entries(papa, "--identifier=papad", *(f"PAPA_VALUE=value-{number}" for number in range(5)))) == 5
 
 
-def test_where_there_is_no_journal_it_is_refused_by_each_door(papa: Bed) -> None:
+def test_where_there_is_no_journal_it_is_refused_by_each_door(papa: Container) -> None:
     papa.run("mv /run/systemd/journal/socket /run/systemd/journal/aside")
     try:
         refused = papa.run("papactl run web --journal -- sleep 1000", check=False)

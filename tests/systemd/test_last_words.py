@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import call
 
 #: Where the programs leave what is looked at when the machine is off.
@@ -45,68 +45,68 @@ def words(file: str) -> list[str]:
     return ["sh", "-c", WORDS.replace("FILE", file)]
 
 
-def hosting(bed: Bed) -> None:
+def hosting(container: Container) -> None:
     """Have papad host a program with a handler, and two that print much: for a manager, and for the journal."""
-    bed.run(f"rm -rf {FOLDER}; mkdir {FOLDER}; systemctl start papa")
-    (bed.root / "root/much.py").write_text(MUCH)
-    (bed.root / "etc/systemd/system/sink.service").write_text(SINK)
-    after = bed.journal_cursor()
-    bed.run(["papactl", "run", "words", "--journal", "--", *words(f"{FOLDER}/words")])
-    bed.run("papactl run told --journal -- python3 /root/much.py; papactl run much -- python3 /root/much.py")
-    bed.run("systemctl daemon-reload; systemctl start sink.service")
-    bed.wait_until(f"grep -q ready {FOLDER}/sink")
+    container.run(f"rm -rf {FOLDER}; mkdir {FOLDER}; systemctl start papa")
+    (container.root / "root/much.py").write_text(MUCH)
+    (container.root / "etc/systemd/system/sink.service").write_text(SINK)
+    after = container.journal_cursor()
+    container.run(["papactl", "run", "words", "--journal", "--", *words(f"{FOLDER}/words")])
+    container.run("papactl run told --journal -- python3 /root/much.py; papactl run much -- python3 /root/much.py")
+    container.run("systemctl daemon-reload; systemctl start sink.service")
+    container.wait_until(f"grep -q ready {FOLDER}/sink")
     for name in ("words", "told"):
-        is_ready(bed, name, after)
+        is_ready(container, name, after)
 
 
-def is_ready(bed: Bed, name: str, after: str) -> None:
+def is_ready(container: Container, name: str, after: str) -> None:
     """Wait until it is; journalctl 252 may find nothing by a cursor and a field, so grep looks for the field."""
-    bed.wait_until(f"journalctl -q -o short --after-cursor='{after}' | grep ' {name}\\[[0-9]*\\]: ready'")
+    container.wait_until(f"journalctl -q -o short --after-cursor='{after}' | grep ' {name}\\[[0-9]*\\]: ready'")
 
 
-def had_their_say(bed: Bed, *which: str) -> None:
+def had_their_say(container: Container, *which: str) -> None:
     """All that the programs said at their end has arrived; ``which`` selects from the journal."""
-    bed.run("journalctl --sync")
-    lines = bed.journal("--output=short", *which).splitlines()
+    container.run("journalctl --sync")
+    lines = container.journal("--output=short", *which).splitlines()
     said = {name: [line.partition("]: ")[2] for line in lines if f" {name}[" in line] for name in ("words", "told")}
     assert said["words"][-3:] == ["one", "two", "ended with exit status 4"]
     assert said["told"][-2:] == ["the end", "ended with exit status 7"]
     assert said["told"][-LINES - 2 : -2] == ["y" * 99] * LINES
-    consumed = bed.run(f"cat {FOLDER}/sink").stdout.splitlines()
+    consumed = container.run(f"cat {FOLDER}/sink").stdout.splitlines()
     assert consumed == ["ready", *["y" * 99] * LINES, "the end"]
-    assert bed.run(f"cat {FOLDER}/words").stdout == "there\nmore\n"
+    assert container.run(f"cat {FOLDER}/words").stdout == "there\nmore\n"
 
 
-def cleared(bed: Bed) -> Iterator[Bed]:
-    yield as_after_boot(bed)
-    bed.run("systemctl stop sink.service", check=False)  # it may never have been there
-    bed.run(f"rm -rf /etc/systemd/system/sink.service {FOLDER}; systemctl daemon-reload")
-    as_after_boot(bed)
+def cleared(container: Container) -> Iterator[Container]:
+    yield as_after_boot(container)
+    container.run("systemctl stop sink.service", check=False)  # it may never have been there
+    container.run(f"rm -rf /etc/systemd/system/sink.service {FOLDER}; systemctl daemon-reload")
+    as_after_boot(container)
 
 
 @pytest.fixture(params=("bookworm", "trixie"))
-def debian(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def debian(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give each Debian with papad not running."""
-    yield from cleared(beds(request.param))
+    yield from cleared(containers(request.param))
 
 
 @pytest.fixture
-def trixie(beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def trixie(containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give Debian 13 so."""
-    yield from cleared(beds("trixie"))
+    yield from cleared(containers("trixie"))
 
 
 @pytest.fixture(params=("dbus-broker", "bookworm", "trixie"))
-def persistent(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def persistent(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give each Debian, and the other message bus, with a journal that outlives the machine."""
-    bed = beds(request.param)
-    bed.run("mkdir -p /var/log/journal && journalctl --flush")
-    yield from cleared(bed)
-    bed.run("journalctl --relinquish-var && rm -rf /var/log/journal")
+    container = containers(request.param)
+    container.run("mkdir -p /var/log/journal && journalctl --flush")
+    yield from cleared(container)
+    container.run("journalctl --relinquish-var && rm -rf /var/log/journal")
 
 
 @pytest.mark.parametrize("units", ["papa.service papa.slice", "papa.slice papa.service"])
-def test_stopped_with_what_it_hosts(debian: Bed, units: str) -> None:
+def test_stopped_with_what_it_hosts(debian: Container, units: str) -> None:
     """In either order: papad reads on until the programs that systemd ends have ended."""
     hosting(debian)
     after = debian.journal_cursor()
@@ -114,7 +114,7 @@ def test_stopped_with_what_it_hosts(debian: Bed, units: str) -> None:
     had_their_say(debian, f"--after-cursor={after}")
 
 
-def test_stopped_alone(debian: Bed) -> None:
+def test_stopped_alone(debian: Container) -> None:
     """What it hosts goes on, and papad does not wait for it."""
     hosting(debian)
     debian.run("systemctl stop papa.service", timeout=20)
@@ -124,27 +124,28 @@ def test_stopped_alone(debian: Bed) -> None:
 
 
 @pytest.fixture
-def ann(persistent: Bed) -> Iterator[str]:
+def ann(persistent: Container) -> Iterator[str]:
     """Give a user whose systemd runs without a session, with a program in a papad of its own."""
-    bed = persistent
-    # By systemd-run: logind of systemd 257 looks at who asks, and a test's own command has a place outside of the bed.
+    container = persistent
+    # By systemd-run: logind of systemd 257 looks at who asks, and a test's own command has a place outside of the
+    # container.
     linger = "systemd-run --quiet --wait loginctl enable-linger ann"
-    bed.run(f"useradd --create-home ann && {linger} && systemctl start user@$(id -u ann)")
-    after = bed.journal_cursor()
-    bed.run("systemctl --user start papa", "ann")
-    bed.run(["papactl", "--bus", "session", "run", "anns", "--journal", "--", *words("/home/ann/words")], "ann")
-    is_ready(bed, "anns", after)
+    container.run(f"useradd --create-home ann && {linger} && systemctl start user@$(id -u ann)")
+    after = container.journal_cursor()
+    container.run("systemctl --user start papa", "ann")
+    container.run(["papactl", "--bus", "session", "run", "anns", "--journal", "--", *words("/home/ann/words")], "ann")
+    is_ready(container, "anns", after)
     yield "ann"
-    bed.run(f"systemctl stop user@$(id -u ann); {linger.replace('enable', 'disable')}; userdel --remove ann 2>&1")
+    container.run(f"systemctl stop user@$(id -u ann); {linger.replace('enable', 'disable')}; userdel --remove ann 2>&1")
 
 
-def had_her_say(bed: Bed) -> None:
-    bed.run("journalctl --sync")
-    assert bed.run("cat /home/ann/words").stdout == "there\nmore\n"
-    assert bed.journal("-t", "anns").splitlines()[-3:] == ["one", "two", "ended with exit status 4"]
+def had_her_say(container: Container) -> None:
+    container.run("journalctl --sync")
+    assert container.run("cat /home/ann/words").stdout == "there\nmore\n"
+    assert container.journal("-t", "anns").splitlines()[-3:] == ["one", "two", "ended with exit status 4"]
 
 
-def test_power_off(persistent: Bed, ann: str) -> None:
+def test_power_off(persistent: Container, ann: str) -> None:
     """The machine's papad and a user's own; afterwards nothing is left, as is said."""
     hosting(persistent)
     persistent.run("systemctl poweroff", check=False)  # the machine may be off before the answer is there
@@ -159,21 +160,21 @@ def test_power_off(persistent: Bed, ann: str) -> None:
     assert call(persistent, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
 
 
-def test_logged_out(persistent: Bed, ann: str) -> None:
+def test_logged_out(persistent: Container, ann: str) -> None:
     """A user who lingers keeps what is hosted; without lingering it ends a while after the last session, in order."""
-    bed = persistent
-    bed.run(f"systemd-run --unit=session --property=PAMName=login --property=User={ann} sleep infinity")
+    container = persistent
+    container.run(f"systemd-run --unit=session --property=PAMName=login --property=User={ann} sleep infinity")
     sessions = f"loginctl list-sessions --no-legend | grep -v manager | grep -w {ann}"  # systemd 257 lists user@ as one
-    bed.wait_until(sessions)
-    bed.run("systemctl stop session")
-    bed.wait_until(f"! {sessions}")
-    assert bed.run("systemctl --user is-active papa-anns.scope papa.service", ann).stdout == "active\nactive\n"
-    bed.run(f"systemd-run --quiet --wait loginctl disable-linger {ann}")
-    bed.wait_until(f'[ "$(systemctl is-active user@$(id -u {ann}))" = inactive ]')
-    had_her_say(bed)
+    container.wait_until(sessions)
+    container.run("systemctl stop session")
+    container.wait_until(f"! {sessions}")
+    assert container.run("systemctl --user is-active papa-anns.scope papa.service", ann).stdout == "active\nactive\n"
+    container.run(f"systemd-run --quiet --wait loginctl disable-linger {ann}")
+    container.wait_until(f'[ "$(systemctl is-active user@$(id -u {ann}))" = inactive ]')
+    had_her_say(container)
 
 
-def test_soft_reboot(trixie: Bed) -> None:
+def test_soft_reboot(trixie: Container) -> None:
     """systemd 254 and up: processes end in order, all else that papad holds is there afterwards."""
     hosting(trixie)
     call(trixie, "SetValue", "ss", "v", "kept")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.systemd.conftest import _installed, as_after_boot
-from tests.systemd.container import Bed, old_hierarchy
+from tests.systemd.container import Container, old_hierarchy
 from tests.systemd.test_serving import KERNEL, call, watch
 from tests.systemd.test_survival import nothing_is_left
 
@@ -20,21 +20,23 @@ ASKED = {
 
 
 @pytest.fixture(scope="module")
-def limiting() -> Iterator[Bed]:
-    """Give a bed whose systemd has the controllers: those of version 1, where this machine has them there."""
-    bed = _installed("dbus-daemon", Bed.use_old_controllers if old_hierarchy("memory") else lambda bed: None)
-    yield bed
-    bed.stop()
+def limiting() -> Iterator[Container]:
+    """Give a container whose systemd has the controllers: those of version 1, where this machine has them there."""
+    container = _installed(
+        "dbus-daemon", Container.use_old_controllers if old_hierarchy("memory") else lambda container: None
+    )
+    yield container
+    container.stop()
 
 
 @pytest.fixture
-def papa(limiting: Bed) -> Bed:
+def papa(limiting: Container) -> Container:
     """Give it with nothing hosted."""
     as_after_boot(limiting).run("systemctl start papa")
     return limiting
 
 
-def test_refused_where_there_is_no_controller_and_nothing_has_run(machine: Bed) -> None:
+def test_refused_where_there_is_no_controller_and_nothing_has_run(machine: Container) -> None:
     machine.run("systemctl start papa")
     there = machine.run("cat /sys/fs/cgroup/cgroup.controllers").stdout.split()
     for option, (asked, controller) in ASKED.items():
@@ -52,14 +54,14 @@ def test_refused_where_there_is_no_controller_and_nothing_has_run(machine: Bed) 
             nothing_is_left(machine)
 
 
-def test_who_takes_more_memory_is_killed_and_that_is_seen(papa: Bed) -> None:
+def test_who_takes_more_memory_is_killed_and_that_is_seen(papa: Container) -> None:
     papa.run("papactl run greedy --memory-max 32m -- python3 -c 'a = bytearray(256 << 20)'")
     assert watch(papa, "greedy")[-1][1][4:] == [-9, True]
     papa.run("papactl run modest --memory-max 256m -- python3 -c 'a = bytearray(32 << 20)'")
     assert watch(papa, "modest")[-1][1][4:] == [0, True]
 
 
-def test_who_becomes_more_processes_cannot(papa: Bed) -> None:
+def test_who_becomes_more_processes_cannot(papa: Container) -> None:
     forks = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & echo $i; done"
     papa.run(["papactl", "run", "many", "--tasks-max", "5", "--", "sh", "-c", forks])
     printed = [record for member, body in watch(papa, "many") if member == "Output" for record in body[2]]
@@ -67,7 +69,7 @@ def test_who_becomes_more_processes_cannot(papa: Bed) -> None:
     assert any("fork" in record[3] for record in printed if record[2] == "err")
 
 
-def test_a_quota_is_linuxs_own(papa: Bed) -> None:
+def test_a_quota_is_linuxs_own(papa: Container) -> None:
     unit = json.loads(papa.run("papactl run half --cpu-quota 50% -- sleep 600; papactl show half --json").stdout
                       .partition("\n")[2])["processes"][0]["unit"]  # fmt: skip
     assert papa.run(f"systemctl show --property=CPUQuotaPerSecUSec --value {unit}").stdout == "500ms\n"
@@ -76,7 +78,7 @@ def test_a_quota_is_linuxs_own(papa: Bed) -> None:
     assert papa.run(files).stdout.split() == ["50000", "100000"]
 
 
-def test_every_door_tells_them_and_they_outlive_papad(papa: Bed) -> None:
+def test_every_door_tells_them_and_they_outlive_papad(papa: Container) -> None:
     limits = ["memory_max", "t", "67108864", "cpu_quota", "u", "150", "tasks_max", "t", "9"]
     call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "3", *limits)
     for how in ("restart", "reload"):
@@ -98,7 +100,7 @@ def test_every_door_tells_them_and_they_outlive_papad(papa: Bed) -> None:
     assert "Error: process 'p' runs (PID " in said  # and not with other limits
 
 
-def test_a_users_own_systemd_has_only_what_is_delegated_to_it(papa: Bed) -> None:
+def test_a_users_own_systemd_has_only_what_is_delegated_to_it(papa: Container) -> None:
     papa.run("useradd --create-home ann && loginctl enable-linger ann && systemctl start user@$(id -u ann).service")
     try:
         delegated = papa.run(

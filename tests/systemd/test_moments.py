@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import call
 
 COUNTER = "i=0; while sleep 0.05; do i=$((i+1)); echo $i; done"
@@ -19,19 +19,19 @@ HOLDER = (
 
 
 @pytest.fixture(params=("bookworm", "trixie"))
-def debian(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def debian(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give each Debian with papad not running."""
-    yield as_after_boot(beds(request.param))
-    beds(request.param).run("systemctl stop old-papa", check=False)
-    beds(request.param).run("systemctl restart systemd-logind")  # which does not outlive a restart of the bus
-    as_after_boot(beds(request.param))
+    yield as_after_boot(containers(request.param))
+    containers(request.param).run("systemctl stop old-papa", check=False)
+    containers(request.param).run("systemctl restart systemd-logind")  # which does not outlive a restart of the bus
+    as_after_boot(containers(request.param))
 
 
-def papad(bed: Bed) -> str:
-    return bed.run("systemctl show --property=MainPID,NRestarts papa.service").stdout
+def papad(container: Container) -> str:
+    return container.run("systemctl show --property=MainPID,NRestarts papa.service").stdout
 
 
-def test_what_goes_on_below_it(debian: Bed) -> None:
+def test_what_goes_on_below_it(debian: Container) -> None:
     """Neither papad nor what it hosts notices: the same PIDs, and output without a gap."""
     debian.run("systemctl start papa; papactl set v kept; papactl socket make web --port 8080")
     debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
@@ -53,7 +53,7 @@ def test_what_goes_on_below_it(debian: Bed) -> None:
     assert debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout == process
 
 
-def test_what_may_be_ended_for_want_of_memory(debian: Bed) -> None:
+def test_what_may_be_ended_for_want_of_memory(debian: Container) -> None:
     """A hosted program before papad; and where one of its processes is killed systemd leaves the others alone."""
     debian.run("systemctl start papa; papactl run p -- sleep 600")
     for unit in ("papa-p.scope", "papa.service"):
@@ -64,7 +64,7 @@ def test_what_may_be_ended_for_want_of_memory(debian: Bed) -> None:
     assert debian.run(hosted).stdout == "0\n"
 
 
-def test_a_process_is_refused_while_systemd_ends_the_slice(debian: Bed) -> None:
+def test_a_process_is_refused_while_systemd_ends_the_slice(debian: Container) -> None:
     """A manager that starts again what ends at a shutdown is told: nothing runs that systemd does not end in order."""
     debian.run("systemctl start papa")
     slow = "trap 'echo > /run/ending; read x < /run/may-end; exit' TERM; while :; do sleep 0.1; done"
@@ -79,7 +79,7 @@ def test_a_process_is_refused_while_systemd_ends_the_slice(debian: Bed) -> None:
     assert debian.run("systemctl is-active papa-again.scope").stdout == "active\n"
 
 
-def test_a_port_that_another_program_has(debian: Bed) -> None:
+def test_a_port_that_another_program_has(debian: Container) -> None:
     """The bus is served, one line says why the port is not, and a restart serves it when it is free."""
     debian.run("systemctl stop papa.socket")
     debian.run(["systemd-run", "--unit=old-papa", "python3", "-c", HOLDER])
@@ -100,7 +100,7 @@ def test_a_port_that_another_program_has(debian: Bed) -> None:
     assert call(debian, "GetValue", "s", "v") == 's "kept"\n'
 
 
-def test_papad_goes_and_comes(debian: Bed) -> None:
+def test_papad_goes_and_comes(debian: Container) -> None:
     """Restarted, reloaded or killed: the same processes, sockets and values, and output without a gap."""
     debian.run("systemctl start papa; papactl set v kept; papactl socket make web --port 8080")
     debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
@@ -122,7 +122,7 @@ def test_papad_goes_and_comes(debian: Bed) -> None:
     assert debian.run("systemctl show --property=ControlGroup papa-counter.scope").stdout == process
 
 
-def test_who_consumes_or_removes_ends_no_process(debian: Bed) -> None:
+def test_who_consumes_or_removes_ends_no_process(debian: Container) -> None:
     """A consumer that is killed leaves what it has not acknowledged; what is removed goes on, and is forgotten."""
     debian.run("systemctl start papa")
     debian.run(["papactl", "run", "counter", "--", "sh", "-c", COUNTER])
@@ -139,7 +139,7 @@ def test_who_consumes_or_removes_ends_no_process(debian: Bed) -> None:
     debian.wait_until('[ "$(papactl list processes --no-legend)" = "" ]')
 
 
-def test_the_power_fails(debian: Bed) -> None:
+def test_the_power_fails(debian: Container) -> None:
     """Nothing is left of what was held, and papad starts as on the first day."""
     debian.run(
         "systemctl start papa; papactl set v gone; papactl socket make web --port 8080; papactl run p -- sleep 9"
@@ -151,7 +151,7 @@ def test_the_power_fails(debian: Bed) -> None:
     assert debian.run("papactl list").stdout == ""
 
 
-def test_one_that_was_started_by_hand_ends(debian: Bed) -> None:
+def test_one_that_was_started_by_hand_ends(debian: Container) -> None:
     """What it hosts goes on, and gets SIGPIPE once it prints; all else is gone."""
     by_hand = ["systemd-run", "--unit=by-hand", "--property=KillMode=process", "papad", "--bus", "own", "--port", "0"]
     after = debian.journal_cursor()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.terminal import Terminal
 
 CABLE = "papa0"
@@ -65,9 +65,9 @@ asyncio.run(main(sys.argv[1] if sys.argv[1:] else None))
 
 
 @pytest.fixture(scope="module")
-def machines(beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, Bed]]:
+def machines(containers: Callable[[str], Container]) -> Iterator[tuple[Container, Container]]:
     """Give the operator's machine and the one with the kernel, whose sshd lets the operator's root in."""
-    here, there = beds("dbus-daemon"), beds("dbus-broker")
+    here, there = containers("dbus-daemon"), containers("dbus-broker")
     _connect(here, there)
     there.run("mkdir -p /run/sshd && ssh-keygen -A && systemctl start ssh && useradd --create-home john")
     here.run("mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
@@ -83,33 +83,33 @@ def machines(beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, Bed]]:
     here.run(f"rm -r /root/.ssh; ip link delete {CABLE}")
 
 
-def _connect(here: Bed, there: Bed) -> None:
+def _connect(here: Container, there: Container) -> None:
     """Lay a cable between the two machines' networks (veth(4))."""
-    ends = [str(bed.leader) for bed in (here, there)]
+    ends = [str(container.leader) for container in (here, there)]
     subprocess.run(
         ["ip", "link", "add", CABLE, "netns", ends[0], "type", "veth", "peer", "name", CABLE, "netns", ends[1]],
         check=True, timeout=60,
     )  # fmt: skip
-    for bed, address in ((here, HERE), (there, THERE)):
-        bed.run(f"ip address add {address}/24 dev {CABLE} && ip link set {CABLE} up")
+    for container, address in ((here, HERE), (there, THERE)):
+        container.run(f"ip address add {address}/24 dev {CABLE} && ip link set {CABLE} up")
 
 
 @pytest.fixture
-def here(machines: tuple[Bed, Bed]) -> Bed:
+def here(machines: tuple[Container, Container]) -> Container:
     """Give the operator's machine."""
     return as_after_boot(machines[0])
 
 
 @pytest.fixture
-def there(machines: tuple[Bed, Bed]) -> Iterator[Bed]:
+def there(machines: tuple[Container, Container]) -> Iterator[Container]:
     """Give the other one, with its kernel running."""
-    bed = as_after_boot(machines[1])
-    bed.run("systemctl start papa")
-    yield bed
-    bed.run("systemctl stop papa.service papa.slice")
+    container = as_after_boot(machines[1])
+    container.run("systemctl start papa")
+    yield container
+    container.run("systemctl stop papa.service papa.slice")
 
 
-def test_a_day_with_another_machine(here: Bed, there: Bed) -> None:
+def test_a_day_with_another_machine(here: Container, there: Container) -> None:
     papactl = f"papactl -H root@{THERE}"
     assert f"on the system bus of root@{THERE}" in here.run(f"{papactl} status").stdout
     assert "papa-web.scope" in here.run(f"{papactl} run web -- sh -c 'echo up; exec sleep 1000'").stdout
@@ -134,7 +134,7 @@ def test_a_day_with_another_machine(here: Bed, there: Bed) -> None:
     there.wait_until("! pgrep systemd-stdio-b")
 
 
-def test_a_signal_is_never_for_a_later_process_of_that_name(here: Bed, there: Bed) -> None:
+def test_a_signal_is_never_for_a_later_process_of_that_name(here: Container, there: Container) -> None:
     refused = "'web' (PID PID) has ended or was replaced meanwhile; nothing was sent"
     afar = here.run([PYTHON, "-c", A_SIGNAL_FOR_ONE_THAT_WAS_REPLACED, f"root@{THERE}"]).stdout
     assert afar.splitlines() == [f"'web' (papa-web.scope) was not signalled: {refused}", "-2"]
@@ -142,7 +142,7 @@ def test_a_signal_is_never_for_a_later_process_of_that_name(here: Bed, there: Be
     assert near.splitlines() == [refused, "-2"]
 
 
-def test_descriptors_stay_where_they_are(here: Bed, there: Bed) -> None:
+def test_descriptors_stay_where_they_are(here: Container, there: Container) -> None:
     assert here.run([PYTHON, "-c", ONLY_DESCRIPTORS_ARE_REFUSED]).stdout.splitlines() == [
         "OpenSocket 's': descriptors cannot be passed from another machine",
         "OpenProcess 's': descriptors cannot be passed from another machine",
@@ -150,13 +150,13 @@ def test_descriptors_stay_where_they_are(here: Bed, there: Bed) -> None:
     ]
 
 
-def test_who_may_not_may_not_from_afar_either(here: Bed, there: Bed) -> None:
+def test_who_may_not_may_not_from_afar_either(here: Container, there: Container) -> None:
     refused = here.run(f"papactl -H john@{THERE} list", check=False)
     assert refused.returncode == 6
     assert "usermod" in refused.stderr
 
 
-def test_no_way_there(here: Bed, there: Bed) -> None:
+def test_no_way_there(here: Container, there: Container) -> None:
     for host in ("root@198.51.100.99", f"nobody@{THERE}"):
         failed = here.run(f"timeout 60 papactl -H {host} list </dev/null", check=False, timeout=90)
         assert failed.returncode == 5
@@ -164,7 +164,7 @@ def test_no_way_there(here: Bed, there: Bed) -> None:
         assert failed.stderr.splitlines()[-1].startswith("papactl: there is no kernel: the message bus behind 'ssh -xT")
 
 
-def test_following_goes_on_over_a_lost_connection(here: Bed, there: Bed) -> None:
+def test_following_goes_on_over_a_lost_connection(here: Container, there: Container) -> None:
     script = "echo one; while read line </tmp/next; do echo $line; done"
     there.run(["sh", "-c", 'mkfifo /tmp/next && papactl run web -- sh -c "$0"', script])
     command = here.command(["env", "TERM=xterm-256color", "papactl", "-H", f"root@{THERE}", "logs", "-f", "-o", "cat"])

@@ -6,49 +6,51 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.container import Bed
-from tests.systemd.test_access import people
+from tests.systemd.container import Container
+from tests.systemd.test_access import users
 from tests.terminal import Terminal
 
-__all__ = ["people"]
+__all__ = ["users"]
 
 BUSY = "sh -c 'while :; do :; done' & exec sleep 1000"
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
-    """Give the bed with the kernel running, and take away what a test has left."""
+def papa(machine: Container) -> Iterator[Container]:
+    """Give the container with the kernel running, and take away what a test has left."""
     machine.run("systemctl start papa")
     yield machine
     machine.run("systemctl stop papa.service papa.slice")
 
 
-def terminal(bed: Bed, command: str, columns: int = 110, rows: int = 24) -> Terminal:
-    """A shell's command on a terminal in the bed."""
-    return Terminal(bed.command(["env", "TERM=xterm-256color", "sh", "-c", f"exec {command}"]), None, columns, rows)
+def terminal(container: Container, command: str, columns: int = 110, rows: int = 24) -> Terminal:
+    """A shell's command on a terminal in the container."""
+    return Terminal(
+        container.command(["env", "TERM=xterm-256color", "sh", "-c", f"exec {command}"]), None, columns, rows
+    )
 
 
-def findings(bed: Bed, user: str | None = None) -> dict[str, list[str]]:
+def findings(container: Container, user: str | None = None) -> dict[str, list[str]]:
     """What doctor says: by check, how it is and what is said."""
-    told = json.loads(bed.run("papactl doctor --json", user, check=False).stdout)
+    told = json.loads(container.run("papactl doctor --json", user, check=False).stdout)
     return {finding["check"]: [finding["grade"], finding["message"]] for finding in told}
 
 
-def test_status_starts_nothing_and_list_does(bed: Bed) -> None:
-    down = bed.run("papactl status", check=False)
+def test_status_starts_nothing_and_list_does(container: Container) -> None:
+    down = container.run("papactl status", check=False)
     assert (down.returncode, down.stdout) == (3, "")
     assert "'systemctl start papa' starts it" in down.stderr
-    assert bed.run("systemctl is-active papa", check=False).stdout == "inactive\n"
-    assert bed.run("papactl list").stdout == ""
-    assert re.match(r"● Papa \S+\nUp: ", bed.run("papactl status").stdout)
-    assert {grade for grade, _ in findings(bed).values()} == {"good"}
+    assert container.run("systemctl is-active papa", check=False).stdout == "inactive\n"
+    assert container.run("papactl list").stdout == ""
+    assert re.match(r"● Papa \S+\nUp: ", container.run("papactl status").stdout)
+    assert {grade for grade, _ in findings(container).values()} == {"good"}
 
 
-def test_status_in_the_moment_of_a_reload(papa: Bed) -> None:
+def test_status_in_the_moment_of_a_reload(papa: Container) -> None:
     assert papa.run("for i in $(seq 10); do systemctl reload papa; papactl status; done").stdout.count("● Papa") == 10
 
 
-def test_a_screen_with_a_unit(papa: Bed) -> None:
+def test_a_screen_with_a_unit(papa: Container) -> None:
     made = papa.run("papactl run web -- sleep 1000").stdout
     assert re.fullmatch(r"web: PID \d+, papa-web\.scope\n", made)
     assert "unit: papa-web.scope" in papa.run("papactl show web").stdout
@@ -64,7 +66,7 @@ def test_a_screen_with_a_unit(papa: Bed) -> None:
         assert re.search(r"^ok descriptors systemd's store keeps 1 of 16384 for", "\n".join(screen), re.MULTILINE)
 
 
-def test_doctor_finds_what_is_wrong(papa: Bed) -> None:
+def test_doctor_finds_what_is_wrong(papa: Container) -> None:
     policy = "/etc/dbus-1/system.d/org.papa.Kernel.conf"
     papa.run(f"systemctl stop papa.socket; systemctl mask --runtime papa.socket; mv {policy} /root")
     try:
@@ -83,7 +85,7 @@ def test_doctor_finds_what_is_wrong(papa: Bed) -> None:
     assert {grade for grade, _ in findings(papa).values()} == {"good"}
 
 
-def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Bed) -> None:
+def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Container) -> None:
     machine.run("systemctl stop papa.socket papa.service")
     machine.run("setsid --fork papad --port 0 >/dev/null 2>&1 </dev/null")
     machine.wait_until("busctl status org.papa.Kernel")
@@ -96,21 +98,21 @@ def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Bed) -> None:
         machine.run("while busctl status org.papa.Kernel >/dev/null 2>&1; do :; done")
 
 
-@pytest.mark.usefixtures("people")
-def test_who_may_not_is_told_what_to_do(bed: Bed) -> None:
-    bed.run("systemctl start papa")
-    refused = bed.run("papactl list", "john", check=False)
+@pytest.mark.usefixtures("users")
+def test_who_may_not_is_told_what_to_do(container: Container) -> None:
+    container.run("systemctl start papa")
+    refused = container.run("papactl list", "john", check=False)
     assert refused.returncode == 6
     assert "usermod -aG papa USER" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert bed.run("papactl list", "mary").stdout == ""
-    john = findings(bed, "john")
+    assert container.run("papactl list", "mary").stdout == ""
+    john = findings(container, "john")
     assert john["group"] == ["bad", "john is not in the group papa: an administrator runs 'usermod -aG papa john'"]
     assert john["kernel"][0] == "bad"
-    assert findings(bed, "mary")["group"][0] == "good"
+    assert findings(container, "mary")["group"][0] == "good"
 
 
-def test_top_counts_what_a_process_has_started(papa: Bed) -> None:
+def test_top_counts_what_a_process_has_started(papa: Container) -> None:
     papa.run(["papactl", "run", "parent", "--", "sh", "-c", BUSY])
     with terminal(papa, "papactl top -d 0.3") as top:
         screen = top.until(r"parent +running +\d+ +[1-9]\d*\.\d +[\d.]+ [KM]iB")
@@ -122,7 +124,7 @@ def test_top_counts_what_a_process_has_started(papa: Bed) -> None:
     assert float(rows[1].split()[3]) > 5  # of one processor; the shell that papad knows sleeps
 
 
-def test_the_manual_is_where_man_finds_it(papa: Bed) -> None:
+def test_the_manual_is_where_man_finds_it(papa: Container) -> None:
     for page, words in (("papactl", "EXIT STATUS"), ("papad", "SIGHUP"), ("org.papa.Kernel", "MakeProcess")):
         assert words in papa.run(f"MANWIDTH=80 man {page}").stdout
 
@@ -139,7 +141,7 @@ def test_the_manual_is_where_man_finds_it(papa: Bed) -> None:
         ("fish --private", "function fish_prompt; echo 'ready> '; end", "true"),
     ],
 )
-def test_a_shell_completes_names(papa: Bed, shell: str, prompt: str, setup: str) -> None:
+def test_a_shell_completes_names(papa: Container, shell: str, prompt: str, setup: str) -> None:
     papa.run("papactl run web-server -- sleep 1000 && papactl run worker -- sleep 1000")
     with terminal(papa, shell) as there:
         there.type(f"{prompt}\n")

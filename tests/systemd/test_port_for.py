@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_access import make_people
 from tests.systemd.test_starting import CALL, CONNECT
 
@@ -12,13 +12,13 @@ OPTIONS = "/etc/default/papa"
 
 
 @pytest.fixture
-def people_of_machine(machine: Bed) -> Iterator[None]:
+def people_of_machine(machine: Container) -> Iterator[None]:
     """Make two users: mary is a member of the group papa, john is not."""
     yield from make_people(machine)
 
 
 @pytest.mark.usefixtures("people_of_machine")
-def test_an_administrator_chooses_who_is_served_on_the_port(machine: Bed) -> None:
+def test_an_administrator_chooses_who_is_served_on_the_port(machine: Container) -> None:
     def told(user: str | None = None) -> str:
         return machine.run(["python3", "-c", CONNECT, "127.0.0.1"], user).stdout
 

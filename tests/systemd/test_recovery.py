@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import PYTHON, call, watch
 from tests.systemd.test_survival import nothing_is_left
 
@@ -29,18 +29,18 @@ asyncio.run(main())
 """
 
 
-def papad_with(bed: Bed, setting: str) -> Bed:
-    """Give a bed with the kernel running and one setting of its service changed."""
-    as_after_boot(bed)
-    bed.copy_in(Path(__file__).with_name("storekeeper.py"), "/root/storekeeper.py")
-    bed.run(f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\n{setting}\\n' > {DROP_IN}")
-    bed.run("systemctl daemon-reload && systemctl start papa")
-    return bed
+def papad_with(container: Container, setting: str) -> Container:
+    """Give a container with the kernel running and one setting of its service changed."""
+    as_after_boot(container)
+    container.copy_in(Path(__file__).with_name("storekeeper.py"), "/root/storekeeper.py")
+    container.run(f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\n{setting}\\n' > {DROP_IN}")
+    container.run("systemctl daemon-reload && systemctl start papa")
+    return container
 
 
-def as_before(bed: Bed) -> None:
-    bed.run(f"rm {DROP_IN} && systemctl daemon-reload")
-    as_after_boot(bed)
+def as_before(container: Container) -> None:
+    container.run(f"rm {DROP_IN} && systemctl daemon-reload")
+    as_after_boot(container)
 
 
 KEEPS_FIVE = "systemd keeps 5 descriptors for papad at most (FileDescriptorStoreMax=)"
@@ -55,47 +55,49 @@ STARTS_WITH_FIVE = "papad may be started with 5 kept descriptors at most (LimitN
     ],
     ids=lambda param: f"{param[0]} {param[1]}",
 )
-def full(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[tuple[Bed, str]]:
+def full(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[tuple[Container, str]]:
     """Give a kernel that can have five descriptors kept, and what it says beyond."""
     kind, setting, says = request.param
-    yield papad_with(beds(kind), setting), says
-    as_before(beds(kind))
+    yield papad_with(containers(kind), setting), says
+    as_before(containers(kind))
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
+def papa(machine: Container) -> Iterator[Container]:
     """Give a kernel behind whose back its descriptor store can be changed."""
     yield papad_with(machine, "NotifyAccess=all")
     as_before(machine)
 
 
-def count(bed: Bed) -> int:
-    return int(bed.run("systemctl show --property=NFileDescriptorStore --value papa").stdout)
+def count(container: Container) -> int:
+    return int(container.run("systemctl show --property=NFileDescriptorStore --value papa").stdout)
 
 
-def restart(bed: Bed) -> str:
+def restart(container: Container) -> str:
     """Kill papad, and wait until it is there again; gives what the journal says of it."""
-    cursor = bed.journal_cursor()
-    bed.run("systemctl kill --kill-who=main --signal=KILL papa")
-    bed.wait_for_journal("is ready", cursor)
-    return bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
+    cursor = container.journal_cursor()
+    container.run("systemctl kill --kill-who=main --signal=KILL papa")
+    container.wait_for_journal("is ready", cursor)
+    return container.journal(f"--after-cursor={cursor}", "--unit=papa.service")
 
 
-def test_beyond_what_systemd_keeps_nothing_is_begun(full: tuple[Bed, str]) -> None:
-    bed, says = full
-    call(bed, "MakeProcess", "sasa{sv}", "first", "2", "sleep", "600", "0")  # however many it has, they are one there
+def test_beyond_what_systemd_keeps_nothing_is_begun(full: tuple[Container, str]) -> None:
+    container, says = full
+    call(
+        container, "MakeProcess", "sasa{sv}", "first", "2", "sleep", "600", "0"
+    )  # however many it has, they are one there
     for n in range(4):
-        call(bed, "MakeSocket", "sa{sv}", f"s{n}", "0")  # to the last one
-    said = bed.run([PYTHON, "-c", MAKE, "second"]).stdout
+        call(container, "MakeSocket", "sa{sv}", f"s{n}", "0")  # to the last one
+    said = container.run([PYTHON, "-c", MAKE, "second"]).stdout
     assert said == f"limit {says}\n"
-    assert bed.run("ls /run/second", check=False).returncode != 0
-    bed.wait_until(f"[ $({count_command()}) = 5 ]")
-    scopes = bed.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
+    assert container.run("ls /run/second", check=False).returncode != 0
+    container.wait_until(f"[ $({count_command()}) = 5 ]")
+    scopes = container.run("systemctl list-units --all --plain --no-legend 'papa-*.scope'").stdout
     assert [line.split()[0] for line in scopes.splitlines()] == ["papa-first.scope"]
     one_more = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kernel", "MakeSocket", "sa{sv}"]
-    refused = bed.run([*one_more, "more", "0"], check=False)
+    refused = container.run([*one_more, "more", "0"], check=False)
     assert says in refused.stderr + refused.stdout
-    said = restart(bed)
+    said = restart(container)
     assert "recovered: 4 sockets, 0 values, 1 process" in said
     assert "not recovered" not in said
 
@@ -111,7 +113,7 @@ print(*(row[0] for row in sqlite3.connect("/run/papa/state.sqlite").execute(quer
 """
 
 
-def test_what_systemd_does_not_give_back_is_named_and_the_rest_is_there(papa: Bed) -> None:
+def test_what_systemd_does_not_give_back_is_named_and_the_rest_is_there(papa: Container) -> None:
     for name in ("lost", "kept"):
         call(papa, "MakeProcess", "sasa{sv}", name, "2", "sleep", "600", "0")
         call(papa, "MakeSocket", "sa{sv}", name, "0")
@@ -129,7 +131,7 @@ def test_what_systemd_does_not_give_back_is_named_and_the_rest_is_there(papa: Be
     assert "recovered: 2 sockets, 0 values, 1 process" in said
 
 
-def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Bed) -> None:
+def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Container) -> None:
     call(papa, "SetValue", "ss", "v", "1")
     papa.run(["python3", "/root/storekeeper.py", "keep", "s999"])
     papa.run(["python3", "/root/storekeeper.py", "keep", "odd"])
@@ -141,13 +143,13 @@ def test_a_descriptor_that_nobody_knows_is_named_and_given_up(papa: Bed) -> None
     nothing_is_left(papa)
 
 
-def goes_on_printing(bed: Bed) -> None:
+def goes_on_printing(container: Container) -> None:
     """Whoever counts in /run/printed is neither dead nor held up."""
-    printed = int(bed.wait_until("grep . /run/printed"))  # it is empty for a moment each time
-    bed.wait_until(f"[ $(cat /run/printed) -gt {printed + 5} ]")
+    printed = int(container.wait_until("grep . /run/printed"))  # it is empty for a moment each time
+    container.wait_until(f"[ $(cat /run/printed) -gt {printed + 5} ]")
 
 
-def test_who_prints_into_a_pipe_that_nobody_knows_lives_on(papa: Bed) -> None:
+def test_who_prints_into_a_pipe_that_nobody_knows_lives_on(papa: Container) -> None:
     """SIGPIPE would end it were the pipe closed, and a pipe that is not read would hold it up."""
     pid = papa.run(["python3", "/root/storekeeper.py", "stranger", "p999"]).stdout.strip()
     for _ in range(2):
@@ -158,7 +160,7 @@ def test_who_prints_into_a_pipe_that_nobody_knows_lives_on(papa: Bed) -> None:
     nothing_is_left(papa)
 
 
-def test_a_damaged_store_ends_nobody(papa: Bed) -> None:
+def test_a_damaged_store_ends_nobody(papa: Container) -> None:
     printer = "i=0; while echo $i; do i=$((i+1)); echo $i > /run/printed; sleep 0.02; done"
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", printer, "0")
     papa.run("systemctl kill --signal=STOP --kill-who=main papa")
@@ -173,7 +175,7 @@ def test_a_damaged_store_ends_nobody(papa: Bed) -> None:
     nothing_is_left(papa)
 
 
-def test_a_process_whose_log_is_damaged_is_hosted_and_has_a_new_one(papa: Bed) -> None:
+def test_a_process_whose_log_is_damaged_is_hosted_and_has_a_new_one(papa: Container) -> None:
     papa.run("rm -f /root/fifo && mkfifo /root/fifo")
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "echo one; read x < /root/fifo; echo two; exit 3", "0")
     damage = (

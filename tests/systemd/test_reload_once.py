@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 DROP_IN = "/run/systemd/system/papa.service.d/late.conf"
 #: A command that ends long after papad has had its signal, as on a busy machine.
@@ -19,17 +19,17 @@ RELOADS = 3
 
 
 @pytest.fixture(params=["dbus-daemon", "dbus-broker"])
-def called(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Bed]:
-    """Give a bed with four clients that call all the time; the bus starts papad for them whenever it is away."""
-    bed = as_after_boot(beds(request.param))
-    bed.run(f"mkdir -p $(dirname {DROP_IN}) && cat >{DROP_IN} <<'EOF'\n{LATE}EOF\nsystemctl daemon-reload")
-    bed.run(f"systemctl start papa && touch {CALLING}")
-    bed.run(f"for n in 1 2 3 4; do (while test -e {CALLING}; do {PING}; done) >/dev/null 2>&1 & done")
-    yield bed
-    bed.run(f"rm {CALLING} {DROP_IN} && systemctl daemon-reload")
+def called(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Container]:
+    """Give a container with four clients that call all the time; the bus starts papad for them whenever it is away."""
+    container = as_after_boot(containers(request.param))
+    container.run(f"mkdir -p $(dirname {DROP_IN}) && cat >{DROP_IN} <<'EOF'\n{LATE}EOF\nsystemctl daemon-reload")
+    container.run(f"systemctl start papa && touch {CALLING}")
+    container.run(f"for n in 1 2 3 4; do (while test -e {CALLING}; do {PING}; done) >/dev/null 2>&1 & done")
+    yield container
+    container.run(f"rm {CALLING} {DROP_IN} && systemctl daemon-reload")
 
 
-def test_a_reload_is_done_once(called: Bed) -> None:
+def test_a_reload_is_done_once(called: Container) -> None:
     cursor = called.journal_cursor()
     for _ in range(RELOADS):
         before = called.journal_cursor()

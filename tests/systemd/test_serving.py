@@ -8,7 +8,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 
 KERNEL = "org.papa.Kernel /org/papa/Kernel org.papa.Kernel"
 PYTHON = "/usr/local/lib/papa/bin/python"
@@ -50,24 +50,24 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
-    """Give the bed with the kernel running, and take away what a test has left."""
+def papa(machine: Container) -> Iterator[Container]:
+    """Give the container with the kernel running, and take away what a test has left."""
     machine.run("systemctl start papa")
     yield machine
     machine.run("systemctl stop papa.service papa.slice")
 
 
-def call(bed: Bed, member: str, *arguments: str) -> str:
+def call(container: Container, member: str, *arguments: str) -> str:
     """Call a method with busctl; gives what it prints."""
-    return bed.run(["busctl", "call", "--", *KERNEL.split(), member, *arguments]).stdout
+    return container.run(["busctl", "call", "--", *KERNEL.split(), member, *arguments]).stdout
 
 
-def watch(bed: Bed, *patterns: str) -> list[Any]:
+def watch(container: Container, *patterns: str) -> list[Any]:
     """Watch to the end; gives the signals."""
-    return [json.loads(line) for line in bed.run([PYTHON, "-c", WATCHER, *patterns]).stdout.splitlines()]
+    return [json.loads(line) for line in container.run([PYTHON, "-c", WATCHER, *patterns]).stdout.splitlines()]
 
 
-def test_busctl_makes_a_socket_and_a_process_that_serves_on_it(papa: Bed) -> None:
+def test_busctl_makes_a_socket_and_a_process_that_serves_on_it(papa: Container) -> None:
     call(papa, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8080")
     made = call(
         papa, "MakeProcess", "sasa{sv}", "server", "3", "python3", "-c", SERVER, "1", "sockets", "as", "1", "web"
@@ -88,12 +88,12 @@ def test_busctl_makes_a_socket_and_a_process_that_serves_on_it(papa: Bed) -> Non
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9)])
-def test_exited_says_how(papa: Bed, script: str, code: int) -> None:
+def test_exited_says_how(papa: Container, script: str, code: int) -> None:
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", script, "0")
     assert watch(papa, "p")[-1][1][4:] == [code, True]
 
 
-def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed) -> None:
+def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Container) -> None:
     call(papa, "MakeProcess", "sasa{sv}", "a/b@c", "2", "sleep", "600", "0")
     shown = papa.run("systemctl show --property=Slice,Description,ActiveState 'papa-a\\x2fb\\x40c.scope'").stdout
     assert set(shown.splitlines()) == {
@@ -103,7 +103,7 @@ def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed)
     }
     procs = "/sys/fs/cgroup/system.slice/papa.service/cgroup.procs"
     own = papa.run(f"for pid in $(cat {procs}); do cat /proc/$pid/comm; done").stdout.splitlines()
-    assert sorted(own) == ["papa daemon fro", "papa launcher"]
+    assert sorted(own) == ["papa daemon fro", "papa fork serve"]
     pid = re.findall(r'"pid" u (\d+)', call(papa, "ListProcesses", "as", "0"))[0]
     papa.run(f"kill {pid}")
     watch(papa, "*")
@@ -111,7 +111,7 @@ def test_defect_34_each_process_has_a_scope_of_its_own_in_papas_slice(papa: Bed)
     papa.wait_until(f'[ -z "$({units})" ]')
 
 
-def test_a_scope_whose_name_is_taken_gets_another(papa: Bed) -> None:
+def test_a_scope_whose_name_is_taken_gets_another(papa: Container) -> None:
     """A descendant of the old process still runs in its scope when the new one is made."""
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "sleep 600 > /dev/null 2>&1 & exit 0", "0")
     watch(papa, "p")
@@ -119,7 +119,7 @@ def test_a_scope_whose_name_is_taken_gets_another(papa: Bed) -> None:
     assert re.search(r'"unit" s "papa-p-\d+\.scope"', made)
 
 
-def test_telnet_does_the_same_by_hand(papa: Bed) -> None:
+def test_telnet_does_the_same_by_hand(papa: Container) -> None:
     """A person at a terminal, with the real telnet."""
     command = papa.command(["telnet", "localhost", "20202"])
     screen = pexpect.spawn(command[0], command[1:], timeout=20, encoding="utf-8", echo=False)
@@ -151,7 +151,7 @@ def test_telnet_does_the_same_by_hand(papa: Bed) -> None:
     assert call(papa, "ListSockets", "as", "0") == "a{sa{sv}} 0\n"
 
 
-def test_status_counts_what_is_there(papa: Bed) -> None:
+def test_status_counts_what_is_there(papa: Container) -> None:
     call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
     call(papa, "SetValue", "ss", "v", "1")
     want = 'Status: "0 sockets, 1 value, 1 process"'
@@ -161,7 +161,7 @@ def test_status_counts_what_is_there(papa: Bed) -> None:
     )
 
 
-def test_the_journal_can_be_asked_by_process_and_never_shows_values(papa: Bed) -> None:
+def test_the_journal_can_be_asked_by_process_and_never_shows_values(papa: Container) -> None:
     cursor = papa.journal_cursor()
     secret = ("env", "a{ss}", "1", "SECRET", "hidden-in-env")
     call(papa, "MakeProcess", "sasa{sv}", "noted", "2", "sleep", "600", "1", *secret)
@@ -174,7 +174,7 @@ def test_the_journal_can_be_asked_by_process_and_never_shows_values(papa: Bed) -
     assert "hidden-in" not in whole
 
 
-def test_the_system_bus_goes_and_comes_back(papa: Bed) -> None:
+def test_the_system_bus_goes_and_comes_back(papa: Container) -> None:
     """The broker is killed and started again by systemd: the same process, the same port, its output complete."""
     call(papa, "MakeSocket", "sa{sv}", "web", "0")
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c",
@@ -196,7 +196,7 @@ def test_the_system_bus_goes_and_comes_back(papa: Bed) -> None:
     assert papa.run("systemctl show --property=MainPID papa").stdout == before
 
 
-def test_a_users_processes_have_scopes_in_the_users_own_slice(machine: Bed) -> None:
+def test_a_users_processes_have_scopes_in_the_users_own_slice(machine: Container) -> None:
     machine.run("useradd --create-home ann && loginctl enable-linger ann")
     machine.run("systemctl start user@$(id -u ann).service")
     make = ["busctl", "--user", "call", "--", *KERNEL.split(), "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0"]

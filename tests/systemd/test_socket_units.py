@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 from tests.systemd.test_recovery import NAMES
 from tests.systemd.test_serving import call
 
@@ -46,48 +46,50 @@ ASK = "curl --no-progress-meter --max-time 20 http://127.0.0.1:8080/"
 
 
 class Machine:
-    """A bed on which socket units are made, and Papa started and started again."""
+    """A container on which socket units are made, and Papa started and started again."""
 
-    def __init__(self, bed: Bed) -> None:
-        self.bed = bed
+    def __init__(self, container: Container) -> None:
+        self.container = container
         self._names: list[str] = []
 
     def unit(self, name: str, *settings: str) -> None:
         """Make a socket unit that passes its sockets to papad. It is started with papad."""
         text = "\n".join(["[Socket]", "Service=papa.service", *settings, ""])
-        self.bed.run(["sh", "-ec", 'mkdir -p "$3"; printf %s "$2" >"$1"; ln -sf "$1" "$3/"', "sh",
+        self.container.run(["sh", "-ec", 'mkdir -p "$3"; printf %s "$2" >"$1"; ln -sf "$1" "$3/"', "sh",
                       f"{UNITS}/{name}.socket", text, WANTS])  # fmt: skip
         self._names.append(name)
-        self.bed.run("systemctl daemon-reload")
+        self.container.run("systemctl daemon-reload")
 
     def remove_units(self) -> None:
         for name in self._names:
-            self.bed.run(f"systemctl stop {name}.socket || true; rm -f {UNITS}/{name}.socket {WANTS}/{name}.socket")
+            self.container.run(
+                f"systemctl stop {name}.socket || true; rm -f {UNITS}/{name}.socket {WANTS}/{name}.socket"
+            )
         self._names.clear()
-        self.bed.run("systemctl daemon-reload")
+        self.container.run("systemctl daemon-reload")
 
     def anew(self, how: str) -> str:
         """Have papad start anew by restart, reload or kill; gives what the journal says of that."""
-        cursor = self.bed.journal_cursor()
+        cursor = self.container.journal_cursor()
         kill = "systemctl kill --kill-who=main --signal=KILL papa"
-        self.bed.run(kill if how == "kill" else f"systemctl {how} papa")
-        self.bed.wait_for_journal("is ready", cursor)
-        return self.bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
+        self.container.run(kill if how == "kill" else f"systemctl {how} papa")
+        self.container.wait_for_journal("is ready", cursor)
+        return self.container.journal(f"--after-cursor={cursor}", "--unit=papa.service")
 
     def sockets(self) -> dict[str, dict[str, Any]]:
         """What papactl lists, but for file numbers and what is not so."""
-        listed = json.loads(self.bed.run("papactl list sockets --json").stdout)
+        listed = json.loads(self.container.run("papactl list sockets --json").stdout)
         return {each["name"]: {k: v for k, v in each.items() if v and k not in ("name", "fileno")} for each in listed}
 
 
 @pytest.fixture
-def papa(request: pytest.FixtureRequest, beds: Callable[[str], Bed]) -> Iterator[Machine]:
-    """Give the bed of this machine's own files, or of the Debian that a test is parametrized with."""
-    made = Machine(as_after_boot(beds(getattr(request, "param", "dbus-daemon"))))
+def papa(request: pytest.FixtureRequest, containers: Callable[[str], Container]) -> Iterator[Machine]:
+    """Give the container of this machine's own files, or of the Debian that a test is parametrized with."""
+    made = Machine(as_after_boot(containers(getattr(request, "param", "dbus-daemon"))))
     yield made
-    made.bed.run("systemctl stop papa.service")
+    made.container.run("systemctl stop papa.service")
     made.remove_units()
-    as_after_boot(made.bed)
+    as_after_boot(made.container)
 
 
 WEB = ("FileDescriptorName=web", "ListenStream=127.0.0.1:8080")
@@ -96,29 +98,29 @@ WEB_IS = {"family": "inet", "type": "stream", "host": "127.0.0.1", "port": 8080,
 
 def test_the_first_connection_starts_papad_and_is_served(papa: Machine) -> None:
     papa.unit("web", *WEB)
-    papa.bed.run("systemctl start web.socket && mkdir -p /root/web")
-    papa.bed.run(["sh", "-c", 'printf %s "$1" >/root/web/app.py', "sh", APPLICATION])
-    assert papa.bed.run("systemctl is-active papa", check=False).stdout == "inactive\n"
-    asking = subprocess.Popen(papa.bed.command(ASK), stdout=subprocess.PIPE)  # waits until there is a server
-    papa.bed.wait_until("systemctl is-active papa")
+    papa.container.run("systemctl start web.socket && mkdir -p /root/web")
+    papa.container.run(["sh", "-c", 'printf %s "$1" >/root/web/app.py', "sh", APPLICATION])
+    assert papa.container.run("systemctl is-active papa", check=False).stdout == "inactive\n"
+    asking = subprocess.Popen(papa.container.command(ASK), stdout=subprocess.PIPE)  # waits until there is a server
+    papa.container.wait_until("systemctl is-active papa")
     assert papa.sockets() == {"web": WEB_IS}
-    papa.bed.run(SERVERS["gunicorn"])
+    papa.container.run(SERVERS["gunicorn"])
     assert asking.communicate(timeout=30)[0] == b"hello from gunicorn"
 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_no_request_is_refused_while_papad_starts_anew(papa: Machine, server: str) -> None:
-    bed = papa.bed
-    bed.copy_in(LOAD, "/root/load.py")
-    bed.run("mkdir -p /root/web /run/web")
+    container = papa.container
+    container.copy_in(LOAD, "/root/load.py")
+    container.run("mkdir -p /root/web /run/web")
     for name, text in (("app.py", APPLICATION), ("nginx.conf", NGINX)):
-        bed.run(["sh", "-c", 'printf %s "$1" >/root/web/$2', "sh", text, name])
+        container.run(["sh", "-c", 'printf %s "$1" >/root/web/$2', "sh", text, name])
     papa.unit("web", *WEB)
-    bed.run("systemctl start papa")
-    bed.run(SERVERS[server])
-    pid = call(bed, "ListProcesses", "as", "0").partition('"pid" u ')[2].split()[0]
+    container.run("systemctl start papa")
+    container.run(SERVERS[server])
+    pid = call(container, "ListProcesses", "as", "0").partition('"pid" u ')[2].split()[0]
     load = subprocess.Popen(
-        bed.command(["python3", "/root/load.py"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        container.command(["python3", "/root/load.py"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert load.stdin is not None
     assert load.stdout is not None
@@ -138,8 +140,8 @@ def test_no_request_is_refused_while_papad_starts_anew(papa: Machine, server: st
         load.communicate(timeout=60)
     for how in ("restart", "kill"):  # a lone one: no other comes and wakes who waits in accept(2)
         papa.anew(how)
-        assert bed.run(ASK).stdout == f"hello from {server}"
-    assert f'"pid" u {pid} ' in call(bed, "ListProcesses", "as", "0")
+        assert container.run(ASK).stdout == f"hello from {server}"
+    assert f'"pid" u {pid} ' in call(container, "ListProcesses", "as", "0")
 
 
 @pytest.mark.parametrize("papa", ["dbus-daemon", "trixie"], indirect=True)
@@ -158,10 +160,10 @@ def test_what_units_pass_and_what_is_refused(papa: Machine) -> None:
     papa.unit("blank", "FileDescriptorName=with blank", "ListenStream=127.0.0.1:8083")
     papa.unit("twice", "FileDescriptorName=two-2", "ListenStream=127.0.0.1:8084")
     papa.unit("line", "FileDescriptorName=line", "ListenFIFO=/run/line")
-    papa.bed.run("systemctl start papa")
-    call(papa.bed, "MakeSocket", "sa{sv}", "made", "1", "path", "s", "/run/made.sock")
-    call(papa.bed, "MakeProcess", "sasa{sv}", "made", "2", "sleep", "600", "0")
-    kept = papa.bed.run(["python3", "-c", NAMES, "made"]).stdout.split()  # in systemd's store
+    papa.container.run("systemctl start papa")
+    call(papa.container, "MakeSocket", "sa{sv}", "made", "1", "path", "s", "/run/made.sock")
+    call(papa.container, "MakeProcess", "sasa{sv}", "made", "2", "sleep", "600", "0")
+    kept = papa.container.run(["python3", "-c", NAMES, "made"]).stdout.split()  # in systemd's store
     for number, own in enumerate(("c", "connections", "s999", *kept)):
         papa.unit(f"own{number}", f"FileDescriptorName={own}", f"ListenStream=127.0.0.1:{9000 + number}")
     expected = {
@@ -206,43 +208,45 @@ def test_what_units_pass_and_what_is_refused(papa: Machine) -> None:
         assert (
             "what came as 's999' belongs to nothing that is stored, and is closed; if a socket unit passed it" in said
         )
-    papa.bed.run("systemctl stop papa && test -S /run/file.sock && test -S /run/packets.sock && systemctl start papa")
+    papa.container.run(
+        "systemctl stop papa && test -S /run/file.sock && test -S /run/packets.sock && systemctl start papa"
+    )
     found = papa.sockets()
     # From systemd 254 on what papad has made is there, too; before that systemd gives it up.
-    preserve = papa.bed.run("systemctl show --property=FileDescriptorStorePreserve --value papa").stdout.strip()
+    preserve = papa.container.run("systemctl show --property=FileDescriptorStorePreserve --value papa").stdout.strip()
     assert found.keys() - {"two-2"} == expected.keys() - (set() if preserve == "yes" else {"made"})
 
 
 @pytest.mark.parametrize("papa", ["dbus-daemon", "trixie"], indirect=True)
 def test_a_unit_that_goes_and_one_that_comes(papa: Machine) -> None:
-    bed = papa.bed
+    container = papa.container
     papa.unit("web", *WEB)
     papa.unit("file", "FileDescriptorName=file", "ListenStream=/run/file.sock")
-    bed.run("systemctl start papa && systemctl stop file.socket")
+    container.run("systemctl start papa && systemctl stop file.socket")
     assert set(papa.sockets()) == {"web", "file"}  # papad has it still
     papa.unit("late", "FileDescriptorName=late", "ListenStream=127.0.0.1:8085")
-    refused = bed.run("systemctl start late.socket", check=False)
+    refused = container.run("systemctl start late.socket", check=False)
     assert refused.returncode != 0
-    assert "Socket service papa.service already active, refusing" in bed.journal("--unit=late.socket")
+    assert "Socket service papa.service already active, refusing" in container.journal("--unit=late.socket")
     papa.anew("reload")  # which passes on what papad has, and nothing of systemd's
     assert set(papa.sockets()) == {"web", "file"}
-    bed.run(f"rm {UNITS}/file.socket {UNITS}/papa.service.wants/file.socket && systemctl daemon-reload")
+    container.run(f"rm {UNITS}/file.socket {UNITS}/papa.service.wants/file.socket && systemctl daemon-reload")
     said = papa.anew("restart")
     assert "socket 'file' is no longer hosted: its socket unit has not passed it again" in said
     assert set(papa.sockets()) == {"web", "late"}
     assert "no longer hosted" not in papa.anew("kill")
-    said = papa.bed.run("systemctl stop papa; journalctl --quiet --output=cat --unit=papa --lines=20").stdout
+    said = papa.container.run("systemctl stop papa; journalctl --quiet --output=cat --unit=papa --lines=20").stdout
     assert "socket 'web' is closed" not in said  # systemd has it
 
 
 def test_removed_it_is_there_again_when_papad_starts_anew(papa: Machine) -> None:
-    bed = papa.bed
+    container = papa.container
     papa.unit("web", *WEB)
-    bed.run("systemctl start papa")
-    removed = bed.run("papactl socket remove web").stdout
+    container.run("systemctl start papa")
+    removed = container.run("papactl socket remove web").stdout
     assert removed == "web (web.socket holds it still, and passes it again when papad starts anew)\n"
-    assert "socket 'web' removed by uid 0" in bed.journal("PAPA_SOCKET=web")
-    assert "web.socket holds it still" in bed.journal("PAPA_SOCKET=web")
+    assert "socket 'web' removed by uid 0" in container.journal("PAPA_SOCKET=web")
+    assert "web.socket holds it still" in container.journal("PAPA_SOCKET=web")
     assert papa.sockets() == {}
     papa.anew("reload")
     assert papa.sockets() == {}
@@ -251,8 +255,8 @@ def test_removed_it_is_there_again_when_papad_starts_anew(papa: Machine) -> None
 
 
 def test_a_name_that_a_client_wants_or_has(papa: Machine) -> None:
-    bed = papa.bed
-    call(bed, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8086")
+    container = papa.container
+    call(container, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8086")
     papa.unit("web", *WEB)
     said = papa.anew("restart")
     assert (
@@ -260,20 +264,20 @@ def test_a_name_that_a_client_wants_or_has(papa: Machine) -> None:
         " and restart papad"
     ) in said
     assert papa.sockets()["web"]["port"] == 8086
-    bed.run("papactl socket remove web")
+    container.run("papactl socket remove web")
     papa.anew("restart")
     assert papa.sockets() == {"web": WEB_IS}
     # Whoever wants the same address has it, as a manager does that would else have it bound.
     assert '"unit" s "web.socket"' in call(
-        bed, "MakeSocket", "sa{sv}", "web", "2", "port", "q", "8080", "backlog", "u", "128"
+        container, "MakeSocket", "sa{sv}", "web", "2", "port", "q", "8080", "backlog", "u", "128"
     )
-    other = bed.run("papactl socket make web --port 8087", check=False)
+    other = container.run("papactl socket make web --port 8087", check=False)
     assert "socket 'web' is there, with other options" in other.stderr
-    bed.run("papactl exit-if-idle")  # systemd has all that papad holds
+    container.run("papactl exit-if-idle")  # systemd has all that papad holds
 
 
 def test_a_unit_that_accepts_is_refused_by_systemd(papa: Machine) -> None:
     papa.unit("accepting", *WEB, "Accept=yes")
-    papa.bed.run("systemctl start papa")
+    papa.container.run("systemctl start papa")
     assert papa.sockets() == {}
-    assert "Explicit service configuration for accepting socket units not supported" in papa.bed.journal("--boot")
+    assert "Explicit service configuration for accepting socket units not supported" in papa.container.journal("--boot")

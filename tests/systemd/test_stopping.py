@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.systemd.conftest import as_after_boot
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import call, watch
 
 GATE = "/run/papa-gate"
@@ -16,43 +16,43 @@ SERVER = "import socket; s = socket.socket(fileno=3)\nwhile True: s.accept()[0].
 CONNECT = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 20)"
 
 
-def hosting(bed: Bed) -> Bed:
-    """Give a bed with a socket, a value and three processes, of which one has ended; a line of each is unread."""
-    as_after_boot(bed)
-    bed.run(f"rm -f {GATE} && mkfifo {GATE} && systemctl start papa")
-    call(bed, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8080")
-    call(bed, "SetValue", "ss", "v", "kept")
-    call(bed, "MakeProcess", "sasa{sv}", "server", "3", "python3", "-c", SERVER, "1", "sockets", "as", "1", "web")
-    call(bed, "MakeProcess", "sasa{sv}", "printer", "3", "sh", "-c", SCRIPT, "0")
-    call(bed, "MakeProcess", "sasa{sv}", "ended", "3", "sh", "-c", "echo bye; exit 3", "0")
+def hosting(container: Container) -> Container:
+    """Give a container with a socket, a value and three processes, of which one has ended; a line of each is unread."""
+    as_after_boot(container)
+    container.run(f"rm -f {GATE} && mkfifo {GATE} && systemctl start papa")
+    call(container, "MakeSocket", "sa{sv}", "web", "1", "port", "q", "8080")
+    call(container, "SetValue", "ss", "v", "kept")
+    call(container, "MakeProcess", "sasa{sv}", "server", "3", "python3", "-c", SERVER, "1", "sockets", "as", "1", "web")
+    call(container, "MakeProcess", "sasa{sv}", "printer", "3", "sh", "-c", SCRIPT, "0")
+    call(container, "MakeProcess", "sasa{sv}", "ended", "3", "sh", "-c", "echo bye; exit 3", "0")
     listed = "busctl call org.papa.Kernel /org/papa/Kernel org.papa.Kernel ListProcesses as 0"
     said = f"""[ "$({listed} | grep -oE '"buffered" t 4|"exit_code" i 3' | wc -l)" = 3 ]"""
-    bed.wait_until(said)
-    return bed
+    container.wait_until(said)
+    return container
 
 
-def stop(bed: Bed) -> str:
+def stop(container: Container) -> str:
     """Stop papad; gives what the journal says of it."""
-    cursor = bed.journal_cursor()
-    bed.run("systemctl stop papa.service")
-    return bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
+    cursor = container.journal_cursor()
+    container.run("systemctl stop papa.service")
+    return container.journal(f"--after-cursor={cursor}", "--unit=papa.service")
 
 
 @pytest.fixture
-def trixie(beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def trixie(containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give a systemd that keeps descriptors over a stop, with something hosted."""
-    yield hosting(beds("trixie"))
-    as_after_boot(beds("trixie"))
+    yield hosting(containers("trixie"))
+    as_after_boot(containers("trixie"))
 
 
 @pytest.fixture
-def bookworm(beds: Callable[[str], Bed]) -> Iterator[Bed]:
+def bookworm(containers: Callable[[str], Container]) -> Iterator[Container]:
     """Give a systemd that gives descriptors up at a stop, with something hosted."""
-    yield hosting(beds("bookworm"))
-    as_after_boot(beds("bookworm"))
+    yield hosting(containers("bookworm"))
+    as_after_boot(containers("bookworm"))
 
 
-def test_systemd_254_keeps_everything_over_a_stop(trixie: Bed) -> None:
+def test_systemd_254_keeps_everything_over_a_stop(trixie: Container) -> None:
     assert "papad stops; kept for its next start: 1 socket, 1 value, 3 processes" in stop(trixie)
     trixie.run(["python3", "-c", CONNECT, "8080"])  # it is served all the time
     trixie.run(f"echo > {GATE}")  # the printer prints and ends while nobody reads
@@ -71,7 +71,7 @@ def test_systemd_254_keeps_everything_over_a_stop(trixie: Bed) -> None:
     assert ends == {"printer": ["one\ntwo\n", 5, True], "ended": ["bye\n", 3, True]}, json.dumps(ends)
 
 
-def test_what_is_kept_can_be_given_up(trixie: Bed) -> None:
+def test_what_is_kept_can_be_given_up(trixie: Container) -> None:
     stop(trixie)
     trixie.run("systemctl clean --what=all papa.service && systemctl start papa")
     for what in ("Sockets", "Processes"):
@@ -79,7 +79,7 @@ def test_what_is_kept_can_be_given_up(trixie: Bed) -> None:
     assert call(trixie, "ListValues", "as", "0") == "a{ss} 0\n"
 
 
-def test_an_older_systemd_keeps_values_and_the_journal_names_the_rest(bookworm: Bed) -> None:
+def test_an_older_systemd_keeps_values_and_the_journal_names_the_rest(bookworm: Container) -> None:
     said = stop(bookworm)
     assert "socket 'web' is closed" in said
     assert "goes on without papad, and gets SIGPIPE for what it prints from now on; 4 bytes of its output" in said

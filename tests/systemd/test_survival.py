@@ -9,11 +9,11 @@ import pytest
 
 from papa_dbus.service.items.store_file import VERSION
 from tests.guard import sitecustomize as guard
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 from tests.systemd.test_serving import PYTHON, call, watch
 
 HERE = Path(__file__).parent
-TOKEN = "/run/papa-fault"
+TOKEN = "/run/papa-crash-point"
 
 STEPS = (
     "pipes created",
@@ -38,32 +38,32 @@ STEPS = (
 
 
 @pytest.fixture
-def papa(machine: Bed) -> Iterator[Bed]:
-    """Give the bed with the kernel running and the tests' programs in /root."""
+def papa(machine: Container) -> Iterator[Container]:
+    """Give the container with the kernel running and the tests' programs in /root."""
     for program in ("chaos.py", "scenario.py"):
         machine.copy_in(HERE / program, f"/root/{program}")
     machine.run("systemctl start papa")
     yield machine
-    machine.run(f"systemctl unset-environment PAPA_FAULT PAPA_WITHOUT_PIDFD_INFO; rm -f {TOKEN}")
+    machine.run(f"systemctl unset-environment PAPA_CRASH_POINT PAPA_WITHOUT_PIDFD_INFO; rm -f {TOKEN}")
     machine.run("systemctl stop papa.service papa.slice")
 
 
-def nothing_is_left(bed: Bed) -> None:
+def nothing_is_left(container: Container) -> None:
     """No scope, and no descriptor in systemd's store."""
     show = "systemctl show --property=NFileDescriptorStore --value papa"
     units = "systemctl list-units --all --plain --no-legend 'papa-*.scope'"
-    bed.wait_until(f'left="$({show})$({units})"; echo "$left"; [ "$left" = 0 ]')
+    container.wait_until(f'left="$({show})$({units})"; echo "$left"; [ "$left" = 0 ]')
 
 
-def run(bed: Bed, program: str, *arguments: object, timeout: float = 60) -> Any:
-    return json.loads(bed.run([PYTHON, f"/root/{program}", *map(str, arguments)], timeout=timeout).stdout)
+def run(container: Container, program: str, *arguments: object, timeout: float = 60) -> Any:
+    return json.loads(container.run([PYTHON, f"/root/{program}", *map(str, arguments)], timeout=timeout).stdout)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at_each_step(papa: Bed, step: str) -> None:
+def test_killed_at_each_step(papa: Container, step: str) -> None:
     """Whatever papad was doing: the client asks again, and everything is there once, and nothing is left over."""
     marker = f"/tmp/ran-{STEPS.index(step)}"
-    papa.run(["systemctl", "set-environment", f"PAPA_FAULT={step}:{TOKEN}"])
+    papa.run(["systemctl", "set-environment", f"PAPA_CRASH_POINT={step}:{TOKEN}"])
     papa.run("systemctl restart papa")
     papa.run(f"touch {TOKEN}")
     seen = run(papa, "scenario.py", marker)
@@ -75,8 +75,8 @@ def test_killed_at_each_step(papa: Bed, step: str) -> None:
 
 
 @pytest.fixture
-def guarded(papa: Bed) -> Iterator[Bed]:
-    """Give the bed with a papad whose loop may not be held (tests/guard)."""
+def guarded(papa: Container) -> Iterator[Container]:
+    """Give the container with a papad whose loop may not be held (tests/guard)."""
     held = "/run/papa-guard"
     papa.copy_in(Path(guard.__file__), "/root/guard/sitecustomize.py")
     papa.run(f"systemctl set-environment PYTHONPATH=/root/guard {guard.FILE}={held}; : >{held}; systemctl restart papa")
@@ -88,7 +88,7 @@ def guarded(papa: Bed) -> Iterator[Bed]:
     assert papa.run(["cat", held]).stdout == ""
 
 
-def test_chaos(guarded: Bed, record_property: Any) -> None:
+def test_chaos(guarded: Container, record_property: Any) -> None:
     """Fifty processes, ten sockets, fifty kills, ten restarts, ten reloads. The figures stand in the documentation."""
     papa = guarded
     seen = run(papa, "chaos.py", 50, 600, 50, 10, 10, timeout=200)
@@ -106,27 +106,27 @@ def test_chaos(guarded: Bed, record_property: Any) -> None:
     nothing_is_left(papa)
 
 
-def comes_back_with_everything(bed: Bed, end: str) -> str:
+def comes_back_with_everything(container: Container, end: str) -> str:
     """End papad by a command, and see it come back with what it had; gives what the journal says."""
-    made = call(bed, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    call(bed, "SetValue", "ss", "v", "kept")
-    socket = call(bed, "MakeSocket", "sa{sv}", "s", "0")
-    cursor = bed.journal_cursor()
-    bed.run(end)
-    bed.wait_for_journal("is ready", cursor)
+    made = call(container, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
+    call(container, "SetValue", "ss", "v", "kept")
+    socket = call(container, "MakeSocket", "sa{sv}", "s", "0")
+    cursor = container.journal_cursor()
+    container.run(end)
+    container.wait_for_journal("is ready", cursor)
     pid = made.split('"pid" u ')[1].split()[0]
-    assert f'"pid" u {pid} "running" b true' in call(bed, "ListProcesses", "as", "0")
-    assert call(bed, "GetValue", "s", "v") == 's "kept"\n'
-    assert socket.split('"port" q ')[1].split()[0] in call(bed, "ListSockets", "as", "0")
-    return bed.journal(f"--after-cursor={cursor}", "--unit=papa.service")
+    assert f'"pid" u {pid} "running" b true' in call(container, "ListProcesses", "as", "0")
+    assert call(container, "GetValue", "s", "v") == 's "kept"\n'
+    assert socket.split('"port" q ')[1].split()[0] in call(container, "ListSockets", "as", "0")
+    return container.journal(f"--after-cursor={cursor}", "--unit=papa.service")
 
 
 @pytest.mark.parametrize("signal", ["KILL", "ABRT", "SEGV"])
-def test_ended_by_any_signal_it_comes_back_with_everything(papa: Bed, signal: str) -> None:
+def test_ended_by_any_signal_it_comes_back_with_everything(papa: Container, signal: str) -> None:
     comes_back_with_everything(papa, f"systemctl kill --kill-who=main --signal={signal} papa")
 
 
-def test_ended_by_the_watchdog_it_comes_back_with_everything(papa: Bed) -> None:
+def test_ended_by_the_watchdog_it_comes_back_with_everything(papa: Container) -> None:
     """papad hangs: here it is stopped, and so gives no sign of life."""
     drop_in = "/run/systemd/system/papa.service.d/watchdog.conf"
     papa.run(f"mkdir -p $(dirname {drop_in}) && printf '[Service]\\nWatchdogSec=2\\n' > {drop_in}")
@@ -138,7 +138,7 @@ def test_ended_by_the_watchdog_it_comes_back_with_everything(papa: Bed) -> None:
     assert "Failed with result 'watchdog'" in said
 
 
-def test_ended_for_want_of_memory_it_comes_back_with_everything(papa: Bed) -> None:
+def test_ended_for_want_of_memory_it_comes_back_with_everything(papa: Container) -> None:
     """All that systemd-oomd(8) does to a service: it counts in the control group's attributes, and kills the group."""
     oomd = (
         "import os, sys; os.setxattr(sys.argv[1], 'user.oomd_ooms', b'1'); "
@@ -148,7 +148,7 @@ def test_ended_for_want_of_memory_it_comes_back_with_everything(papa: Bed) -> No
     assert "systemd-oomd killed 1 process(es) in this unit" in said
 
 
-def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
+def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Container) -> None:
     """Without PIDFD_GET_INFO (Linux 6.15) a process that ends while papad is away has ended with an unknown code."""
     papa.run("systemctl set-environment PAPA_WITHOUT_PIDFD_INFO=1 && systemctl restart papa")
     call(papa, "MakeProcess", "sasa{sv}", "p", "3", "sh", "-c", "sleep 600; exit 3", "0")
@@ -159,7 +159,7 @@ def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Bed) -> None:
     assert "exit_code" not in said
 
 
-def test_reload_keeps_the_pid_and_every_exit_code(papa: Bed) -> None:
+def test_reload_keeps_the_pid_and_every_exit_code(papa: Container) -> None:
     papa.run("systemctl set-environment PAPA_WITHOUT_PIDFD_INFO=1 && systemctl restart papa")
     before = papa.run("systemctl show --property=MainPID --value papa").stdout
     papa.run("rm -f /root/fifo && mkfifo /root/fifo")
@@ -173,7 +173,7 @@ def test_reload_keeps_the_pid_and_every_exit_code(papa: Bed) -> None:
     papa.wait_until(f"{listed} | grep 'exit_code. i 3'")
 
 
-def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) -> None:
+def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Container) -> None:
     """Processes that have ended have closed pipes, whose numbers those that are made later get."""
     for n in range(6):
         call(papa, "MakeProcess", "sasa{sv}", f"p{n}", "2", "echo", f"output-of-{n}", "0")
@@ -187,7 +187,7 @@ def test_reload_does_not_take_a_reused_number_for_the_old_descriptor(papa: Bed) 
         assert [record[3] for record in records] == [f"output-of-{n}\n"]
 
 
-def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None:
+def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Container) -> None:
     call(papa, "SetValue", "ss", "v", "1")
     papa.run("systemctl kill --signal=STOP --kill-who=main papa")
     script = "import sqlite3; sqlite3.connect('/run/papa/state.sqlite').execute('PRAGMA user_version = 999')"
@@ -200,7 +200,7 @@ def test_a_store_that_is_too_new_is_refused_and_left_as_it_is(papa: Bed) -> None
     assert call(papa, "GetValue", "s", "v") == 's "1"\n'
 
 
-def test_more_descriptors_than_a_program_may_usually_open(papa: Bed) -> None:
+def test_more_descriptors_than_a_program_may_usually_open(papa: Container) -> None:
     """250 processes have 1,250 kept descriptors, and systemd must be able to start papad with them."""
     papa.copy_in(PROJECT / "benchmarks/restart.py", "/root/restart.py")
     table = papa.run([PYTHON, "/root/restart.py", "--rounds", "1", "10", "250"], timeout=120).stdout.splitlines()

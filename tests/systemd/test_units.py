@@ -6,53 +6,53 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.container import PROJECT, Bed
+from tests.systemd.container import PROJECT, Container
 from tests.systemd.test_starting import CALL, CONNECT, is_active
 
 UNITS = "/usr/local/lib/systemd"
 
 
-def show(bed: Bed, name: str, unit: str = "papa.service") -> str:
-    return bed.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
+def show(container: Container, name: str, unit: str = "papa.service") -> str:
+    return container.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
 
 
-def test_the_units_are_sound(bed: Bed) -> None:
+def test_the_units_are_sound(container: Container) -> None:
     files = [f"{UNITS}/system/papa.{kind}" for kind in ("service", "socket", "slice")]
-    man = "yes" if bed.run("command -v man", check=False).stdout else "no"  # else it cannot look for the pages
-    checked = bed.run(["systemd-analyze", f"--man={man}", "verify", *files])
+    man = "yes" if container.run("command -v man", check=False).stdout else "no"  # else it cannot look for the pages
+    checked = container.run(["systemd-analyze", f"--man={man}", "verify", *files])
     assert checked.stdout + checked.stderr == ""
-    assert "Unknown key" not in bed.journal("--boot")
+    assert "Unknown key" not in container.journal("--boot")
 
 
-def test_a_killed_kernel_is_started_again(bed: Bed) -> None:
-    bed.run("systemctl start papa")
-    first, cursor = show(bed, "MainPID"), bed.journal_cursor()
-    bed.run(f"kill -KILL {first}")
-    bed.wait_for_journal("Started papa.service", cursor)
-    assert show(bed, "MainPID") not in ("0", first)
-    assert show(bed, "NRestarts") == "1"
-    assert bed.run(CALL).stdout == "a{ss} 0\n"
+def test_a_killed_kernel_is_started_again(container: Container) -> None:
+    container.run("systemctl start papa")
+    first, cursor = show(container, "MainPID"), container.journal_cursor()
+    container.run(f"kill -KILL {first}")
+    container.wait_for_journal("Started papa.service", cursor)
+    assert show(container, "MainPID") not in ("0", first)
+    assert show(container, "NRestarts") == "1"
+    assert container.run(CALL).stdout == "a{ss} 0\n"
 
 
-def test_a_stopped_kernel_stays_stopped_and_leaves_nothing(bed: Bed) -> None:
-    bed.run("systemctl start papa && systemctl stop papa.socket papa.service")
-    assert show(bed, "ActiveState") == "inactive"
-    assert show(bed, "Result") == "success"
-    bed.run("systemctl clean --what=all papa.service")  # what it has kept for its next start
-    assert bed.run("test -e /run/papa", check=False).returncode == 1
-    assert show(bed, "NFileDescriptorStore") == "0"
+def test_a_stopped_kernel_stays_stopped_and_leaves_nothing(container: Container) -> None:
+    container.run("systemctl start papa && systemctl stop papa.socket papa.service")
+    assert show(container, "ActiveState") == "inactive"
+    assert show(container, "Result") == "success"
+    container.run("systemctl clean --what=all papa.service")  # what it has kept for its next start
+    assert container.run("test -e /run/papa", check=False).returncode == 1
+    assert show(container, "NFileDescriptorStore") == "0"
 
 
-def test_a_kernel_that_left_because_it_was_idle_stays_away(bed: Bed) -> None:
-    bed.run("systemctl start papa")
-    cursor = bed.journal_cursor()
-    assert bed.run([*CALL[:5], "ExitIfIdle"]).stdout == "b true\n"
-    bed.wait_for_journal("papa.service: Deactivated successfully", cursor)
-    assert show(bed, "ActiveState") == "inactive"
-    assert show(bed, "NRestarts") == "0"
+def test_a_kernel_that_left_because_it_was_idle_stays_away(container: Container) -> None:
+    container.run("systemctl start papa")
+    cursor = container.journal_cursor()
+    assert container.run([*CALL[:5], "ExitIfIdle"]).stdout == "b true\n"
+    container.wait_for_journal("papa.service: Deactivated successfully", cursor)
+    assert show(container, "ActiveState") == "inactive"
+    assert show(container, "NRestarts") == "0"
 
 
-def test_a_hosted_program_inherits_nothing_of_the_service(machine: Bed) -> None:
+def test_a_hosted_program_inherits_nothing_of_the_service(machine: Container) -> None:
     """What the unit sets for the kernel ends with the kernel: the program has what it would have as a service."""
     report = (
         "exec >/tmp/report; ulimit -Sn; umask; cat /proc/self/oom_score_adj; readlink /proc/self/ns/mnt; "
@@ -77,10 +77,10 @@ def test_a_hosted_program_inherits_nothing_of_the_service(machine: Bed) -> None:
     assert set(environment.split()) <= {"HOME", "LANG", "PATH", "PWD", "USER", "LOGNAME", "SHELL", "_"}
 
 
-def test_the_documented_exposure_is_the_units(beds: Callable[[str], Bed]) -> None:
+def test_the_documented_exposure_is_the_units(containers: Callable[[str], Container]) -> None:
     """Debian 12's systemd-analyze, whose figure docs/threat-model.md has."""
-    bed = beds("bookworm")
-    said = bed.run("systemd-analyze security --no-pager papa.service").stdout
+    container = containers("bookworm")
+    said = container.run("systemd-analyze security --no-pager papa.service").stdout
     figure = re.search(r"exposure level for papa\.service: ([\d.]+)", said)
     assert figure is not None
     text = (PROJECT / "docs/threat-model.md").read_text()
@@ -91,26 +91,26 @@ def test_the_documented_exposure_is_the_units(beds: Callable[[str], Bed]) -> Non
 
 
 @pytest.fixture
-def alice(machine: Bed) -> Iterator[str]:
+def alice(machine: Container) -> Iterator[str]:
     """Give a user of the machine who is logged in for good, and so has a user manager and a session bus."""
     machine.run("useradd --create-home alice && loginctl enable-linger alice && systemctl start user@$(id -u alice)")
     yield "alice"
     machine.run("systemctl stop user@$(id -u alice) && loginctl disable-linger alice && userdel --remove alice 2>&1")
 
 
-def test_the_user_units_are_sound(machine: Bed, alice: str) -> None:
+def test_the_user_units_are_sound(machine: Container, alice: str) -> None:
     checked = machine.run(f"systemd-analyze --user verify {UNITS}/user/papa.service {UNITS}/user/papa.socket", alice)
     assert checked.stdout + checked.stderr == ""
 
 
-def test_a_user_has_a_kernel_of_their_own(machine: Bed, alice: str) -> None:
+def test_a_user_has_a_kernel_of_their_own(machine: Container, alice: str) -> None:
     machine.run("systemctl --user start papa", alice)
     assert 'Status: "0 sockets' in machine.run("systemctl --user status --no-pager papa", alice).stdout
     assert machine.run(["busctl", "--user", *CALL[1:]], alice).stdout == "a{ss} 0\n"
     assert not is_active(machine)  # the system's kernel is another
 
 
-def test_a_users_bus_and_socket_start_the_users_kernel(machine: Bed, alice: str) -> None:
+def test_a_users_bus_and_socket_start_the_users_kernel(machine: Container, alice: str) -> None:
     assert machine.run(["busctl", "--user", *CALL[1:]], alice).stdout == "a{ss} 0\n"
     machine.run("systemctl --user stop papa.service", alice)
     connect = re.sub(r"create_connection\(.*?20\);", "socket(socket.AF_UNIX); s.connect(sys.argv[1]);", CONNECT)
@@ -134,7 +134,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("verb", ["restart", "reload"])
-def test_a_users_kernel_keeps_everything(machine: Bed, alice: str, verb: str) -> None:
+def test_a_users_kernel_keeps_everything(machine: Container, alice: str, verb: str) -> None:
     def call(member: str, *arguments: str) -> str:
         return machine.run(["busctl", "--user", "call", "--", *CALL[2:5], member, *arguments], alice).stdout
 

@@ -9,7 +9,7 @@ import pexpect
 import pytest
 
 from tests.systemd.conftest import OFFLINE
-from tests.systemd.container import Bed
+from tests.systemd.container import Container
 from tests.systemd.test_serving import KERNEL, PYTHON, call
 
 pytestmark = pytest.mark.timeout(700, func_only=True)  # seconds: what is needed is installed twice
@@ -92,31 +92,31 @@ print(json.dumps(counts))
 """
 
 
-def version(bed: Bed) -> str:
+def version(container: Container) -> str:
     """Give the version that the kernel says it has."""
-    return bed.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout.split('"')[1]
+    return container.run(["busctl", "get-property", *KERNEL.split(), "Version"]).stdout.split('"')[1]
 
 
-def main_pid(bed: Bed) -> str:
+def main_pid(container: Container) -> str:
     """Give the service's main PID."""
-    return bed.run("systemctl show --property=MainPID --value papa").stdout.strip()
+    return container.run("systemctl show --property=MainPID --value papa").stdout.strip()
 
 
 @contextmanager
-def load(bed: Bed, python: str) -> Iterator[None]:
+def load(container: Container, python: str) -> Iterator[None]:
     """A telnet session, a watch on the bus and one on the line protocol, a served socket, a process that prints.
 
     None of them notices what is done meanwhile, and the journal has no complaint. ``python`` has the client library.
     """
-    port = call(bed, "MakeSocket", "sa{sv}", "web", "0").split('"port" q ')[1].split()[0]
+    port = call(container, "MakeSocket", "sa{sv}", "web", "0").split('"port" q ')[1].split()[0]
     for name in ("writer", "line-writer"):  # of one each: what the other acknowledges would be gone for a bus's watch
-        call(bed, "MakeProcess", "sasa{sv}", name, "3", "sh", "-c", WRITER, "0")
-    call(bed, "MakeProcess", "sasa{sv}", "server", "3", python, "-c", SERVER, "1", "sockets", "as", "1", "web")
-    telnet = bed.command(["telnet", "127.0.0.1", "20202"])
+        call(container, "MakeProcess", "sasa{sv}", name, "3", "sh", "-c", WRITER, "0")
+    call(container, "MakeProcess", "sasa{sv}", "server", "3", python, "-c", SERVER, "1", "sockets", "as", "1", "web")
+    telnet = container.command(["telnet", "127.0.0.1", "20202"])
     screen = pexpect.spawn(telnet[0], telnet[1:], timeout=20, encoding="utf-8", echo=False)
     programs = [
         subprocess.Popen(
-            bed.command(["timeout", "600", python, "-c", program, port]), stdout=subprocess.PIPE, text=True
+            container.command(["timeout", "600", python, "-c", program, port]), stdout=subprocess.PIPE, text=True
         )
         for program in (WATCHER, LINE_WATCHER, CONNECTOR)
     ]
@@ -127,15 +127,15 @@ def load(bed: Bed, python: str) -> Iterator[None]:
         for program in programs:  # they have begun
             assert program.stdout is not None
             assert program.stdout.readline() == "\n"
-        bed.run(f"touch {GO}")
-        cursor = bed.journal_cursor()
+        container.run(f"touch {GO}")
+        cursor = container.journal_cursor()
         yield
         screen.sendline("get before")
         screen.expect("1\r?\n> ")
         screen.sendline("list processes writer")
         screen.expect("writer pid=[0-9]+ running=True")
         screen.expect("> ")
-        bed.run(f"touch {STOP}")
+        container.run(f"touch {STOP}")
         said = [json.loads(program.communicate(timeout=60)[0].split("\n")[-2]) for program in programs]
         for text, code in said[:2]:
             lines = text.split()
@@ -152,11 +152,11 @@ def load(bed: Bed, python: str) -> Iterator[None]:
         for program in programs:
             program.kill()
             program.communicate()
-        bed.run(f"rm -f {GO} {STOP}")
-    assert bed.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning") == ""
+        container.run(f"rm -f {GO} {STOP}")
+    assert container.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning") == ""
 
 
-def test_reload_to_another_version(bare: Bed) -> None:
+def test_reload_to_another_version(bare: Container) -> None:
     """`make install` of a newer version changes nothing yet; a reload does."""
     bare.run(f"cd /root/papa && {OFFLINE} make install && systemctl start papa", timeout=300)
     with load(bare, PYTHON):
@@ -172,7 +172,7 @@ def test_reload_to_another_version(bare: Bed) -> None:
         assert main_pid(bare) == pid
 
 
-def test_a_version_that_cannot_take_over_is_told_so_and_the_old_one_goes_on(bare: Bed) -> None:
+def test_a_version_that_cannot_take_over_is_told_so_and_the_old_one_goes_on(bare: Container) -> None:
     """One that does not even start, and one that is older than the state."""
     bare.run(f"cd /root/papa && {OFFLINE} make install && papactl run p -- sleep 600", timeout=300)
     pid = main_pid(bare)

@@ -38,7 +38,7 @@ async def kernel() -> AsyncIterator[Kernel]:
         del left[fd]
     assert not children()
     assert not kernel._processes
-    assert not kernel._retired
+    assert not kernel._superseded
     assert not left
 
 

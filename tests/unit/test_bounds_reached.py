@@ -18,7 +18,7 @@ from papa_dbus.service.access import group_members, polkit
 from papa_dbus.service.access import policy as access_policy
 from papa_dbus.service.access.policy import Right
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.dbus.authorization import _ASK_TIMEOUT, Admission
+from papa_dbus.service.dbus.authorization import _ASK_TIMEOUT, Authorization
 from papa_dbus.service.dbus.in_flight import Flight, Flights
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
@@ -93,14 +93,14 @@ async def test_earlier_processes_whose_reader_went_are_bounded(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The oldest is given up, which the journal says; the next reader gets the others."""
-    monkeypatch.setattr(limits, "MAX_ORPHANS", 2)
+    monkeypatch.setattr(limits, "MAX_UNREAD_PREDECESSORS", 2)
     await run(kernel, "echo", "0")
     for number in range(1, 5):
         reader = Reader(kernel, ["p"], acknowledge=False)
         await until(lambda: not kernel.list_processes()[0].running, "its end")
         await run(kernel, "echo", str(number))
         reader.watch.close()
-        assert len(kernel._retired) == min(number, 2)
+        assert len(kernel._superseded) == min(number, 2)
     assert caplog.text.count("2 bytes that nobody has read are given up") == 2
     last = Reader(kernel, ["p"])
     await last.until_exited(3)
@@ -114,7 +114,7 @@ async def test_a_program_that_does_not_start_in_time_is_an_error(
         os.kill(pid, signal.SIGSTOP)
 
     monkeypatch.setattr(limits, "START_TIMEOUT", 0.01)
-    kernel.place = stop
+    kernel.assign_scope = stop
     with pytest.raises(Spawn, match="it did not start in 0 s"):
         await run(kernel, "true")
     assert not children()
@@ -269,7 +269,7 @@ async def test_whom_polkit_has_authorized_is_bounded(monkeypatch: pytest.MonkeyP
 
 async def test_a_caller_of_whom_the_bus_says_nothing_is_refused() -> None:
     bus, answered = DeafBus(), asyncio.get_running_loop().create_future()
-    admission = Admission(
+    authorization = Authorization(
         bus,  # type: ignore[arg-type]
         access_policy.Access(),
         lambda call: (Right.MANAGE,),
@@ -278,7 +278,7 @@ async def test_a_caller_of_whom_the_bus_says_nothing_is_refused() -> None:
     )
     call = Message(destination="a.b", path="/a", interface="a.b", member="M")
     call.sender, call.size, call.rest = ":1.7", 100, None
-    admission.take(call)
+    authorization.submit(call)
     error = await asyncio.wait_for(answered, PATIENCE)
     assert isinstance(error, AccessDenied)
     assert bus.timeout == _ASK_TIMEOUT
@@ -291,16 +291,16 @@ async def test_a_scope_that_systemd_does_not_start_in_time(
     monkeypatch.setattr(systemd_scopes, "_SCOPE_TIMEOUT", 0.0)
     scopes = systemd_scopes.Scopes(DeafBus())  # type: ignore[arg-type]
     scopes._available, scopes._manager = True, ":1.0"
-    assert await scopes.place(os.getpid(), "p", {}) is None
+    assert await scopes.assign_scope(os.getpid(), "p", {}) is None
     assert "systemd did not start papa-p.scope in 0 s" in caplog.text
     with pytest.raises(Spawn, match="systemd did not start papa-p.scope in 0 s"):
-        await scopes.place(os.getpid(), "p", {"tasks_max": 5})
+        await scopes.assign_scope(os.getpid(), "p", {"tasks_max": 5})
 
 
 async def test_an_exit_code_is_waited_for_and_then_not_known(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart systemd is the parent, and papad may have to wait until it has reaped the process."""
     monkeypatch.setattr(process_hosted, "_LOOKS_SECONDS", 0.0)
-    monkeypatch.setattr(process_hosted, "look_at", lambda pidfd: NOT_YET_REAPED)
+    monkeypatch.setattr(process_hosted, "poll_exit_status", lambda pidfd: NOT_YET_REAPED)
     info = await run(kernel, "true")
     reader = Reader(kernel, ["p"])
     await reader.until_exited()
@@ -312,7 +312,7 @@ def test_the_names_of_what_is_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     """They come back in one variable of the environment, and nothing would come back with one that is too long."""
     monkeypatch.setattr(systemd_fd_store, "_MAX_NAMES", 10)
     monkeypatch.setenv("FDSTORE", "100")
-    store = systemd_fd_store.DescriptorStore()
+    store = systemd_fd_store.SystemdFdStore()
     store.adopt({"s123456": [0]}, {"s123456": 1})
     with pytest.raises(Limit, match="the names of all kept descriptors have 10 bytes at most"):
-        store.keep("s12", [0])
+        store.store("s12", [0])

@@ -15,7 +15,7 @@ from tests.support import PATIENCE
 
 @pytest.mark.parametrize("name", ["web", "web.0", "circus.web-1", "a/b", "1", "x=y", "ü", "n" * 200])
 def test_good_names(name: str) -> None:
-    assert names.name_fault(name) is None
+    assert names.name_error(name) is None
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_good_names(name: str) -> None:
     ],
 )
 def test_bad_names(name: str, why: str) -> None:
-    assert why in str(names.name_fault(name))
+    assert why in str(names.name_error(name))
 
 
 def test_patterns() -> None:
@@ -49,8 +49,8 @@ def test_patterns() -> None:
 
 @given(st.text())
 def test_any_text_is_a_name_or_has_a_fault(name: str) -> None:
-    fault = names.name_fault(name)
-    assert fault is None or "a name may not" in fault or "a name may have" in fault
+    problem = names.name_error(name)
+    assert problem is None or "a name may not" in problem or "a name may have" in problem
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))

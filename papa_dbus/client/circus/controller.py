@@ -11,7 +11,7 @@ from circus.controller import Controller
 
 _PAUSE = 0.05  # seconds between two tries
 #: Seconds that a command waits; circusctl itself does not wait longer than 5.
-PATIENCE = 4.0
+COMMAND_TIMEOUT = 4.0
 _BUSY = "arbiter is already running"
 
 
@@ -23,7 +23,7 @@ class PapaController(Controller):  # type: ignore[misc]  # Circus has no types
     def dispatch(self, job: tuple[Any, Any], until: float | None = None) -> Any:
         """Run a command, that of a signal (which nobody is told the refusal of) whenever it can be run."""
         if until is None:
-            until = float("inf") if job[0] is None else time.monotonic() + PATIENCE
+            until = float("inf") if job[0] is None else time.monotonic() + COMMAND_TIMEOUT
         self._until = until
         return super().dispatch(job)
 

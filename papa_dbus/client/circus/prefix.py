@@ -48,7 +48,7 @@ def of_watcher(name: str) -> str:
 
 def fault(name: str) -> str | None:
     """Say why a watcher's processes cannot be named in Papa, None if they can."""
-    return names.name_fault(f"{of_watcher(name)}numprocesses")  # none is longer, with 99,999 processes
+    return names.name_error(f"{of_watcher(name)}numprocesses")  # none is longer, with 99,999 processes
 
 
 def claim(kernel: papa.Papa) -> None:

@@ -16,7 +16,7 @@ from papa_dbus.bus import Bus
 from papa_dbus.client import aio
 from papa_dbus.client.cli.exit_status import Status
 from papa_dbus.client.discovery import offers_kernel
-from papa_dbus.client.link import Link
+from papa_dbus.client.link import KernelConnection
 from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 
@@ -50,7 +50,7 @@ class Target:
             yield kernel
 
 
-async def missing(link: Link, where: str) -> str | None:
+async def missing(link: KernelConnection, where: str) -> str | None:
     """What is to be said where no kernel is on the bus. One that is being reloaded or restarted is waited for."""
     if link.present:
         return None

@@ -18,7 +18,7 @@ from papa_dbus.names import match
 Kind = Literal["process", "socket", "value"]
 KINDS: tuple[Kind, ...] = ("process", "socket", "value")
 #: Seconds: somebody waits for the completion of a word.
-_PATIENCE = 2.0
+_TIMEOUT = 2.0
 
 
 async def names_of(kernel: Kernel, kind: Kind, patterns: Sequence[str] = ()) -> list[str]:
@@ -86,7 +86,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
         return [CompletionItem(name) for name in sorted(found) if name.startswith(incomplete) and name not in given]
 
     async def _all(self, target: Target) -> set[str]:
-        async with asyncio.timeout(_PATIENCE), target.connect(needs_kernel=False, patience=_PATIENCE) as kernel:
+        async with asyncio.timeout(_TIMEOUT), target.connect(needs_kernel=False, patience=_TIMEOUT) as kernel:
             if not kernel.link.present:
                 return set()
             return {name for kind in self.kinds for name in await names_of(kernel, kind)}

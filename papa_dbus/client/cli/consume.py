@@ -12,9 +12,9 @@ from papa_dbus.client.aio import Dropped, Event, Kernel, Record, Watch
 from papa_dbus.client.cli import completion, line_format, printing
 from papa_dbus.client.cli.command import Command, with_kernel
 from papa_dbus.client.cli.log_file import LogFile
-from papa_dbus.client.cli.logs import until_nobody_reads
+from papa_dbus.client.cli.logs import until_reader_gone
 from papa_dbus.client.cli.options import Value
-from papa_dbus.client.cli.output_writer import Sink
+from papa_dbus.client.cli.output_writer import OutputWriter
 from papa_dbus.forms import SIZE
 from papa_dbus.text import whole_characters
 
@@ -77,22 +77,22 @@ async def consume(
         raise click.BadParameter("a file of 0 bytes holds nothing; without the option nothing is rotated")
     await completion.check(kernel, ("process",), patterns)
     with contextlib.ExitStack() as stack:
-        sink: Sink | LogFile
+        writer: OutputWriter | LogFile
         if path is None:
-            sink = Sink(sys.stdout.fileno())
+            writer = OutputWriter(sys.stdout.fileno())
         elif _is_regular(path):
-            sink = LogFile(path, printing.say, rotate_size, _KEEP if rotate_keep is None else rotate_keep)
-            stack.callback(sink.close)
+            writer = LogFile(path, printing.say, rotate_size, _KEEP if rotate_keep is None else rotate_keep)
+            stack.callback(writer.close)
             if (task := asyncio.current_task()) is not None:
-                sink.listen(hung_up=task.cancel)
+                writer.listen(hung_up=task.cancel)
         elif rotate_size is not None:
             raise click.UsageError(f"{path} is not a regular file: --rotate-size cannot rotate it")
         else:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             stack.callback(os.close, fd)
-            sink = Sink(fd, path)
-        write = Objects() if output == "json" else _Bytes(sink.terminal)
-        await until_nobody_reads(sink, _consume(kernel.watch(*patterns), sink, write))
+            writer = OutputWriter(fd, path)
+        write = Objects() if output == "json" else _Bytes(writer.terminal)
+        await until_reader_gone(writer, _consume(kernel.watch(*patterns), writer, write))
 
 
 def _is_regular(path: str) -> bool:
@@ -103,11 +103,11 @@ def _is_regular(path: str) -> bool:
         return True
 
 
-async def _consume(watch: Watch, sink: Sink | LogFile, write: "Objects | _Bytes") -> None:
+async def _consume(watch: Watch, writer: OutputWriter | LogFile, write: "Objects | _Bytes") -> None:
     async with watch:
         async for events in watch.batches():
-            await sink.write(b"".join(map(write, events)))
-            sink.sync()
+            await writer.write(b"".join(map(write, events)))
+            writer.sync()
             write.leave_undone(events)
 
 

@@ -26,7 +26,7 @@ class Status(IntEnum):
     NOT_FOUND = 4
     UNREACHABLE = 5
     ACCESS_DENIED = 6
-    OURS = 125
+    PAPACTL_FAILED = 125
     SIGNAL = 128
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -42,8 +42,8 @@ MEANINGS = {
     Status.NOT_FOUND: "There is nothing of that name.",
     Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
     Status.ACCESS_DENIED: "This user may not talk to the kernel.",
-    Status.OURS: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or nobody"
-    " could see the exit code.",
+    Status.PAPACTL_FAILED: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or"
+    " nobody could see the exit code.",
     Status.SIGNAL: "And the number of a signal, of wait and run --follow: the process was ended by that.",
     Status.INTERRUPTED: "Ctrl-C.",
     Status.BROKEN_PIPE: "Nobody reads what papactl prints any more.",
@@ -64,7 +64,7 @@ _DENIED = (
 )
 
 
-def own_failures(function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
+def exit_125_on_error(function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
     """For `wait` and the like: what fails here must not look like the process's own exit status."""
 
     @functools.wraps(function)
@@ -73,7 +73,7 @@ def own_failures(function: Callable[..., Awaitable[int | None]]) -> Callable[...
             return await function(kernel, **arguments)
         except PapaError as error:
             printing.say(_sentence(error))
-            return Status.OURS
+            return Status.PAPACTL_FAILED
 
     return command
 

@@ -43,8 +43,8 @@ async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> in
       papactl status web
     """
     where = click.get_current_context().ensure_object(Target).described
-    if fault := await missing(kernel.link, where):
-        printing.say(fault)
+    if problem := await missing(kernel.link, where):
+        printing.say(problem)
         return Status.NOT_RUNNING
     if patterns:
         return await _status_of(kernel, patterns, as_json)

@@ -178,7 +178,7 @@ class LogFile:
         if self._asked:
             self.reopen()
 
-    async def nobody_reads(self) -> None:
+    async def reader_gone(self) -> None:
         """Wait for ever: a file has no reader that could go away."""
         await asyncio.get_running_loop().create_future()
 

@@ -18,7 +18,7 @@ from papa_dbus.client.cli.command import Command, with_kernel
 from papa_dbus.client.cli.exit_status import Status
 from papa_dbus.client.cli.line_format import Cat, Formatter, Item, Joiner, Line, Short
 from papa_dbus.client.cli.log_file import LogFile
-from papa_dbus.client.cli.output_writer import Sink
+from papa_dbus.client.cli.output_writer import OutputWriter
 from papa_dbus.client.cli.partial_lines import paced
 from papa_dbus.errors import NotFound
 
@@ -54,11 +54,11 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
     return int(found[1]) * 1_000_000 + int((found[2] or "0").ljust(6, "0"))
 
 
-def formatter_of(name: str, sink: Sink) -> Formatter:
+def formatter_of(name: str, writer: OutputWriter) -> Formatter:
     """The format of that name, for what the output goes to."""
     if name == "json":
         return line_format.as_json
-    return Short() if name == "short-precise" else Cat(printing.say, raw=not sink.terminal)
+    return Short() if name == "short-precise" else Cat(printing.say, raw=not writer.terminal)
 
 
 class _Held:
@@ -89,8 +89,10 @@ def _begins(item: Item) -> bool:
 class Reader:
     """Reads along with some processes, and writes the lines that are wanted."""
 
-    def __init__(self, sink: Sink, formatter: Formatter, *, since: int = 0, last: int = -1, stream: str = "") -> None:
-        self._sink = sink
+    def __init__(
+        self, writer: OutputWriter, formatter: Formatter, *, since: int = 0, last: int = -1, stream: str = ""
+    ) -> None:
+        self._writer = writer
         self._formatter = formatter
         self._since = since
         self._stream = stream
@@ -115,7 +117,7 @@ class Reader:
             await self._pass(self._joiner.rest(final=False))
             await self._write_held()
         except asyncio.CancelledError:
-            self._sink.write_at_once(line_format.formatted(self._joiner.rest(final=False), self._formatter))
+            self._writer.write_at_once(line_format.formatted(self._joiner.rest(final=False), self._formatter))
             raise
 
     async def _take(self, events: Sequence[Event]) -> None:
@@ -144,7 +146,7 @@ class Reader:
             await self._write(held.all())
 
     async def _write(self, items: Sequence[Item]) -> None:
-        await self._sink.write(line_format.formatted(items, self._formatter))
+        await self._writer.write(line_format.formatted(items, self._formatter))
 
 
 @click.command(cls=Command)
@@ -207,19 +209,19 @@ async def logs(
         printing.say(f"{error} (waiting for it)")
     if last is None:
         last = _LAST if follow and not since else -1
-    sink = Sink(sys.stdout.fileno())
-    reader = Reader(sink, formatter_of(output, sink), since=since, last=last, stream=stream or "")
+    writer = OutputWriter(sys.stdout.fileno())
+    reader = Reader(writer, formatter_of(output, writer), since=since, last=last, stream=stream or "")
     try:
         watch = kernel.watch(*patterns, observe=True, follow=follow)
-        await until_nobody_reads(sink, reader.read(watch, follow=follow))
+        await until_reader_gone(writer, reader.read(watch, follow=follow))
     except NotFound:
         if patterns:
             raise
 
 
-async def until_nobody_reads(sink: Sink | LogFile, work: Any) -> None:
+async def until_reader_gone(writer: OutputWriter | LogFile, work: Any) -> None:
     """Do it, unless the pipe's reader goes away: then BrokenPipeError."""
-    working, broken = asyncio.ensure_future(work), asyncio.ensure_future(sink.nobody_reads())
+    working, broken = asyncio.ensure_future(work), asyncio.ensure_future(writer.reader_gone())
     try:
         await asyncio.wait((working, broken), return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
@@ -235,8 +237,8 @@ async def until_nobody_reads(sink: Sink | LogFile, work: Any) -> None:
 
 async def follow_to_the_end(kernel: Kernel, name: str) -> int | None:
     """Write a process's output, stdout and stderr apart, until it has ended; its exit code."""
-    sinks = {"out": Sink(sys.stdout.fileno()), "err": Sink(sys.stderr.fileno(), "stderr")}
-    formats = {stream: formatter_of("cat", sink) for stream, sink in sinks.items()}
+    writers = {"out": OutputWriter(sys.stdout.fileno()), "err": OutputWriter(sys.stderr.fileno(), "stderr")}
+    formats = {stream: formatter_of("cat", writer) for stream, writer in writers.items()}
     joiner = Joiner()
     watch = kernel.watch(name, observe=True)
     async with watch, paced(watch, lambda: joiner.due) as batches:
@@ -244,7 +246,7 @@ async def follow_to_the_end(kernel: Kernel, name: str) -> int | None:
             items = joiner.begun(time.monotonic()) if events is None else joiner.add_all(events)
             for item in items:
                 stream = item.stream if isinstance(item, Line) else "err"
-                await sinks[stream].write(formats[stream](item))
+                await writers[stream].write(formats[stream](item))
                 if isinstance(item, Exited):
                     return item.exit_code
     raise NotFound(f"process '{name}' was removed while it was followed")

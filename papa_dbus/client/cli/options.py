@@ -12,12 +12,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """A value as text. ``fault`` says what is wrong with one that was read."""
+    """A value as text. ``problem`` says what is wrong with one that was read."""
 
-    def __init__(self, form: Form, fault: Callable[[object], str] = lambda value: "") -> None:
+    def __init__(self, form: Form, problem: Callable[[object], str] = lambda value: "") -> None:
         self.name = form.metavar.lower()
         self._form = form
-        self._fault = fault
+        self._fault = problem
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the text says."""
@@ -25,8 +25,8 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
             read = self._form.read(value)
         except ValueError as error:
             self.fail(f"{value!r} {error}", param, ctx)
-        if fault := self._fault(read):
-            self.fail(fault, param, ctx)
+        if problem := self._fault(read):
+            self.fail(problem, param, ctx)
         return read
 
 
@@ -38,7 +38,7 @@ def _settings(option: Option) -> dict[str, Any]:
         return told | {"type": click.Choice(option.choices)}
     if option.signature.startswith("a"):
         return told | {"multiple": True}
-    return told | {"type": Value(option.form, option.fault), "metavar": option.form.metavar}
+    return told | {"type": Value(option.form, option.problem), "metavar": option.form.metavar}
 
 
 def options_of(request: type, **own: dict[str, Any]) -> Callable[[_Function], _Function]:

@@ -9,7 +9,7 @@ import stat
 _PIECE = 4096
 
 
-class Sink:
+class OutputWriter:
     """An open file, pipe or terminal. ``path`` names it in errors."""
 
     def __init__(self, fd: int, path: str = "stdout") -> None:
@@ -61,7 +61,7 @@ class Sink:
         finally:
             loop.remove_writer(self._fd)
 
-    async def nobody_reads(self) -> None:
+    async def reader_gone(self) -> None:
         """Wait until a pipe's reader has gone; for ever, where it is no pipe. Raises BrokenPipeError."""
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._pipe:

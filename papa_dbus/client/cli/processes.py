@@ -8,7 +8,7 @@ import click
 from papa_dbus.client.aio import Kernel
 from papa_dbus.client.cli import completion, logs, printing
 from papa_dbus.client.cli.command import Command, ProcessCommand, with_kernel
-from papa_dbus.client.cli.exit_status import Status, own_failures
+from papa_dbus.client.cli.exit_status import Status, exit_125_on_error
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.sockets import callers_path
 from papa_dbus.forms import LIMIT
@@ -107,7 +107,7 @@ async def run(
         options["working_dir"] = callers_path(directory, "--directory", here=here)
     if "/" in command[0]:
         command = (callers_path(command[0], "the program", here=here), *command[1:])
-    start = own_failures(_start) if follow else _start
+    start = exit_125_on_error(_start) if follow else _start
     return await start(kernel, name=name, command=command, options=options, follow=follow, remove=remove)
 
 
@@ -129,14 +129,14 @@ def status_of(name: str, code: int | None) -> int:
     """The exit status that a shell would give for the process's."""
     if code is None:
         printing.say(f"'{name}' has ended while nobody could see its exit code")
-        return Status.OURS
+        return Status.PAPACTL_FAILED
     return code if code >= 0 else Status.SIGNAL - code
 
 
 @click.command(cls=Command)
 @click.argument("name", type=completion.PROCESS)
 @with_kernel()
-@own_failures
+@exit_125_on_error
 async def wait(kernel: Kernel, name: str) -> int:
     """Wait for a process's end.
 

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from papa_dbus.client.compat.loop_thread import the_background
-from papa_dbus.client.link import Link
+from papa_dbus.client.link import KernelConnection
 from papa_dbus.client.records import Event, Process
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NotFound, PapaError
@@ -105,7 +105,7 @@ class BusBackend:
 class _Stream:
     """A watch's events on their way from the loop to a reader in another thread."""
 
-    def __init__(self, link: Link, patterns: Sequence[str]) -> None:
+    def __init__(self, link: KernelConnection, patterns: Sequence[str]) -> None:
         self.subscription = Subscription(link, patterns, observe=False, follow=False, window=None)
         self.filled = threading.Condition()
         self.events: list[Event] = []

@@ -1,8 +1,8 @@
-"""Who may talk to the kernel: one set of rules, which every door asks.
+"""Who may talk to the kernel: one set of rules, which every front end asks.
 
 Root and papad's own user may. On the system's bus and port so may the members of the group ``papa``, and whom polkit
-authorizes where polkit is there. Knows no protocol; the kernel knows nothing of it. Nobody is let in for good: a door
-asks again at each command, so that who leaves the group is out at once.
+authorizes where polkit is there. Knows no protocol; the kernel knows nothing of it. Nobody is let in for good: a front
+end asks again at each command, so that who leaves the group is out at once.
 """
 
 import enum
@@ -40,11 +40,11 @@ class Access:
 
     def __init__(self, group: str | None = None, polkit: AskPolkit | None = None, place: str = "") -> None:
         self.group = group
-        self._place = place  # for the text of a refusal, if another door serves others
+        self._place = place  # for the text of a refusal, if another front end serves others
         self._members = group_members.Members(group) if group is not None else None
         self._polkit = polkit
         self._authorized: dict[tuple[str, Right], float] = {}
-        #: For every record that somebody without rights can cause, at whichever door.
+        #: For every record that somebody without rights can cause, at whichever front end.
         self.budget = LogBudget()
 
     caller_of = staticmethod(peer_credentials.caller_of)

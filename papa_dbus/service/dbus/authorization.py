@@ -30,13 +30,13 @@ SERVING_TURN: Final = 0.005
 _TOO_MUCH: Final = "too many calls of yours wait already; await some answers before you call again"
 
 
-class Admission:
+class Authorization:
     """``serve`` gets the calls that may be run, ``refuse`` the others; ``rights`` says what a call takes.
 
     ``serve`` may return a future: the sender's next call waits for it, and nobody else's.
     ``rights`` may read the call's body once the rights that came before are there. ``has_room`` says whether a sender,
-    of that user, may be answered now; if not, its calls wait until read_more() is called. ``expel`` is told of who may
-    hear no more output, ``resume`` when output that was held back may continue.
+    of that user, may be answered now; if not, its calls wait until read_more() is called. ``on_revoked`` is told of who
+    may hear no more output, ``resume`` when output that was held back may continue.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Admission:
         self._serve = serve
         self._refuse = refuse
         self.has_room: Callable[[str, int], bool] = lambda sender, uid: True
-        self.expel: Callable[[str], None] = lambda sender: None
+        self.on_revoked: Callable[[str], None] = lambda sender: None
         self.resume: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: asyncio.Handle | None = None
@@ -71,7 +71,7 @@ class Admission:
         self._questions = {False: 0, True: 0}
         self._listeners: set[str] = set()
 
-    def take(self, call: Message) -> None:
+    def submit(self, call: Message) -> None:
         """Have a call wait for its sender's turn, or refuse it if there is no room."""
         sender = self._senders.get(call.sender)
         if sender is None:
@@ -257,7 +257,7 @@ class Admission:
     # --------------------------------------------------------------- listeners
 
     def may_hear(self, name: str) -> bool:
-        """Return whether output may go to a sender now. If that is not known, ``resume`` or ``expel`` follows."""
+        """Return whether output may go to a sender now. If that is not known, ``resume`` or ``on_revoked`` follows."""
         sender = self._senders.get(name)
         if sender is not None and sender.caller is not None and self._access.admits(sender.caller, Right.INSPECT):
             return True
@@ -274,7 +274,7 @@ class Admission:
         except Exception as error:  # noqa: BLE001 (nobody else would end its watches, or let them go on)
             if not isinstance(error, PapaError):
                 self._access.budget.warn("whether %s may hear output cannot be found out: %r", name, error)
-            self.expel(name)
+            self.on_revoked(name)
         finally:
             self._listeners.discard(name)
         self.resume()

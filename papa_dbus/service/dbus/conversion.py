@@ -28,15 +28,15 @@ def _value(option: Option, variant: Variant) -> Any:
     return tuple(variant.value) if isinstance(variant.value, list) else variant.value
 
 
-def text(value: str) -> str:
+def replace_invalid_utf8(value: str) -> str:
     """Text that D-Bus can carry: bytes that are no UTF-8 become U+FFFD."""
     return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 #: To what D-Bus has, by its types; None, which no property can be, to what is empty.
 _PLAIN: Mapping[str, Callable[[Any], Any]] = {
-    "s": lambda value: text(value or ""),
-    "as": lambda value: [text(item) for item in value],
+    "s": lambda value: replace_invalid_utf8(value or ""),
+    "as": lambda value: [replace_invalid_utf8(item) for item in value],
     "b": bool,
     **dict.fromkeys("uqti", lambda value: value or 0),
 }

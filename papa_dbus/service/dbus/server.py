@@ -21,10 +21,10 @@ from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.audit import Caller, acting
 from papa_dbus.service.dbus import conversion, objects
-from papa_dbus.service.dbus.authorization import Admission
+from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.rights import rights_for
-from papa_dbus.service.dbus.signals import Announcer
+from papa_dbus.service.dbus.signals import SignalEmitter
 from papa_dbus.service.dbus.watches import Subscriptions
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
@@ -59,8 +59,8 @@ class Refused(Exception):
         self.name = _ERROR + name
 
 
-class DBusDoor:
-    """The kernel's front door on one message bus."""
+class DBusServer:
+    """The kernel's front end on one message bus."""
 
     def __init__(self, kernel: Kernel, bus: Bus, access: Access) -> None:
         self._kernel = kernel
@@ -77,15 +77,15 @@ class DBusDoor:
             self._kernel_properties,
         )
         self._access = access
-        self._admission = Admission(bus, access, rights_for, self._dispatch, self._reply_error)
+        self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
         self._queues = Queues(bus)
-        self._subscriptions = Subscriptions(kernel, bus, self._admission.may_hear, self._queues)
-        self._queues.on_room += [self._admission.read_more, self._subscriptions.read_more]
-        self._queues.on_room.append(lambda client: self._announcer.go_on())
-        self._admission.has_room = lambda sender, uid: self._queues.room(sender, uid) > 0
-        self._admission.expel = self._subscriptions.revoke
-        self._admission.resume = self._subscriptions.pump_all
-        self._announcer = Announcer(kernel, bus, self._tree, self._queues)
+        self._subscriptions = Subscriptions(kernel, bus, self._authorization.may_hear, self._queues)
+        self._queues.on_room += [self._authorization.read_more, self._subscriptions.read_more]
+        self._queues.on_room.append(lambda client: self._signals.go_on())
+        self._authorization.has_room = lambda sender, uid: self._queues.room(sender, uid) > 0
+        self._authorization.on_revoked = self._subscriptions.revoke
+        self._authorization.resume = self._subscriptions.pump_all
+        self._signals = SignalEmitter(kernel, bus, self._tree, self._queues)
         self._steps = Steps()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
@@ -113,14 +113,14 @@ class DBusDoor:
                 "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
             },
         }
-        bus.on_call = self._admission.take
-        bus.on_read = self._admission.go_on
+        bus.on_call = self._authorization.submit
+        bus.on_read = self._authorization.go_on
         bus.on_connected.insert(0, self._begin)
         bus.on_connected.append(self._take_name)
         bus.on_lost = self._forget_clients
         bus.on_drained = self._go_on
         bus.warn = access.budget.warn
-        kernel.listeners.append(self._announcer.hear)
+        kernel.listeners.append(self._signals.hear)
 
     async def _take_name(self) -> None:
         reply = await self._bus.call(*DRIVER, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
@@ -136,15 +136,15 @@ class DBusDoor:
     def _forget_clients(self) -> None:
         self._subscriptions.close_all()
         self._queues.reset()
-        self._admission.forget()
+        self._authorization.forget()
         self._access.forget_authorized()
-        self._announcer.reset()
+        self._signals.reset()
 
     def _go_on(self) -> None:
         """The bus takes messages again."""
         self._subscriptions.pump_all()
-        self._announcer.go_on()
-        self._admission.go_on_soon()
+        self._signals.go_on()
+        self._authorization.go_on_soon()
 
     # ------------------------------------------------------------- the kernel
 
@@ -357,12 +357,12 @@ class DBusDoor:
                 PapaError("internal error; the journal of papad has the details"),
             )
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._answer(Message.new_error(call, name, conversion.text(str(error))))
+            self._answer(Message.new_error(call, name, conversion.replace_invalid_utf8(str(error))))
 
     def _answer(self, answer: Message, sent: Callable[[], None] | None = None) -> None:
         """Send an answer, and count it. Raises Limit if it is large, and the bus has too much that is not read."""
         client = answer.destination
-        uid = self._admission.uid_of(client)
+        uid = self._authorization.uid_of(client)
         if uid is None:  # a refusal
             self._bus.send(answer, sent)
             return

@@ -33,7 +33,7 @@ class _Since:
     has_gone: bool = False
 
 
-class Announcer:
+class SignalEmitter:
     """Turns the kernel's changes into ObjectManager's and Properties' signals."""
 
     def __init__(self, kernel: Kernel, bus: Bus, tree: objects.Tree, queues: Queues) -> None:
@@ -89,9 +89,9 @@ class Announcer:
     def go_on(self) -> None:
         """Tell what has changed, in turns, now that the bus takes messages again."""
         if self._turn is None and self._untold:
-            self._turn = asyncio.get_running_loop().call_soon(self._tell_some)
+            self._turn = asyncio.get_running_loop().call_soon(self._emit_some)
 
-    def _tell_some(self) -> None:
+    def _emit_some(self) -> None:
         self._turn = None
         loop = asyncio.get_running_loop()
         end = loop.time() + _TURN

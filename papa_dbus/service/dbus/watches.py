@@ -21,7 +21,7 @@ from papa_dbus.service.dbus.in_flight import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of, size_of
-from papa_dbus.service.output.watches import MUCH, REST, End, Watch
+from papa_dbus.service.output.watches import COALESCE_BYTES, COALESCE_DELAY, End, Watch
 from papa_dbus.service.steps import Chores
 
 log = logging.getLogger(__name__)
@@ -197,8 +197,8 @@ class Subscriptions:
             if client.ready:
                 self._ready[client] = None
         self._bus.flush()
-        if 0 < sent < MUCH and not self._ready:
-            self._rested_at = loop.time() + REST
+        if 0 < sent < COALESCE_BYTES and not self._ready:
+            self._rested_at = loop.time() + COALESCE_DELAY
         self._turn = loop.call_soon(self._send_some) if self._ready else None
 
     def _send_to(self, subscription: _Subscription) -> int:
@@ -355,10 +355,10 @@ class Subscriptions:
     def _tell_end(self, subscription: _Subscription) -> None:
         number, reason = subscription.watch.number, subscription.end
         if reason is not None and self._by_number.get(number) is subscription:
-            self._tell(subscription.client, number, reason)
+            self._emit_ended(subscription.client, number, reason)
             self._forget(subscription)
 
-    def _tell(self, client: _Client, number: int, reason: Reason) -> None:
+    def _emit_ended(self, client: _Client, number: int, reason: Reason) -> None:
         client.ends[number] = reason
         serial = self._signal(client, "WatchEnded", "ts", [number, reason])
         self._note_sent(client, serial, EVENT_COST, (number, _END), 0)
@@ -367,7 +367,7 @@ class Subscriptions:
         client.retry = None
         untold, client.untold = client.untold, {}
         for number, reason in untold.items():
-            self._tell(client, number, reason)
+            self._emit_ended(client, number, reason)
 
     def _close(self, subscription: _Subscription) -> None:
         subscription.watch.close()

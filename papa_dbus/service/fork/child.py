@@ -44,7 +44,7 @@ class Identity(NamedTuple):
     home: str
 
 
-class Launch(NamedTuple):
+class ExecPlan(NamedTuple):
     """All that the child needs. ``descriptors``: its number in the child, and the forker's descriptor.
 
     ``rlimits``: resource.RLIMIT_* and the value of both limits, -1 for none.
@@ -62,7 +62,7 @@ class Launch(NamedTuple):
     listen_names: Sequence[str]
 
 
-def shed() -> None:
+def reset_process_state() -> None:
     """Give up what papad, its starter or Python have changed, and what no program that it starts is to inherit.
 
     Signal dispositions by libc's own function: Python's, asked signal by signal, touches more memory than the rest of
@@ -74,7 +74,7 @@ def shed() -> None:
 
 
 def _reset_oom_score() -> None:
-    """papad and its launcher are spared when memory runs out; a program is not (systemd.exec(5), OOMScoreAdjust=)."""
+    """Let memory running out end a program, while papad and its fork server are spared (OOMScoreAdjust=)."""
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, b"0")
@@ -100,11 +100,11 @@ class Ready(NamedTuple):
     execute: Step
 
 
-def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None = None) -> Ready:
+def prepare(work: ExecPlan | Errand, gate: int, status: int, requests: int | None = None) -> Ready:
     """Put the child's descriptors in their places, and close all others but ``requests``, which the child closes.
 
-    Returns what is left for the child to do. Whose descriptors these are: the child's own, or the launcher's before it
-    forks. ``requests`` is above all numbers of the child. Closing cannot be left to exec: a child at its gate would
+    Returns what is left for the child to do. Whose descriptors these are: the child's own, or the fork server's before
+    it forks. ``requests`` is above all numbers of the child. Closing cannot be left to exec: a child at its gate would
     hold its siblings' pipes. Raises OSError.
     """
     above = first_free(work)
@@ -121,26 +121,26 @@ def prepare(work: Launch | Errand, gate: int, status: int, requests: int | None 
     close_all_but(kept)
     if isinstance(work, Errand):
         return Ready(steps, gate, status, Step("do an errand", fork_errand.run, (status, *work[:2])))
-    launch = work
+    plan = work
     steps.append(Step("start", _reset_oom_score, ()))
     if os.geteuid() == 0:
         steps.append(Step("join a session keyring of its own", _join_session_keyring, ()))
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
-    for limit, value in launch.rlimits.items():
+    for limit, value in plan.rlimits.items():
         steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
-    _open_pipes_to(launch.identity.uid)
-    steps += _identity_steps(launch.identity)
-    steps.append(Step("start", os.umask, (launch.umask,)))
-    if launch.working_dir is None:
-        steps.append(Step(f"enter working_dir {launch.identity.home}", _enter_home, (launch.identity.home, status)))
+    _open_pipes_to(plan.identity.uid)
+    steps += _identity_steps(plan.identity)
+    steps.append(Step("start", os.umask, (plan.umask,)))
+    if plan.working_dir is None:
+        steps.append(Step(f"enter working_dir {plan.identity.home}", _enter_home, (plan.identity.home, status)))
     else:
-        steps.append(Step(f"enter working_dir {launch.working_dir}", os.chdir, (launch.working_dir,)))
-    env = dict(launch.env)
-    if launch.listen_names:
-        steps.append(Step("start", _name_sockets, (env, launch.listen_names)))
-    program = launch.argv[0]
+        steps.append(Step(f"enter working_dir {plan.working_dir}", os.chdir, (plan.working_dir,)))
+    env = dict(plan.env)
+    if plan.listen_names:
+        steps.append(Step("start", _name_sockets, (env, plan.listen_names)))
+    program = plan.argv[0]
     execute = os.execve if os.path.dirname(program) else os.execvpe  # only it looks into the child's PATH
-    return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(launch.argv), env)))
+    return Ready(steps, gate, status, Step(f"execute {program}", execute, (program, list(plan.argv), env)))
 
 
 def _open_pipes_to(uid: int) -> None:
@@ -158,12 +158,12 @@ def _open_pipes_to(uid: int) -> None:
                 pass  # without CAP_CHOWN it may write all the same
 
 
-def first_free(work: Launch | Errand) -> int:
+def first_free(work: ExecPlan | Errand) -> int:
     """Return the number above all that the child has."""
     return max(work.descriptors, default=0) + 1
 
 
-def become(ready: Ready) -> NoReturn:
+def exec_child(ready: Ready) -> NoReturn:
     """The way from the fork to the program, or errand, which is executed once the gate is open. Never returns."""
     doing = "start"
     try:

@@ -22,27 +22,27 @@ _INFO = struct.Struct("=QQ11Ii")
 WITHOUT_INFO = "PAPA_WITHOUT_PIDFD_INFO"
 
 
-class _Look(enum.Enum):
+class ExitState(enum.Enum):
     RUNNING = enum.auto()
     NOT_REAPED = enum.auto()
 
 
-STILL_RUNNING = _Look.RUNNING
-NOT_YET_REAPED = _Look.NOT_REAPED
+STILL_RUNNING = ExitState.RUNNING
+NOT_YET_REAPED = ExitState.NOT_REAPED
 
 
-def look_at(pidfd: int) -> int | _Look | None:
+def poll_exit_status(pidfd: int) -> int | ExitState | None:
     """The exit code (negative: the signal), None where it cannot be known, or that there is none yet."""
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return _look_at_stranger(pidfd)
+        return _poll_exit_status_of_stranger(pidfd)
     if result is None:
         return STILL_RUNNING
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
-def _look_at_stranger(pidfd: int) -> int | _Look | None:
+def _poll_exit_status_of_stranger(pidfd: int) -> int | ExitState | None:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if not poll.poll(0):

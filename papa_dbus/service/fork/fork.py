@@ -1,8 +1,8 @@
-"""Who forks a hosted process: papad itself, or a small process beside it, the launcher, which does it in less time.
+"""Who forks a hosted process: papad itself, or a small process beside it, the fork server, which does it in less time.
 
 papad is large. A fork copies its page tables, and after it each page that papad touches has to be copied, too: for one
-process that was more than all the rest of making it, and it grew with what papad held. The launcher does nothing else,
-and what it forks is papad's child as if papad had forked it (CLONE_PARENT, clone(2)).
+process that was more than all the rest of making it, and it grew with what papad held. The fork server does nothing
+else, and what it forks is papad's child as if papad had forked it (CLONE_PARENT, clone(2)).
 """
 
 import asyncio
@@ -20,35 +20,35 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.fork.child import Launch, become, fail, libc, prepare, shed
+from papa_dbus.service.fork.child import ExecPlan, exec_child, fail, libc, prepare, reset_process_state
 from papa_dbus.service.fork.errand import Errand
 from papa_dbus.service.fork.fork_server import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
 
 log = logging.getLogger(__name__)
 
-#: Forks a process that goes the way of `child.become`: what it is to do, its end of the gate and of the status pipe in;
-#: its PID out. The descriptors stay open. Raises OSError.
-Fork = Callable[[Launch | Errand, int, int], Awaitable[int]]
+#: Forks a process that goes the way of `child.exec_child`: what it is to do, its end of the gate and of the status pipe
+#: in; its PID out. The descriptors stay open. Raises OSError.
+Fork = Callable[[ExecPlan | Errand, int, int], Awaitable[int]]
 
-#: Seconds for the launcher to answer; a fork takes less than a thousandth of that. So papad waits a moment at once,
+#: Seconds for the fork server to answer; a fork takes less than a thousandth of that. So papad waits a moment at once,
 #: which takes less than coming back to it.
-_PATIENCE, _AT_ONCE = 5.0, 0.001
-#: Launchers in turn that end without an answer, until there is no further one.
+_ANSWER_TIMEOUT, _BUSY_WAIT = 5.0, 0.001
+#: Fork servers in turn that end without an answer, until there is no further one.
 _MOST_UNPROVEN = 3
-#: Seconds for a launcher that was killed to end, when papad itself ends.
+#: Seconds for a fork server that was killed to end, when papad itself ends.
 _END_SECONDS = 1.0
 
 
-async def fork_here(work: Launch | Errand, gate: int, status: int) -> int:
+async def fork_here(work: ExecPlan | Errand, gate: int, status: int) -> int:
     """fork(2) of papad itself."""
     pid = _fork()
     if pid == 0:
         try:
-            shed()
+            reset_process_state()
             ready = prepare(work, gate, status)
         except BaseException as error:  # noqa: BLE001 (above is papad, which this child is not)
             fail("start", error, status)
-        become(ready)
+        exec_child(ready)
     return pid
 
 
@@ -72,8 +72,8 @@ def _fork() -> int:
     return pid
 
 
-class Launcher:
-    """papad's end of the launcher. One that has ended is started again, unless several in turn never answered."""
+class ForkServer:
+    """papad's end of the fork server. One that has ended is started again, unless several in turn never answered."""
 
     def __init__(self) -> None:
         """Start it. Raises OSError."""
@@ -98,8 +98,8 @@ class Launcher:
                 env={"PATH": os.defpath},  # without any there is no room for a title
             )
 
-    async def fork(self, work: Launch | Errand, gate: int, status: int) -> int:
-        """Fork as `fork_here` does, which does it if the launcher cannot."""
+    async def fork(self, work: ExecPlan | Errand, gate: int, status: int) -> int:
+        """Fork as `fork_here` does, which does it if the fork server cannot."""
         descriptors = [gate, status, *work.descriptors.values()]
         data = request(work)
         if len(data) <= MAX_MESSAGE and len(descriptors) <= MAX_DESCRIPTORS:
@@ -114,7 +114,7 @@ class Launcher:
         return await fork_here(work, gate, status)
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
-        """Send a request, to a new launcher if the old one has ended. Returns whether it was sent."""
+        """Send a request, to a new fork server if the old one has ended. Returns whether it was sent."""
         while self._process is not None:
             try:
                 socket.send_fds(self._socket, [data], descriptors)
@@ -122,18 +122,18 @@ class Launcher:
             except (BrokenPipeError, ConnectionResetError):  # nobody has got it
                 self._replace("it has ended")
             except OSError as error:  # too many descriptors are on their way (unix(7), ETOOMANYREFS)
-                log.warning("the launcher cannot be asked (%s): papad forks for itself this time", error.strerror)
+                log.warning("the fork server cannot be asked (%s): papad forks for itself this time", error.strerror)
                 return False
         return False
 
     async def _answered(self) -> int:
         """Return the answer, even if nobody waits for it any more: the child is there, and is to be reaped."""
-        if self._poll(_AT_ONCE):
+        if self._poll(_BUSY_WAIT):
             return self._answer()
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         there: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self._socket, _note, there)
-        late = loop.call_later(_PATIENCE, _note, there)
+        late = loop.call_later(_ANSWER_TIMEOUT, _note, there)
         cancelled = False
         try:
             while not there.done():
@@ -159,13 +159,13 @@ class Launcher:
         try:
             answer = self._socket.recv(ANSWER.size)
         except BlockingIOError:
-            self._replace(f"it did not answer in {_PATIENCE:g} s")
-            raise OSError(errno.ETIMEDOUT, "the launcher does not answer") from None
+            self._replace(f"it did not answer in {_ANSWER_TIMEOUT:g} s")
+            raise OSError(errno.ETIMEDOUT, "the fork server does not answer") from None
         except ConnectionResetError:
             answer = b""
         if not answer:
             self._replace("it has ended")
-            raise OSError(errno.ECONNRESET, "the launcher has ended")
+            raise OSError(errno.ECONNRESET, "the fork server has ended")
         self._unproven = 0
         return int(ANSWER.unpack(answer)[0])
 
@@ -177,12 +177,12 @@ class Launcher:
         self._let_go()
         try:
             self._start()
-            log.warning("the launcher is started again: %s", reason)
+            log.warning("the fork server is started again: %s", reason)
         except OSError as error:
             self._end(error.strerror or str(error))
 
     def _end(self, reason: str) -> None:
-        log.warning("the launcher is given up (%s): papad forks for itself now, which takes longer", reason)
+        log.warning("the fork server is given up (%s): papad forks for itself now, which takes longer", reason)
         self._let_go()
 
     def _let_go(self) -> "subprocess.Popen[bytes] | None":

@@ -1,4 +1,4 @@
-"""The launcher: a process that forks for papad. It is small, so that a fork of it is quick, and ends with papad."""
+"""The fork server: a process that forks for papad. It is small, so that a fork of it is quick, and ends with papad."""
 
 import ctypes
 import errno
@@ -14,7 +14,17 @@ from typing import Final, NoReturn
 from setproctitle import setproctitle
 
 from papa_dbus.service import rlimits
-from papa_dbus.service.fork.child import Identity, Launch, Ready, become, close_all_but, first_free, libc, prepare, shed
+from papa_dbus.service.fork.child import (
+    ExecPlan,
+    Identity,
+    Ready,
+    close_all_but,
+    exec_child,
+    first_free,
+    libc,
+    prepare,
+    reset_process_state,
+)
 from papa_dbus.service.fork.errand import Errand
 
 #: Bytes of a request, within what a socket of Linux takes (net.core.wmem_default), and descriptors that go with it
@@ -27,23 +37,23 @@ ANSWER: Final = struct.Struct("=i")
 _HIGH = 1024  # a fork copies the table of descriptors up to the highest
 _SYS_CLONE3 = 435  # on every architecture
 _CLONE_PARENT = 0x00008000
-#: struct clone_args of clone3(2), Linux 5.3: with CLONE_PARENT, exit_signal must be 0 and is the launcher's own.
+#: struct clone_args of clone3(2), Linux 5.3: with CLONE_PARENT, exit_signal must be 0 and is the fork server's own.
 _CLONE_ARGS = struct.pack("=8Q", _CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0)
 
 
-def request(work: Launch | Errand) -> bytes:
+def request(work: ExecPlan | Errand) -> bytes:
     """Return what to send for it, without the descriptors, which go with it: gate, status, the child's."""
     if isinstance(work, Errand):
         return marshal.dumps((work.what, work.arguments, tuple(work.descriptors)))
-    launch = work
+    plan = work
     plain = (
-        *(tuple(launch.argv), dict(launch.env), tuple(launch.identity), launch.working_dir, launch.umask),
-        *(dict(launch.rlimits), tuple(launch.descriptors), tuple(launch.listen_names)),
+        *(tuple(plan.argv), dict(plan.env), tuple(plan.identity), plan.working_dir, plan.umask),
+        *(dict(plan.rlimits), tuple(plan.descriptors), tuple(plan.listen_names)),
     )
     return marshal.dumps(plain)  # both ends are one Python's
 
 
-def _requested(data: bytes, descriptors: Sequence[int]) -> tuple[Launch | Errand, int, int]:
+def _requested(data: bytes, descriptors: Sequence[int]) -> tuple[ExecPlan | Errand, int, int]:
     plain = marshal.loads(data)  # noqa: S302 (papad's own)
     gate, status, *others = descriptors
     if len(plain) == len(Errand._fields):
@@ -51,7 +61,7 @@ def _requested(data: bytes, descriptors: Sequence[int]) -> tuple[Launch | Errand
         return Errand(what, arguments, dict(zip(numbers, others, strict=True))), gate, status
     argv, env, identity, working_dir, umask, rlimits, numbers, names = plain
     placed = dict(zip(numbers, others, strict=True))
-    return Launch(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
+    return ExecPlan(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
 
 
 def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:
@@ -59,8 +69,8 @@ def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:
 
     ``given``: the limits that papad was started with, by RLIMIT_*. It may have raised its own since.
     """
-    setproctitle("papa launcher")
-    shed()
+    setproctitle("papa fork server")
+    reset_process_state()
     rlimits.GIVEN.update(given)
     rlimits.raise_own()
     gc.disable()
@@ -86,7 +96,7 @@ def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:
 def _fork(ready: Ready) -> int:
     pid = int(libc.syscall(_SYS_CLONE3, _CLONE_ARGS, len(_CLONE_ARGS)))
     if pid == 0:
-        become(ready)
+        exec_child(ready)
     return pid if pid > 0 else -ctypes.get_errno()
 
 

@@ -1,4 +1,4 @@
-"""Find an option of MakeSocket, MakeProcess and Watch, and read it from text: for both front doors.
+"""Find an option of MakeSocket, MakeProcess and Watch, and read it from text: for both front ends.
 
 What there is is papa_dbus.schema's. No I/O.
 """

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     pass
 
 
-_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "Facts")
+_Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "ProcessRecord")
 Kind = Literal["socket", "process"]
 Info = SocketInfo | ProcessInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ProcessRecord:
     """What was found out about a process when it was started. ``started`` in µs of CLOCK_REALTIME."""
 
     pid: int
@@ -51,7 +51,7 @@ class StoredProcess:
 
     key: int
     spec: ProcessSpec
-    facts: Facts
+    facts: ProcessRecord
     pipes: Mapping[str, int]
     state: str
     status: int | None = None
@@ -97,11 +97,11 @@ def dump(value: Any) -> str:
     return json.dumps(value, default=dict, separators=(",", ":"))
 
 
-def dump_fields(item: ProcessSpec | Facts | Info) -> str:
+def dump_fields(item: ProcessSpec | ProcessRecord | Info) -> str:
     return dump(fields_of(item))
 
 
-def fields_of(item: ProcessSpec | SocketSpec | Facts | Info) -> dict[str, Any]:
+def fields_of(item: ProcessSpec | SocketSpec | ProcessRecord | Info) -> dict[str, Any]:
     # As dataclasses.asdict() has it, which copies all that is in there first. Tokens have a table of their own.
     return {name: getattr(item, name) for name in item.__dataclass_fields__ if name != "token"}
 

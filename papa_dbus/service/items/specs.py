@@ -13,7 +13,7 @@ from typing import Any
 
 from papa_dbus import schema
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.names import name_fault
+from papa_dbus.names import name_error
 from papa_dbus.service import limits, rlimits
 
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.MAX_TOKEN}}}")
@@ -27,14 +27,14 @@ _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
 def check_name(kind: str, name: str) -> None:
     """Raise InvalidArgs where a new item may not be called that."""
-    if fault := name_fault(name):
-        raise InvalidArgs(f"{kind} name {name[:60]!r}: {fault}")
+    if problem := name_error(name):
+        raise InvalidArgs(f"{kind} name {name[:60]!r}: {problem}")
 
 
 def _check(spec: "SocketSpec | ProcessSpec | WatchSpec", table: Mapping[str, schema.Option]) -> None:
     for name, option in table.items():
-        if fault := option.fault(getattr(spec, name)):
-            raise InvalidArgs(f"option '{name}': {fault}")
+        if problem := option.problem(getattr(spec, name)):
+            raise InvalidArgs(f"option '{name}': {problem}")
 
 
 def _check_token(token: str | None) -> None:

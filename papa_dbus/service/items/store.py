@@ -1,8 +1,8 @@
-"""What survives papad itself: the registries in one SQLite file, and descriptors with a keeper that outlives papad.
+"""What survives papad itself: the registries in one SQLite file, and descriptors with an fd store that outlives papad.
 
 The order of work is the point: what is needed to find a thing again is stored before the thing exists, so that at
 any instant a ``kill -9`` loses nothing and leaves nothing behind that papad does not know. Where there is neither file
-nor keeper, nothing is stored: it would end with papad, and nobody read it. Knows neither systemd nor any protocol.
+nor fd store, nothing is stored: it would end with papad, and nobody read it. Knows neither systemd nor any protocol.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from papa_dbus.errors import InvalidArgs, PapaError
-from papa_dbus.service.crash_points import reach
+from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.errand import FileIdentity
 from papa_dbus.service.items.rows import (
-    Facts,
     Gone,
     Kind,
+    ProcessRecord,
     StoredProcess,
     StoredRequest,
     StoredSocket,
@@ -40,19 +40,19 @@ log = logging.getLogger(__name__)
 
 
 #: What load() raises for a row that makes no sense.
-_SENSELESS = (ValueError, TypeError, AttributeError, InvalidArgs)
+_CORRUPT_ROW = (ValueError, TypeError, AttributeError, InvalidArgs)
 
 #: Milliseconds in which another program's lock may go; until the store is open there are five seconds for it.
 _BUSY_MS = 20
 
 
-class Keeper(Protocol):
+class FdStore(Protocol):
     """Holds descriptors while papad is away. A few characters name all descriptors of one item."""
 
-    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+    def store(self, name: str, fds: Sequence[int], more: bool = False) -> None:
         """Hold duplicates of these, too. ``more``: others of that name follow, which may not be refused then."""
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Let go of all of that name."""
 
     async def kept(self) -> None:
@@ -62,9 +62,9 @@ class Keeper(Protocol):
 class Store:
     """The registries' rows, and the descriptors that go with them."""
 
-    def __init__(self, path: Path | None = None, keeper: Keeper | None = None) -> None:
+    def __init__(self, path: Path | None = None, fd_store: FdStore | None = None) -> None:
         """Open what is at ``path``, or make it. Raises TooNew, and changes nothing, where a newer papad wrote it."""
-        self._keeper = keeper
+        self._fd_store = fd_store
         self._lasts = path is not None
         self._keys = itertools.count(1)  # where nothing is stored
         self._db = open_database(path)
@@ -102,24 +102,24 @@ class Store:
             raise
 
     def _keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
-        if self._keeper is not None:
-            self._keeper.keep(name, fds, more)
+        if self._fd_store is not None:
+            self._fd_store.store(name, fds, more)
 
     def _drop(self, name: str) -> None:
-        if self._keeper is not None:
-            self._keeper.drop(name)
+        if self._fd_store is not None:
+            self._fd_store.remove(name)
 
     async def kept(self) -> None:
-        """Wait until the keeper has all that it was given: what is stored would outlive papad's end then."""
-        if self._keeper is not None:
-            await self._keeper.kept()
+        """Wait until the fd store has all that it was given: what is stored would outlive papad's end then."""
+        if self._fd_store is not None:
+            await self._fd_store.kept()
 
     def drop_descriptors(self, name: str) -> None:
-        """Let the keeper let go of what belongs to nothing."""
+        """Let the fd store let go of what belongs to nothing."""
         self._drop(name)
 
     def drop_process_descriptors(self, key: int) -> None:
-        """Let the keeper let go of what it has of a process that was forgotten."""
+        """Let the fd store let go of what it has of a process that was forgotten."""
         self._drop(f"p{key}")
 
     def keep_again(self, key: int, fds: Sequence[int]) -> None:
@@ -133,7 +133,7 @@ class Store:
         """Store a socket that has been bound, and what identifies the file that was made for it."""
         key = self._next_key()
         self._keep(f"s{key}", [fd])
-        reach("socket kept")
+        crash_point("socket kept")
         try:
             self._insert_socket(key, spec, port, fd, file)
         except PapaError:
@@ -179,7 +179,7 @@ class Store:
         if self._lasts:
             with self._telling("socket", gone):
                 self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
-        reach("socket's row removed")
+        crash_point("socket's row removed")
         self._drop(f"s{key}")
 
     def withdraw_socket(self, key: int, spec: SocketSpec) -> None:
@@ -196,7 +196,7 @@ class Store:
                 row = json.loads(spec)
                 file = None if row.get("file") is None else tuple(map(int, row["file"]))
                 found.append(StoredSocket(key, load(SocketSpec, spec), row.get("inode"), file))
-            except _SENSELESS as error:
+            except _CORRUPT_ROW as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
         return found
@@ -229,7 +229,7 @@ class Store:
     def begin_process(self, spec: ProcessSpec, pipes: Mapping[Any, int], files: Sequence[int]) -> int:
         """Store a process that does not exist yet: its pipes and its log's files."""
         key = self._insert_process(spec, pipes) if self._lasts else self._next_key()
-        reach("process noted")
+        crash_point("process noted")
         try:
             self._keep(f"p{key}", [*pipes.values(), *files], more=True)
         except BaseException:
@@ -249,16 +249,16 @@ class Store:
                 self._insert_request("process", spec.token, spec.name, key)
         return key
 
-    def process_runs(self, key: int, facts: Facts, pidfd: int) -> None:
+    def process_runs(self, key: int, facts: ProcessRecord, pidfd: int) -> None:
         """Store that it is forked and placed; after this its gate may be opened.
 
         If papad ends before that, its status pipe tells the next one that it never ran.
         """
         self._keep(f"p{key}", [pidfd])
-        reach("pidfd kept")
+        crash_point("pidfd kept")
         self.update_process(key, facts, "running")
 
-    def update_process(self, key: int, facts: Facts, state: str) -> None:
+    def update_process(self, key: int, facts: ProcessRecord, state: str) -> None:
         """Store what has changed: it was removed, or a namesake has taken its place ('retired')."""
         if self._lasts:
             row = (dump_fields(facts), state, key)
@@ -267,7 +267,7 @@ class Store:
     def remove_process(self, key: int, gone: Gone | None = None) -> None:
         """Forget a process, but for what is still told of it."""
         self.forget_process(key, gone)
-        reach("process's row removed")
+        crash_point("process's row removed")
         self._drop(f"p{key}")
 
     def withdraw_process(self, key: int, spec: ProcessSpec) -> None:
@@ -333,7 +333,7 @@ class Store:
                     raise TypeError("its token or name is not text")
                 last = None if result is None else load_info(kind, result)
                 found.append(StoredRequest(token, name, int(key), last, None if last is None else int(gone)))
-            except _SENSELESS as error:
+            except _CORRUPT_ROW as error:
                 log.error("a request for %s %r is forgotten: its row is damaged: %s", kind, name, error)
                 self.forget_request(kind, token)
         return found
@@ -354,8 +354,10 @@ class Store:
                 if not isinstance(inodes, dict):
                     raise TypeError("its pipes are none")
                 status = inodes.pop("status", None)
-                found.append(StoredProcess(key, load(ProcessSpec, spec), load(Facts, facts), inodes, state, status))
-            except _SENSELESS as error:
+                found.append(
+                    StoredProcess(key, load(ProcessSpec, spec), load(ProcessRecord, facts), inodes, state, status)
+                )
+            except _CORRUPT_ROW as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)
         return found

@@ -117,8 +117,8 @@ def open_file(path: Path) -> Database:
         db.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             return _create(db)
-        if (fault := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(fault)
+        if (problem := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(problem)
         if version < 0:
             raise sqlite3.DatabaseError(f"there is no layout {version}")
         for step in range(version, VERSION):

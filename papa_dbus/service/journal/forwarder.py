@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from papa_dbus.service import limits
-from papa_dbus.service.crash_points import reach
+from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import JournalPosition
 from papa_dbus.service.output.log import KINDS, Exit, OutputLog, Record, Stream
 
@@ -33,7 +33,7 @@ _READ = 4096  # bytes of records that are read at a time: about what a turn writ
 UNIT_FIELD: Final = "USER_UNIT" if os.geteuid() else "OBJECT_SYSTEMD_UNIT"
 
 
-class Came(enum.Enum):
+class Progress(enum.Enum):
     """How a turn came out."""
 
     TO_THE_END = enum.auto()
@@ -49,7 +49,7 @@ class _Begun(NamedTuple):
     data: bytes
 
 
-class Feed:
+class Forwarder:
     """One process's way to the journal. It begins where the log's files say that an earlier one has come to.
 
     ``last_words`` are those that the earlier one had in hand when its process had gone.
@@ -123,17 +123,17 @@ class Feed:
             if not send(fields):
                 break
 
-    def turn(self, send: Send, most: int, now: float) -> Came:
+    def turn(self, send: Send, most: int, now: float) -> Progress:
         """Write ``most`` entries at most; ``now`` is the loop's time."""
         for fields in self._pending(now):
             if not most:
-                return Came.SO_FAR
+                return Progress.SO_FAR
             if not send(fields):
-                return Came.NO_FURTHER
-            reach("journal entry written")
+                return Progress.NO_FURTHER
+            crash_point("journal entry written")
             most -= 1
             self.entries += 1
-        return Came.TO_THE_END
+        return Progress.TO_THE_END
 
     # ------------------------------------------------- what is to be written
     # Each of these goes on past a yield only once the entry has been written: what it notes then is so.

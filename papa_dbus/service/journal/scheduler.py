@@ -11,7 +11,7 @@ from typing import Protocol
 
 from papa_dbus.errors import NotSupported
 from papa_dbus.service import limits
-from papa_dbus.service.journal.forwarder import Came, Feed, Fields, LastWords
+from papa_dbus.service.journal.forwarder import Fields, Forwarder, LastWords, Progress
 from papa_dbus.service.output.log import OutputLog
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Journal(Protocol):
 
     on_room: list[Callable[[], object]]
 
-    def fault(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why there is none; None where there is one."""
 
     def send(self, fields: Fields, /) -> bool:
@@ -38,7 +38,7 @@ class NoJournal:
     def __init__(self) -> None:
         self.on_room: list[Callable[[], object]] = []
 
-    def fault(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why."""
         return "papad has no connection to one"
 
@@ -47,7 +47,7 @@ class NoJournal:
         return False
 
 
-class Feeds:
+class Scheduler:
     """All processes that write to the journal: at each turn of the loop a few entries of some, one after the other.
 
     ``on_all_told`` gets the key of a process that has gone when the journal has had its last words.
@@ -56,9 +56,9 @@ class Feeds:
     def __init__(self, journal: Journal, on_all_told: Callable[[int], None] = lambda key: None) -> None:
         self._journal = journal
         self._on_all_told = on_all_told
-        self._by_key: dict[int, Feed] = {}
-        self._gone: dict[Feed, None] = {}  # their processes have; the oldest first
-        self._ready: dict[Feed, None] = {}  # in the order in which they are served
+        self._by_key: dict[int, Forwarder] = {}
+        self._gone: dict[Forwarder, None] = {}  # their processes have; the oldest first
+        self._ready: dict[Forwarder, None] = {}  # in the order in which they are served
         self._full = False
         self._hurry = False
         self._turn_due = False
@@ -66,30 +66,30 @@ class Feeds:
 
     def check(self) -> None:
         """Raise NotSupported where there is no journal."""
-        if (fault := self._journal.fault()) is not None:
-            raise NotSupported(f"option 'journal': there is no systemd journal here: {fault}")
+        if (reason := self._journal.unavailable_reason()) is not None:
+            raise NotSupported(f"option 'journal': there is no systemd journal here: {reason}")
 
     def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog, last_words: LastWords = ()) -> None:
         """Begin, or go on, with a process."""
-        feed = self._by_key[key] = Feed(name, pid, unit, log, last_words, key)
-        log.listener = lambda: self._mark_ready(feed)
-        self._mark_ready(feed)
+        forwarder = self._by_key[key] = Forwarder(name, pid, unit, log, last_words, key)
+        log.listener = lambda: self._mark_ready(forwarder)
+        self._mark_ready(forwarder)
 
     def leave(self, key: int) -> LastWords | None:
         """Nobody else wants anything of a process: None if the journal has had all, too.
 
         Else its log must stay, and so must what is returned, until ``on_all_told`` is called.
         """
-        feed = self._by_key.get(key)
-        if feed is None:
+        forwarder = self._by_key.get(key)
+        if forwarder is None:
             return None
-        words = feed.leave()
-        if feed.over:
+        words = forwarder.leave()
+        if forwarder.over:
             return None
-        if feed not in self._gone:
-            self._gone[feed] = None
-            feed.paused = False  # a few entries are left
-            self._mark_ready(feed)
+        if forwarder not in self._gone:
+            self._gone[forwarder] = None
+            forwarder.paused = False  # a few entries are left
+            self._mark_ready(forwarder)
             if len(self._gone) > limits.MAX_JOURNAL_GONE:
                 asyncio.get_running_loop().call_soon(self._give_up_oldest)
         return words
@@ -104,18 +104,18 @@ class Feeds:
 
     def remove(self, key: int) -> None:
         """Forget the process."""
-        feed = self._by_key.pop(key, None)
-        if feed is not None:
-            feed.detach()
-            self._gone.pop(feed, None)
-            self._ready.pop(feed, None)
+        forwarder = self._by_key.pop(key, None)
+        if forwarder is not None:
+            forwarder.detach()
+            self._gone.pop(forwarder, None)
+            self._ready.pop(forwarder, None)
 
     def hurry(self) -> None:
         """Let none wait for its next interval: papad is about to end."""
         self._hurry = True
-        for feed in self._by_key.values():
-            feed.paused = False
-            self._mark_ready(feed)
+        for forwarder in self._by_key.values():
+            forwarder.paused = False
+            self._mark_ready(forwarder)
 
     def has_more(self) -> bool:
         """Whether there is something to be written."""
@@ -123,12 +123,12 @@ class Feeds:
 
     def finish(self) -> None:
         """papad is about to end."""
-        for feed in self._by_key.values():
-            feed.finish(self._journal.send)
+        for forwarder in self._by_key.values():
+            forwarder.finish(self._journal.send)
 
-    def _mark_ready(self, feed: Feed) -> None:
-        if not feed.paused:
-            self._ready[feed] = None
+    def _mark_ready(self, forwarder: Forwarder) -> None:
+        if not forwarder.paused:
+            self._ready[forwarder] = None
             self._schedule()
 
     def _schedule(self) -> None:
@@ -144,34 +144,34 @@ class Feeds:
         self._turn_due = False
         now = asyncio.get_running_loop().time()
         for _ in range(min(_FEEDS_AT_A_TURN, len(self._ready))):
-            feed = next(iter(self._ready))
-            del self._ready[feed]
-            if self._serve(feed, now) is Came.NO_FURTHER:
+            forwarder = next(iter(self._ready))
+            del self._ready[forwarder]
+            if self._serve(forwarder, now) is Progress.NO_FURTHER:
                 self._full = True
                 return
         self._schedule()
 
-    def _serve(self, feed: Feed, now: float) -> Came:
-        if now - feed.interval_begins >= limits.JOURNAL_INTERVAL:
-            feed.interval_begins, feed.entries = now, 0
+    def _serve(self, forwarder: Forwarder, now: float) -> Progress:
+        if now - forwarder.interval_begins >= limits.JOURNAL_INTERVAL:
+            forwarder.interval_begins, forwarder.entries = now, 0
         most = _ENTRIES_AT_A_TURN
-        if not feed.gone and not self._hurry:
-            most = min(most, limits.JOURNAL_BURST - feed.entries)
+        if not forwarder.gone and not self._hurry:
+            most = min(most, limits.JOURNAL_BURST - forwarder.entries)
         if most <= 0:
-            self._pause(feed)
-            return Came.SO_FAR
-        came = feed.turn(self._journal.send, most, now)
-        if came is not Came.TO_THE_END:
-            self._ready[feed] = None
-        elif feed.over:
-            self._on_all_told(feed.key)
-        return came
+            self._pause(forwarder)
+            return Progress.SO_FAR
+        progress = forwarder.turn(self._journal.send, most, now)
+        if progress is not Progress.TO_THE_END:
+            self._ready[forwarder] = None
+        elif forwarder.over:
+            self._on_all_told(forwarder.key)
+        return progress
 
-    def _pause(self, feed: Feed) -> None:
+    def _pause(self, forwarder: Forwarder) -> None:
         """Let a process wait that has written what it may: its log keeps the rest, as long as there is room."""
-        feed.paused = True
-        asyncio.get_running_loop().call_at(feed.interval_begins + limits.JOURNAL_INTERVAL, self._resume, feed)
+        forwarder.paused = True
+        asyncio.get_running_loop().call_at(forwarder.interval_begins + limits.JOURNAL_INTERVAL, self._resume, forwarder)
 
-    def _resume(self, feed: Feed) -> None:
-        feed.paused = False
-        self._mark_ready(feed)
+    def _resume(self, forwarder: Forwarder) -> None:
+        forwarder.paused = False
+        self._mark_ready(forwarder)

@@ -52,7 +52,7 @@ class Journal:
         self._watched = False  # the loop says when the socket has room
         self._later: asyncio.TimerHandle | None = None
 
-    def fault(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why there is no journal to write to; None where there is one."""
         try:
             self._new_socket().close()  # of one that papad has, only sending would tell

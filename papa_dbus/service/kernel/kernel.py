@@ -1,6 +1,6 @@
 """The kernel: three registries, and the rules about them.
 
-Knows no protocol, no bus and no systemd. A front door calls its methods and hears of changes by plain callbacks.
+Knows no protocol, no bus and no systemd. A front end calls its methods and hears of changes by plain callbacks.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from typing import Literal
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import audit, limits
-from papa_dbus.service.crash_points import reach
+from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.fork import Fork, fork_here
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.registry import Patterns, Registry, is_number
 from papa_dbus.service.items.results import ProcessInfo, SocketInfo
-from papa_dbus.service.items.rows import Facts, StoredProcess
+from papa_dbus.service.items.rows import ProcessRecord, StoredProcess
 from papa_dbus.service.items.socket_files import SocketFiles
 from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.items.values import Values
 from papa_dbus.service.journal.forwarder import LastWords
-from papa_dbus.service.journal.scheduler import Feeds, Journal, NoJournal
+from papa_dbus.service.journal.scheduler import Journal, NoJournal, Scheduler
 from papa_dbus.service.kernel.recovery import Recovery, Start, losses
 from papa_dbus.service.kernel.reservation import NameReservation
 from papa_dbus.service.kernel.superseded import Superseded
@@ -38,8 +38,8 @@ from papa_dbus.service.output.cursor import Position
 from papa_dbus.service.output.readers import OTHERS, Absent, Reader, consumers_of
 from papa_dbus.service.output.watches import End, Watch
 from papa_dbus.service.process import start as process_start
-from papa_dbus.service.process.hosted import Hooks, HostedProcess, Placement
-from papa_dbus.service.process.poller import Intake
+from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ScopeAssigner
+from papa_dbus.service.process.poller import Poller
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.steps import Chores
 
@@ -62,7 +62,7 @@ class Change:
     name: str
 
 
-async def no_placement(pid: int, name: str, resources: Mapping[str, int]) -> None:
+async def no_scope(pid: int, name: str, resources: Mapping[str, int]) -> None:
     """Leave processes where papad is: for a machine without systemd."""
 
 
@@ -70,9 +70,9 @@ class Kernel:
     """Holds sockets, values and processes by name, and decides nothing else."""
 
     def __init__(
-        self, place: Placement = no_placement, store: Store | None = None, journal: Journal | None = None
+        self, assign_scope: ScopeAssigner = no_scope, store: Store | None = None, journal: Journal | None = None
     ) -> None:
-        self.place = place
+        self.assign_scope = assign_scope
         self.fork: Fork = fork_here
         self._store = store or Store()
         self.listeners: list[Callable[[Change], None]] = []
@@ -81,7 +81,7 @@ class Kernel:
         self._values = Values()
         self._processes: Registry[HostedProcess] = Registry()
         self._by_pid: dict[int, HostedProcess] = {}  # those that are listed; of two, the one that had it last
-        self._retired = Superseded()  # replaced by a namesake, and still being read
+        self._superseded = Superseded()  # replaced by a namesake, and still being read
         self._leaving: set[HostedProcess] = set()  # gone, but for descendants that hold its pipes open
         self._absences: dict[Absent, tuple[float, HostedProcess]] = {}  # with the loop's time at which each is given up
         self._absence: asyncio.TimerHandle | None = None  # until the first of them is
@@ -102,8 +102,10 @@ class Kernel:
         self._last_watch = 0
         self._watch_shares = Shares(limits.MAX_WATCHES_PER_CLIENT, limits.MAX_WATCHES_OF_USER, limits.MAX_WATCHES)
         self._cursors = Shares(limits.MAX_CURSORS_OF_CLIENT, limits.MAX_CURSORS_OF_USER, limits.MAX_CURSORS)
-        self._feeds = Feeds(journal or NoJournal(), self._journal_has_all)
-        self._hooks = Hooks(on_end=self._process_ended, on_loose=self._process_loose, intake=Intake())
+        self._journal = Scheduler(journal or NoJournal(), self._journal_has_all)
+        self._callbacks = ProcessCallbacks(
+            on_end=self._process_ended, on_releasable=self._process_releasable, poller=Poller()
+        )
 
     def _tell(self, kind: Kind, what: What, name: str) -> None:
         for listener in self.listeners:
@@ -117,7 +119,7 @@ class Kernel:
     async def make_socket(self, spec: SocketSpec) -> SocketInfo:
         """Host a socket. Raises Exists, Bind or Limit; asked for again it is given as it is."""
         keys = _keys(spec)
-        await self._turn(*keys)
+        await self._wait_for_name(*keys)
         if (answer := self._socket_tokens.find(spec)) is not None:
             return answer
         existing = self._sockets.get(spec.name)
@@ -131,14 +133,14 @@ class Kernel:
         for other in self._sockets.values():
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
-        with self._taking_turn(*keys), self._socket_tokens.making(spec):
+        with self._reserve_name(*keys), self._socket_tokens.making(spec):
             hosted = await sockets.open_socket(spec, self._lookups, self._files)
             try:
                 hosted.key = self._store.add_socket(spec, hosted.port, hosted.fileno, hosted.file)
             except BaseException:
                 self._close_socket(hosted)
                 raise
-            reach("socket stored")
+            crash_point("socket stored")
             try:
                 await self._store.kept()
             except BaseException:
@@ -185,7 +187,7 @@ class Kernel:
             self._store.remove_socket(hosted.key, last)
             del self._sockets[name]
             self._socket_tokens.gone(hosted, last)
-            reach("socket removed")
+            crash_point("socket removed")
             self._close_socket(hosted)
             holder = hosted.unit or "its socket unit"
             still = f"{holder} holds it still, and passes it again when papad starts anew" if hosted.spec.passed else ""
@@ -212,7 +214,7 @@ class Kernel:
 
         Returns what is not hosted, and what no longer is, in words for the journal.
         """
-        faults, hosted = [], []
+        problems, hosted = [], []
         for name, fds in passed.items():
             for number, fd in enumerate(fds, 1):
                 called = name if number == 1 else f"{name}-{number}"
@@ -220,21 +222,21 @@ class Kernel:
                     self._check_passed(called)
                     hosted.append(sockets.passed_socket(called, fd))
                 except PapaError as error:
-                    faults.append(f"what was passed as '{name}' is not hosted, and closed: {error}")
+                    problems.append(f"what was passed as '{name}' is not hosted, and closed: {error}")
                     os.close(fd)
                 else:
                     self._sockets[called] = hosted[-1]
         try:
             keys, before = self._store.note_passed([(each.spec, each.fileno) for each in hosted])
         except PapaError as error:
-            return [*faults, f"which sockets were passed cannot be noted: {error}"]
+            return [*problems, f"which sockets were passed cannot be noted: {error}"]
         for each, key in zip(hosted, keys, strict=True):
             each.key = key
             if each.spec.name not in before:
                 audit.record("made", "socket", each.spec.name, "it was passed to papad")
         gone = [name for name in before if name not in self._sockets]
-        faults += [f"socket '{name}' is no longer hosted: its socket unit has not passed it again" for name in gone]
-        return faults
+        problems += [f"socket '{name}' is no longer hosted: its socket unit has not passed it again" for name in gone]
+        return problems
 
     def _check_passed(self, name: str) -> None:
         if name in self._sockets:
@@ -322,7 +324,7 @@ class Kernel:
         Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
         not there.
         """
-        await self._turn(("process", spec.name))
+        await self._wait_for_name(("process", spec.name))
         if (answer := self._process_tokens.find(spec)) is not None:
             return answer
         existing = self._processes.get(spec.name)
@@ -332,24 +334,24 @@ class Kernel:
         if existing is not None and existing.running:
             return self._running(existing, spec)
         if spec.journal:
-            self._feeds.check()
+            self._journal.check()
         if existing is not None:
             _check_free(existing)
         if existing is None or existing.log.readers:  # it stays while it is read; one that is not read goes
-            there_are = len(self._processes) + len(self._retired) + len(self._leaving)
+            there_are = len(self._processes) + len(self._superseded) + len(self._leaving)
             self._check_room("process", spec.name, there_are, limits.MAX_PROCESSES)
-        with self._taking_turn(("process", spec.name)), self._process_tokens.making(spec):
+        with self._reserve_name(("process", spec.name)), self._process_tokens.making(spec):
             async with self._starting:  # a fork takes its time, and others have their turn between two
                 await asyncio.sleep(0)
             process = await process_start.start(
-                spec, self._sockets, self.fork, self.place, self._hooks, self._store, self._lookups
+                spec, self._sockets, self.fork, self.assign_scope, self._callbacks, self._store, self._lookups
             )
             if spec.name in self._processes:
                 self._unlist(self._processes[spec.name])
             self._processes[spec.name] = process
             self._by_pid[process.pid] = process
             self._process_tokens.made(spec, process)
-        self._feed(process)
+        self._forward_output(process)
         detail = f"PID {process.pid} runs {spec.command[0]} as uid {process.facts.uid}"
         audit.record("made", "process", spec.name, detail)
         self._attach_followers(process)
@@ -363,12 +365,12 @@ class Kernel:
             else:
                 watch.give_up()
 
-    def _feed(self, process: HostedProcess) -> None:
+    def _forward_output(self, process: HostedProcess) -> None:
         process.log.on_shared = partial(self._note_newcomer, process)
         process.log.on_moved = partial(self._note_consumers_soon, process)
         if process.spec.journal:
             facts = process.facts
-            self._feeds.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
+            self._journal.add(process.key, process.spec.name, process.pid, facts.unit, process.log, facts.last_words)
 
     def _running(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
@@ -406,7 +408,7 @@ class Kernel:
             if process is None:  # it has gone meanwhile
                 continue
             self._store.update_process(process.key, replace(process.facts, removed=True), "running")
-            reach("process removed")
+            crash_point("process removed")
             audit.record("removed", "process", name)
             process.forget_output()
             yield name
@@ -433,15 +435,15 @@ class Kernel:
                 process.exit_code,
                 extra={"PAPA_PROCESS": process.spec.name},
             )
-        if process not in self._retired:
+        if process not in self._superseded:
             self._tell("process", "changed", process.spec.name)
 
-    def _process_loose(self, process: HostedProcess) -> None:
-        if process in self._retired:
-            if not process.read_to_its_end:
+    def _process_releasable(self, process: HostedProcess) -> None:
+        if process in self._superseded:
+            if not process.fully_acknowledged:
                 self._give_away(process)
                 self._bound_orphans(process.spec.name)
-            elif (words := self._feeds.leave(process.key)) is None:
+            elif (words := self._journal.leave(process.key)) is None:
                 self._forget(process)
             else:
                 self._keep_last_words(process, words)
@@ -449,7 +451,7 @@ class Kernel:
             if not process.holds_pipes:
                 self._leaving.remove(process)
                 self._store.drop_process_descriptors(process.key)
-        elif process.dispensable and self._processes.get(process.spec.name) is process:
+        elif process.removable and self._processes.get(process.spec.name) is process:
             self._unlist(process)
 
     def _keep_last_words(self, process: HostedProcess, words: LastWords) -> None:
@@ -461,14 +463,14 @@ class Kernel:
 
     def _journal_has_all(self, key: int) -> None:
         """Forget a process that is gone: its last words are in the journal now."""
-        process = next((process for process in self._retired if process.key == key), None)
-        if process is not None and process.read_to_its_end:
+        process = next((process for process in self._superseded if process.key == key), None)
+        if process is not None and process.fully_acknowledged:
             self._forget(process)
 
     def _forget(self, process: HostedProcess) -> None:
         """Let it go. The pipes that its descendants write to stay kept: without a reader SIGPIPE would end them."""
-        self._retired.remove(process)
-        self._feeds.remove(process.key)
+        self._superseded.remove(process)
+        self._journal.remove(process.key)
         last = self._process_tokens.last_of(process)
         self._process_tokens.gone(process, last)
         if process.holds_pipes:
@@ -476,7 +478,7 @@ class Kernel:
             self._store.forget_process(process.key, last)
         else:
             self._store.remove_process(process.key, last)
-        reach("process forgotten")
+        crash_point("process forgotten")
         process.dispose()
 
     def _unlist(self, process: HostedProcess) -> None:
@@ -486,9 +488,9 @@ class Kernel:
         self._retire(process)
         if process.log.readers:
             self._store_facts(process, process.facts)
-        elif not process.log.held:
+        elif not process.log.buffered:
             process.forget_output()  # nobody reads it, and there is nothing to be read
-        self._process_loose(process)
+        self._process_releasable(process)
         self._tell("process", "removed", name)
 
     def _forget_pid(self, process: HostedProcess) -> None:
@@ -496,14 +498,14 @@ class Kernel:
             del self._by_pid[process.pid]
 
     def _retire(self, process: HostedProcess) -> None:
-        self._retired.add(process)
+        self._superseded.add(process)
         process.log.superseded = True
 
-    def _store_facts(self, process: HostedProcess, facts: Facts) -> None:
-        """Store facts. If a retired process cannot be stored the next papad takes the older of the two for it."""
+    def _store_facts(self, process: HostedProcess, facts: ProcessRecord) -> None:
+        """Store facts. If a superseded process cannot be stored the next papad takes the older of the two for it."""
         process.facts = facts
         try:
-            self._store.update_process(process.key, facts, "retired" if process in self._retired else "running")
+            self._store.update_process(process.key, facts, "retired" if process in self._superseded else "running")
         except PapaError as error:
             log.error("process '%s' (PID %d): %s", process.spec.name, process.pid, error)
 
@@ -517,13 +519,13 @@ class Kernel:
             if isinstance(reader, Absent) and reader not in self._absences:
                 self._absences[reader] = asyncio.get_running_loop().time() + limits.ABSENCE, process
                 self._wait_for_absent()
-        noted = consumers_of(process.log, process in self._retired)
+        noted = consumers_of(process.log, process in self._superseded)
         if noted != process.facts.consumers:
             self._store_facts(process, replace(process.facts, consumers=noted))
 
     def _is_noted(self, process: HostedProcess, newcomer: Reader) -> bool:
         """Return whether one that has come no further than the log is noted with those who have not, either."""
-        if isinstance(newcomer, Absent) or process in self._to_note or process in self._retired:
+        if isinstance(newcomer, Absent) or process in self._to_note or process in self._superseded:
             return False
         noted = process.facts.consumers
         if noted[:1] != ((OTHERS, 0, 0),) or newcomer.acknowledged > process.log.acknowledged:
@@ -615,7 +617,7 @@ class Kernel:
             self._followers.add(watch, patterns)
             share.take(more_patterns)
         for name in found:
-            for old in self._orphans(name, who if watch.consumes else ""):
+            for old in self._unread_predecessors(name, who if watch.consumes else ""):
                 watch.attach(name, old.log)
             watch.attach(name, self._processes[name].log)
         return watch
@@ -642,7 +644,7 @@ class Kernel:
 
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
         """Where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
-        keys = {process.log: process.key for process in (*self._processes.values(), *self._retired)}
+        keys = {process.log: process.key for process in (*self._processes.values(), *self._superseded)}
         return [(keys[cursor.log], cursor.position) for cursor in watch.cursors]
 
     def resume_watch(
@@ -653,7 +655,7 @@ class Kernel:
         on_done: Callable[[End], None],
     ) -> Watch:
         """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
-        by_key = {process.key: process for process in (*self._processes.values(), *self._retired)}
+        by_key = {process.key: process for process in (*self._processes.values(), *self._superseded)}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
         watch = self._new_watch(spec, on_ready, on_done, self._share_of_caller(self._cursors))
@@ -663,21 +665,23 @@ class Kernel:
 
     def _bound_orphans(self, name: str) -> None:
         """Keep the last few of a name whose readers went away before they had acknowledged everything."""
-        orphans = [old for old in self._orphans(name) if not old.log.consumers]  # else a client may come back for it
-        for old in orphans[: -limits.MAX_ORPHANS]:
+        unread = [
+            old for old in self._unread_predecessors(name) if not old.log.consumers
+        ]  # else a client may come back for it
+        for old in unread[: -limits.MAX_UNREAD_PREDECESSORS]:
             log.warning(
-                "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.held
+                "process '%s' (PID %d): %d bytes that nobody has read are given up", name, old.pid, old.log.buffered
             )
             old.forget_output()
 
-    def _orphans(self, name: str, who: str = "") -> list[HostedProcess]:
+    def _unread_predecessors(self, name: str, who: str = "") -> list[HostedProcess]:
         """Earlier processes of a name that nobody consumes now, or that a client did when papad itself ended."""
-        orphans = [
+        unread = [
             old
-            for old in self._retired.of(name)
+            for old in self._superseded.of(name)
             if not old.removed and (not old.log.has_present_consumers or (who and old.log.absent(who)))
         ]
-        return sorted(orphans, key=lambda process: process.key)
+        return sorted(unread, key=lambda process: process.key)
 
     def _watch_closed(self, watch: Watch) -> None:
         del self._watches[watch.number]
@@ -714,16 +718,16 @@ class Kernel:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of output that wait for an acknowledgement, of all processes."""
-        return sum(process.log.held for process in self._processes.values())
+        return sum(process.log.buffered for process in self._processes.values())
 
     def close(self) -> None:
         """Let go of the store. What is hosted goes on; nothing more can be asked of this kernel."""
-        self._feeds.finish()
+        self._journal.finish()
         for _ in self._noting():
             pass
         if self._absence is not None:
             self._absence.cancel()
-        self._hooks.intake.close()
+        self._callbacks.poller.close()
         self._store.close()
 
     async def settle(self) -> None:
@@ -734,21 +738,23 @@ class Kernel:
 
     async def tell_last_words(self) -> None:
         """Read what there is, and let the journal and those who consume an ended process have it; not for ever."""
-        self._feeds.hurry()
+        self._journal.hurry()
         for _ in range(round(limits.LAST_WORDS_TIMEOUT / _LOOK)):
             if not self._words_left():
                 return
             await asyncio.sleep(_LOOK)
 
     def _words_left(self) -> bool:
-        if self._hooks.intake.has_more() or self._feeds.has_more():
+        if self._callbacks.poller.has_more() or self._journal.has_more():
             return True
-        return any(process.is_consumed_to_its_end for process in [*self._processes.values(), *self._retired])
+        return any(process.is_consumed_to_its_end for process in [*self._processes.values(), *self._superseded])
 
     def exit_if_idle(self) -> bool:
         """Begin to exit where nothing is held. Returns whether it does."""
         held = any(not hosted.spec.passed for hosted in self._sockets.values())  # its socket unit passes it again
-        read = any(not process.read_to_its_end for process in self._retired)  # else the journal alone has not had all
+        read = any(
+            not process.fully_acknowledged for process in self._superseded
+        )  # else the journal alone has not had all
         if held or self._values.items or self._processes or self._pending or read:
             return False
         audit.record("ended", "kernel", "papad", "it was asked to exit where it is idle")
@@ -758,14 +764,14 @@ class Kernel:
     def losses(self) -> list[str]:
         """What is lost where papad ends now and nobody keeps its descriptors, in words for the journal."""
         made = [hosted for hosted in self._sockets.values() if not hosted.spec.passed]  # the others are held elsewhere
-        return losses(made, [*self._processes.values(), *self._retired])
+        return losses(made, [*self._processes.values(), *self._superseded])
 
     def recover(self, descriptors: Mapping[str, Sequence[int]]) -> list[str]:
         """Host again what was stored; ``descriptors`` are those that were kept, by name.
 
         Returns what could not be recovered, in words for the journal; nothing is killed over it.
         """
-        recovery = Recovery(self._store, descriptors, self._hooks)
+        recovery = Recovery(self._store, descriptors, self._callbacks)
         for name, value in self._store.values().items():
             self._values.set(name, value)
         for hosted in recovery.sockets():
@@ -778,12 +784,12 @@ class Kernel:
             self._settle(process)
         recovery.finish()
         self._recovering = [self._await_start(recovery, start) for start in recovery.starting]
-        return recovery.faults
+        return recovery.problems
 
     def _await_start(self, recovery: Recovery, start: Start) -> "asyncio.Task[None]":
         """Hold the name until it is known whether an earlier papad's child has executed its program."""
         turn = ExitStack()
-        turn.enter_context(self._taking_turn(("process", start.name)))
+        turn.enter_context(self._reserve_name(("process", start.name)))
 
         async def wait() -> None:
             with turn:
@@ -806,7 +812,7 @@ class Kernel:
         self._settle(process)
 
     def _adopt(self, stored: StoredProcess, process: HostedProcess) -> HostedProcess:
-        self._feed(process)
+        self._forward_output(process)
         for who, seq, offset in stored.facts.consumers:
             here = process.log.acknowledged, process.log.acknowledged_offset
             process.log.attach(Absent(who, *max((seq, offset), here)))
@@ -825,16 +831,16 @@ class Kernel:
     def _settle(self, process: HostedProcess) -> None:
         """Notice what has become of a process while papad was away."""
         process.poll()
-        self._process_loose(process)
+        self._process_releasable(process)
 
     # ------------------------------------------------------------------- turns
 
-    async def _turn(self, *keys: tuple[str, str]) -> None:
+    async def _wait_for_name(self, *keys: tuple[str, str]) -> None:
         """Wait while another request makes one of these."""
         while pending := [self._pending[key] for key in keys if key in self._pending]:
             await asyncio.wait(pending)
 
-    def _taking_turn(self, *keys: tuple[str, str]) -> "NameReservation":
+    def _reserve_name(self, *keys: tuple[str, str]) -> "NameReservation":
         return NameReservation(self._pending, keys)
 
     @staticmethod
@@ -846,9 +852,9 @@ class Kernel:
 
 def _check_free(process: HostedProcess) -> None:
     """Raise Exists where a process that has ended still has something to say to nobody who listens."""
-    if process.log.held and not process.log.consumers:
+    if process.log.buffered and not process.log.consumers:
         raise Exists(
-            f"process '{process.spec.name}' has ended, and {process.log.held} bytes of its output are unread:"
+            f"process '{process.spec.name}' has ended, and {process.log.buffered} bytes of its output are unread:"
             " acknowledge or remove them"
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service.fork.exit_status import look_at, pid_of
+from papa_dbus.service.fork.exit_status import pid_of, poll_exit_status
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.items.sockets import HostedSocket
@@ -19,7 +19,7 @@ from papa_dbus.service.items.store import Store
 from papa_dbus.service.output.files import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output.log import Stream, discard
 from papa_dbus.service.process.gate import Word, executed, said
-from papa_dbus.service.process.hosted import Held, Hooks, HostedProcess
+from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds
 from papa_dbus.service.process.start import note_no_home
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,15 @@ _ROLES = {f"memfd:{OUTPUT_NAME}": "output", f"memfd:{INDEX_NAME}": "index", "pid
 class Recovery:
     """One recovery: rows from the store, and ``descriptors`` that were kept, by name.
 
-    To be asked for sockets, then for processes, then to ``finish()``. ``faults`` says in words for the journal what
-    did not come back, if anything did: else papad was stopped, and the keeper gave everything up. ``starting`` are the
-    processes that have not said yet whether their program was executed; each is to be hosted or forgotten.
+    To be asked for sockets, then for processes, then to ``finish()``. ``problems`` says in words for the journal what
+    did not come back, if anything did: else papad was stopped, and the fd store gave everything up. ``starting`` are
+    the processes that have not said yet whether their program was executed; each is to be hosted or forgotten.
     """
 
-    def __init__(self, store: Store, descriptors: Mapping[str, Sequence[int]], hooks: Hooks) -> None:
-        self.faults: list[str] = []
+    def __init__(self, store: Store, descriptors: Mapping[str, Sequence[int]], callbacks: ProcessCallbacks) -> None:
+        self.problems: list[str] = []
         self._store = store
-        self._hooks = hooks
+        self._callbacks = callbacks
         self._left = {name: list(fds) for name, fds in descriptors.items()}
         self._nothing_came = not self._left
         self._given_up: list[str] = []
@@ -63,7 +63,7 @@ class Recovery:
 
     def _foreign(self, name: str, fds: Sequence[int]) -> None:
         """Another's that bears a name of papad's own: a socket unit's, say. What papad has kept under it stays kept."""
-        self.faults.append(f"descriptor '{name}' is not the one that papad kept by that name; it is closed")
+        self.problems.append(f"descriptor '{name}' is not the one that papad kept by that name; it is closed")
         for fd in fds:
             os.close(fd)
 
@@ -100,7 +100,7 @@ class Recovery:
         """Forget a process whose program was not executed: it ends by itself."""
         log.info("process '%s' (PID %d) was not started before papad ended", start.name, start.stored.facts.pid)
         self._store.remove_process(start.stored.key)
-        look_at(start.found["pidfd"])  # it may be papad's child, after a reload
+        poll_exit_status(start.found["pidfd"])  # it may be papad's child, after a reload
         start.close_status()
         for fd in start.found.values():
             os.close(fd)
@@ -109,21 +109,21 @@ class Recovery:
         if self._nothing_came:
             self._given_up.append(item)
         else:
-            self.faults.append(f"{item}: {what}")
+            self.problems.append(f"{item}: {what}")
 
     def _host(self, stored: StoredProcess, found: dict[str, int]) -> HostedProcess:
         os.set_inheritable(found["pidfd"], False)
         pipes: dict[Stream, int] = {stream: found[stream] for stream in ("out", "err") if stream in found}
         try:
             files = _log_files(found)
-            return HostedProcess(stored, Held(found["pidfd"], pipes, files), self._hooks, recovered=True)
+            return HostedProcess(stored, ProcessFds(found["pidfd"], pipes, files), self._callbacks, recovered=True)
         except ValueError as error:
-            self.faults.append(f"{_title(stored)}: its unread output is lost, and its numbers begin anew: {error}")
+            self.problems.append(f"{_title(stored)}: its unread output is lost, and its numbers begin anew: {error}")
         for role in {"output", "index"} & set(found):
             os.close(found[role])
         files = LogFiles.create()
         self._store.keep_again(stored.key, [*pipes.values(), found["pidfd"], files.output, files.index])
-        return HostedProcess(stored, Held(found["pidfd"], pipes, files), self._hooks)
+        return HostedProcess(stored, ProcessFds(found["pidfd"], pipes, files), self._callbacks)
 
     def finish(self) -> None:
         """Let go of descriptors that belong to nothing; of a pipe only when its last writer has gone."""
@@ -134,12 +134,12 @@ class Recovery:
         for name, fds in self._left.items():
             pids = [pid for pid in map(pid_of, fds) if pid > 0]
             if pids:
-                self.faults.append(
+                self.problems.append(
                     f"descriptors kept as '{name}', of PID {pids[0]}, belong to nothing that is stored: the process"
                     " goes on without papad, and what it prints is thrown away"
                 )
             elif any(map(_is_socket, fds)):
-                self.faults.append(
+                self.problems.append(
                     f"what came as '{name}' belongs to nothing that is stored, and is closed; if a socket unit passed"
                     " it: s or p and a number are papad's own names"
                 )
@@ -159,10 +159,10 @@ def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProce
     lost = [f"socket '{hosted.spec.name}' is closed" for hosted in held_sockets]
     for process in processes:
         title = f"process '{process.spec.name}' (PID {process.pid})"
-        unread = f"{process.log.held} bytes of its output that nobody has acknowledged are lost"
+        unread = f"{process.log.buffered} bytes of its output that nobody has acknowledged are lost"
         if process.running:
             lost.append(f"{title} goes on without papad, and gets SIGPIPE for what it prints from now on; {unread}")
-        elif not process.dispensable:
+        elif not process.removable:
             code = "an unknown code" if process.exit_code is None else process.exit_code
             lost.append(f"{title} has ended with {code}, which is forgotten; {unread}")
     return lost
@@ -205,7 +205,7 @@ class Start:
         self.stored = replace(self.stored, facts=facts)
 
     def close_status(self) -> None:
-        """Let go of the pipe, of which the keeper has a duplicate."""
+        """Let go of the pipe, of which the fd store has a duplicate."""
         if self._status is not None:
             os.close(self._status)
             self._status = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.names import name_fault
+from papa_dbus.names import name_error
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.items.options import find, parse_text
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
@@ -214,8 +214,8 @@ def _make_process(words: Words) -> MakeProcess:
 
 def _set(words: Words) -> SetValue:
     name = words.take("the name of the value")
-    if fault := name_fault(name):  # without a value it would else be taken for a pattern
-        raise InvalidArgs(f"value name {name[:60]!r}: {fault}")
+    if problem := name_error(name):  # without a value it would else be taken for a pattern
+        raise InvalidArgs(f"value name {name[:60]!r}: {problem}")
     return SetValue(name, words.text() or None)
 
 

@@ -16,7 +16,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ConnectionState:
     """Where a connection stands: what was read of it and not run, what it has not taken yet, and its watch.
 
     ``watch`` is each process's key in the store with the position in its output; ``sent`` whether a batch waits for
@@ -35,7 +35,7 @@ class Connection:
 
     fd: int
     uid: int
-    left: Left | None
+    left: ConnectionState | None
 
 
 def pack(connections: Sequence[Connection]) -> int:
@@ -58,6 +58,8 @@ def unpack(fds: Sequence[int], packed: int) -> list[Connection]:
     return [Connection(fd, uid, _left(**row)) for fd, (uid, row) in zip(fds, text["connections"], strict=True)]
 
 
-def _left(reader: Mapping[str, Any], unsent: str, watch: list[tuple[int, list[Any]]] | None, sent: bool) -> Left:
+def _left(
+    reader: Mapping[str, Any], unsent: str, watch: list[tuple[int, list[Any]]] | None, sent: bool
+) -> ConnectionState:
     positions = None if watch is None else [(key, Position(*position)) for key, position in watch]
-    return Left(reader, unsent.encode("latin-1"), positions, sent)
+    return ConnectionState(reader, unsent.encode("latin-1"), positions, sent)

@@ -1,7 +1,7 @@
 """One listening socket of the line protocol: takes connections, a few at each turn of the loop.
 
 asyncio's own server takes as many at a turn as its backlog has room for, and where no descriptor is left it tries (and
-logs) as often, again and again (Python 3.11). Here others have their turn, and a door without descriptors waits.
+logs) as often, again and again (Python 3.11). Here others have their turn, and a front end without descriptors waits.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 #: Connections that are taken before others have their turn; to find out whose each is takes most of a millisecond.
 A_TURN: Final = 4
-#: Seconds until a door that could take none, since no descriptor or memory was left, tries again.
+#: Seconds until a front end that could take none, since no descriptor or memory was left, tries again.
 RETRY: Final = 0.5
 
 

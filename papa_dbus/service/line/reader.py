@@ -143,7 +143,7 @@ class LineReader:
         return len(self._input) - self._at
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes in memory: those, and the line that has no end yet."""
         return len(self._input) + len(self._line)
 

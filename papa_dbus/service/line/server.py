@@ -1,4 +1,4 @@
-"""The line protocol's door: the listening sockets, and which connections are let in.
+"""The line protocol's front end: the listening sockets, and which connections are let in.
 
 Owns how many there may be, and asks ``access`` who is at the other end; what is said on a connection is the session's.
 """
@@ -61,7 +61,7 @@ class _Guest:
     rules: Access
 
 
-class TelnetDoor:
+class LineServer:
     """Serves the kernel to whoever ``access`` lets in."""
 
     def __init__(self, kernel: Kernel, access: Access, port_for: PortFor = PortFor.MEMBERS) -> None:
@@ -127,7 +127,7 @@ class TelnetDoor:
     # ----------------------------------------------------------------------- life
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound; they are the door's from now on."""
+        """Serve on sockets that are bound; they are the front end's from now on."""
         for sock in sockets:
             sock.listen(BACKLOG)
             self._listeners.append(Listener(sock, self._session))

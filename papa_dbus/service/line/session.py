@@ -1,7 +1,7 @@
 """One connection of the line protocol: reads lines, calls the kernel once for each, writes the reply.
 
 Owns the order of things on the connection, and how much of it is kept in memory. Who may connect, and whether who has
-may still go on, the door says.
+may still go on, the front end says.
 
 Commands run strictly one after the other. Everything that may happen meanwhile (input, the end of the connection, room
 to write, output to pass on, papad's own end) sets one event, on which the session sleeps; so nothing here polls.
@@ -20,11 +20,11 @@ from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import commands as line_commands
 from papa_dbus.service.line import replies as line_replies
-from papa_dbus.service.line.handover import Left
+from papa_dbus.service.line.handover import ConnectionState
 from papa_dbus.service.line.reader import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.output.events import Event as WatchEvent
 from papa_dbus.service.output.events import size_of
-from papa_dbus.service.output.watches import MUCH, REST, End, Watch
+from papa_dbus.service.output.watches import COALESCE_BYTES, COALESCE_DELAY, End, Watch
 from papa_dbus.service.steps import Pace, Steps, take_all, take_some
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class _StuckError(Exception):
     """The client made no room for a reply in time. There is no telling it: that is what it does not read."""
 
 
-class Door(Protocol):
-    """What a connection asks of the door through which it came."""
+class Server(Protocol):
+    """What a connection asks of the front end through which it came."""
 
     #: What takes long is done in these: that of one connection after the other, a step at each turn of the loop.
     steps: Steps
@@ -86,24 +86,24 @@ class Door(Protocol):
 
 
 class Session(asyncio.BufferedProtocol):
-    """A connection. ``charged``: the bytes that its door has noted for it.
+    """A connection. ``charged``: the bytes that its front end has noted for it.
 
     ``resumed`` is where it stood in the papad before this one, of which the client is to notice nothing.
     """
 
-    def __init__(self, kernel: Kernel, door: Door, resumed: Left | None = None) -> None:
+    def __init__(self, kernel: Kernel, server: Server, resumed: ConnectionState | None = None) -> None:
         self._kernel = kernel
-        self._door = door
+        self._server = server
         self._admitted = False
         self.charged = 0
         self._resumed = resumed
         self._reader = LineReader() if resumed is None else LineReader.resume(resumed.reader)
         self._line_due: float | None = None  # the loop's time by which a line that has begun must have its end
-        self._stirred = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._writable = True
         self._at_end = False  # nothing more will come
         self._lost = False  # nothing can be written either
-        self._goodbye: bytes | None = None
+        self._close_reason: bytes | None = None
         self._leaving = False  # for the next papad
         self._left_watch: tuple[Watch, bool] | None = None
         self._unsent = b""  # with what may have been sent of it since
@@ -111,7 +111,7 @@ class Session(asyncio.BufferedProtocol):
         self._settling = False  # a watch has begun, and its client may not look for a batch yet
         self._rest_until = 0.0  # the loop's time from which a watch's next batch is due
         self._alarm: asyncio.TimerHandle | None = None
-        self.left: tuple[int, Left] | None = None
+        self.left: tuple[int, ConnectionState] | None = None
         self._transport: asyncio.Transport
         self.task: asyncio.Task[None] | None = None
 
@@ -130,31 +130,31 @@ class Session(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Keep what came, and no more of it than is worked on soon."""
         self._reader.receive(bytes(_received_bytes[:nbytes]))
-        if self._reader.waiting > MAX_READ_AHEAD or self._stirred.is_set():  # it has not had its turn since the last
+        if self._reader.waiting > MAX_READ_AHEAD or self._wakeup.is_set():  # it has not had its turn since the last
             self._transport.pause_reading()
         try:
             self._account()
         except TooMuch as error:
             self.end(str(error))
-        self._stirred.set()
+        self._wakeup.set()
 
     def _account(self, more: int = 0, always: bool = False) -> None:
-        """Tell the door what is held here, and so many bytes more. Raises TooMuch."""
-        held = self._reader.held + self._transport.get_write_buffer_size() + len(self._unsent) + more
-        if self._admitted and held != self.charged:
-            self._door.charge(self, held - self.charged, always=always)
-            self.charged = held
+        """Tell the front end what is held here, and so many bytes more. Raises TooMuch."""
+        buffered = self._reader.buffered + self._transport.get_write_buffer_size() + len(self._unsent) + more
+        if self._admitted and buffered != self.charged:
+            self._server.charge(self, buffered - self.charged, always=always)
+            self.charged = buffered
 
     def eof_received(self) -> bool:
         """Go on with what has come: the replies are still wanted."""
         self._at_end = True
-        self._stirred.set()
+        self._wakeup.set()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Nobody is there any more."""
         self._at_end = self._lost = True
-        self._stirred.set()
+        self._wakeup.set()
 
     def pause_writing(self) -> None:
         """Linux has no more room."""
@@ -163,12 +163,12 @@ class Session(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """All has been given to Linux."""
         self._writable = True
-        self._stirred.set()
+        self._wakeup.set()
 
     def end(self, text: str) -> None:
         """End the connection for papad's own reasons, after the command that runs; the text says why."""
-        self._goodbye = line_replies.error(text)
-        self._stirred.set()
+        self._close_reason = line_replies.error(text)
+        self._wakeup.set()
 
     def leave(self) -> None:
         """Come to rest after the command that runs; then ``left`` is a descriptor and where the connection stands.
@@ -176,9 +176,9 @@ class Session(asyncio.BufferedProtocol):
         One that is not admitted yet stands where it came in: the next papad asks anew.
         """
         self._leaving = True
-        self._stirred.set()
+        self._wakeup.set()
         if not self._admitted and self.task is not None:
-            self.left = self._duplicate(), self._resumed or Left(self._reader.state(), line_replies.WELCOME)
+            self.left = self._duplicate(), self._resumed or ConnectionState(self._reader.state(), line_replies.WELCOME)
             self.task.cancel()
 
     @property
@@ -189,7 +189,7 @@ class Session(asyncio.BufferedProtocol):
         """Note where the connection stands. It must end before anything else can happen on it."""
         watch, sent = (None, False) if self._left_watch is None else self._left_watch
         positions = None if watch is None else self._kernel.positions(watch)
-        self.left = self._duplicate(), Left(self._reader.state(), self._still_unsent(), positions, sent)
+        self.left = self._duplicate(), ConnectionState(self._reader.state(), self._still_unsent(), positions, sent)
 
     def _duplicate(self) -> int:
         return os.dup(self._transport.get_extra_info("socket").fileno())
@@ -215,13 +215,13 @@ class Session(asyncio.BufferedProtocol):
             log.exception("a connection of the line protocol failed")
         finally:
             self._transport.abort()
-            self._door.leave(self)
+            self._server.leave(self)
 
     async def _enter(self, sock: socket.socket) -> bytes | None:
         """Work for who is let in; returns the last words, None where the next papad goes on."""
         self._transport.pause_reading()  # what strangers send stays with Linux
         try:
-            caller = await self._door.admit(self, sock)
+            caller = await self._server.admit(self, sock)
         except PapaError as error:
             return line_replies.error(str(error))
         except OSError:
@@ -231,19 +231,19 @@ class Session(asyncio.BufferedProtocol):
             try:
                 if self._resumed is not None:
                     return await self._resume(self._resumed)
-                if self._goodbye is None:
+                if self._close_reason is None:
                     await self._send(line_replies.WELCOME)
                 return await self._run()
             except (AccessDenied, TooMuch) as error:
                 return line_replies.error(str(error))
 
-    async def _resume(self, left: Left) -> bytes | None:
+    async def _resume(self, left: ConnectionState) -> bytes | None:
         """Go on where the papad before this one was."""
         if left.unsent:
             await self._send(left.unsent, patiently=left.watch is not None)
         if left.watch is not None:
             try:
-                watch = self._kernel.resume_watch(left.watch, WatchSpec(), self._stirred.set, self._watch_ended)
+                watch = self._kernel.resume_watch(left.watch, WatchSpec(), self._wakeup.set, self._watch_ended)
             except NotFound as error:
                 return line_replies.error(str(error))
             if reply := await self._keep_watching(watch, [], left.sent):
@@ -255,7 +255,7 @@ class Session(asyncio.BufferedProtocol):
         while (event := await self._next_event()) is not None:
             match event:
                 case Line():
-                    last_words = await self._do(event.data)
+                    last_words = await self._execute(event.data)
                     if last_words is not None:
                         return last_words
                 case TooLong():
@@ -264,7 +264,7 @@ class Session(asyncio.BufferedProtocol):
                     await self._send(b"\n" + line_replies.PROMPT)
                 case Foreign():
                     return _foreign(event)
-        return None if self._at_rest else self._goodbye or b""
+        return None if self._at_rest else self._close_reason or b""
 
     async def _next_event(self) -> _Input | None:
         """The next thing that the client says; None at the end."""
@@ -286,7 +286,7 @@ class Session(asyncio.BufferedProtocol):
             self._line_due = asyncio.get_running_loop().time() + LINE_TIMEOUT
         try:
             async with asyncio.timeout_at(self._line_due):
-                await self._stir()
+                await self._wait_for_wakeup()
         except TimeoutError:
             self.end(f"a line was begun {LINE_TIMEOUT:.0f} s ago and has no end (LF, CR LF or CR NUL)")
 
@@ -294,26 +294,26 @@ class Session(asyncio.BufferedProtocol):
         """The next thing that has come already. Telnet's own questions are answered on the way."""
         while isinstance(event := self._reader.next_event(), Answer):
             await self._send(event.data)
-            await self._door.pace.turn()
+            await self._server.pace.turn()
         if event is not None:
             if self._reader.waiting:
-                await self._door.pace.turn()  # others have theirs between two lines of one piece
+                await self._server.pace.turn()  # others have theirs between two lines of one piece
         elif not self._at_end:
             self._transport.resume_reading()
         return event
 
     @property
     def _ended(self) -> bool:
-        return self._lost or self._goodbye is not None
+        return self._lost or self._close_reason is not None
 
     def _over(self) -> bool:
         return self._at_end or self._ended
 
-    async def _stir(self) -> None:
+    async def _wait_for_wakeup(self) -> None:
         """Sleep until something has happened, and it is this one's turn. The caller has just looked at all that may."""
-        await self._stirred.wait()
-        await self._door.pace.turn()
-        self._stirred.clear()
+        await self._wakeup.wait()
+        await self._server.pace.turn()
+        self._wakeup.clear()
 
     async def _send(self, data: bytes, *, patiently: bool = False) -> None:
         """Write, and wait until the client has made room: ``WRITE_TIMEOUT`` long, then _StuckError is raised.
@@ -328,7 +328,7 @@ class Session(asyncio.BufferedProtocol):
         self._transport.write(data)
         if self._is_blocked(patiently):
             await self._wait_for_room(patiently)
-            self._stirred.set()  # what else has happened meanwhile is still to be looked at
+            self._wakeup.set()  # what else has happened meanwhile is still to be looked at
         self._unsent = self._still_unsent()
         self._account()
 
@@ -336,7 +336,7 @@ class Session(asyncio.BufferedProtocol):
         try:
             async with asyncio.timeout(None if patiently else WRITE_TIMEOUT):
                 while self._is_blocked(patiently):
-                    await self._stir()
+                    await self._wait_for_wakeup()
         except TimeoutError:
             raise _StuckError from None
 
@@ -345,7 +345,7 @@ class Session(asyncio.BufferedProtocol):
         return self._unsent[-left:] if left else b""
 
     def _is_blocked(self, patiently: bool) -> bool:
-        if self._at_rest or (patiently and self._goodbye is not None):
+        if self._at_rest or (patiently and self._close_reason is not None):
             return False
         return not (self._writable or self._lost)
 
@@ -362,18 +362,18 @@ class Session(asyncio.BufferedProtocol):
             async with asyncio.timeout(LINGER):
                 while not (self._over() or self._leaving):
                     self._transport.resume_reading()
-                    await self._stir()
+                    await self._wait_for_wakeup()
         except TimeoutError:
             pass
 
     # ------------------------------------------------------------------ commands
 
-    async def _do(self, line: bytes) -> bytes | None:
+    async def _execute(self, line: bytes) -> bytes | None:
         """Do what a line says and reply; returns the last words where the connection ends with it.
 
         Raises AccessDenied where its user may do nothing any more, TooMuch where its connections hold too much.
         """
-        await self._door.check(self)
+        await self._server.check(self)
         try:
             command = line_commands.parse(line)
             if isinstance(command, line_commands.Quit):
@@ -423,7 +423,7 @@ class Session(asyncio.BufferedProtocol):
             return line_replies.some_lines(lines) + (line_replies.PROMPT if lines else line_replies.reply())
         lines.clear()
         reply = bytearray()
-        async with self._door.steps.turn:
+        async with self._server.steps.turn:
             await take_all(self._lines(command), lines.extend)
             lines.sort()  # they nearly are
             await take_all(iter(lines), lambda some: reply.extend(line_replies.some_lines(some)))
@@ -440,7 +440,7 @@ class Session(asyncio.BufferedProtocol):
 
     async def _remove(self, command: line_commands.Remove) -> None:
         files = self._kernel.files(command.patterns) if command.kind == "sockets" else []
-        rest = self._door.steps.take(self._removing(command), lambda names: None, lambda: None)
+        rest = self._server.steps.take(self._removing(command), lambda names: None, lambda: None)
         if rest is not None:
             await rest
         await self._kernel.files_removed(files)
@@ -474,8 +474,8 @@ class Session(asyncio.BufferedProtocol):
 
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
-        watch = self._kernel.watch(patterns, WatchSpec(), self._stirred.set, self._watch_ended)
-        names, batch = len(watch.names), watch.take(self._door.batch_room(self))
+        watch = self._kernel.watch(patterns, WatchSpec(), self._wakeup.set, self._watch_ended)
+        names, batch = len(watch.names), watch.take(self._server.batch_room(self))
         line = first_line.encode() + b"\n" if first_line else line_replies.watching(names, batch)
         batch = line_replies.without_losses(batch)
         return await self._keep_watching(watch, batch, sent=False, line=line)
@@ -483,7 +483,7 @@ class Session(asyncio.BufferedProtocol):
     def _watch_ended(self, end: End) -> None:
         """Have the reply that ends the watch say why."""
         self._watch_end = line_replies.watch_end(end)
-        self._stirred.set()
+        self._wakeup.set()
 
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
@@ -495,7 +495,7 @@ class Session(asyncio.BufferedProtocol):
             return await self._pass_on(watch, batch, sent)
         finally:
             if self._left_watch is None:
-                watch.close(away=self._goodbye is not None)  # papad ends it, and its client may come back
+                watch.close(away=self._close_reason is not None)  # papad ends it, and its client may come back
 
     async def _pass_on(self, watch: Watch, batch: list[WatchEvent], sent: bool) -> bytes:
         """Send ``batch``, and whatever follows; returns the reply that ends the watch.
@@ -512,7 +512,7 @@ class Session(asyncio.BufferedProtocol):
                 return b""
             said = await self._received()
             if isinstance(said, Foreign):
-                self._goodbye = _foreign(said)
+                self._close_reason = _foreign(said)
             elif said is not None:
                 if sent:
                     watch.acknowledge_taken()
@@ -526,13 +526,15 @@ class Session(asyncio.BufferedProtocol):
                 data = line_replies.batch(batch)
                 batch.clear()  # also for those who have passed it: it is not counted as the session's
                 self._settling = False
-                await self._door.check(self)
-                self._rest_until = asyncio.get_running_loop().time() + (REST if len(data) < MUCH else 0)
+                await self._server.check(self)
+                self._rest_until = asyncio.get_running_loop().time() + (
+                    COALESCE_DELAY if len(data) < COALESCE_BYTES else 0
+                )
                 # A watcher may take its time: until it reads and acknowledges, this batch is all that waits for it.
                 await self._send(data, patiently=True)
                 del data
             else:
-                await self._stir()
+                await self._wait_for_wakeup()
         return b""
 
     def _fill(self, batch: list[WatchEvent], watch: Watch) -> bool:
@@ -540,13 +542,13 @@ class Session(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         due = loop.time() >= self._rest_until
         if (due and not batch) or self._settling:
-            room = self._door.batch_room(self) - sum(map(size_of, batch))
+            room = self._server.batch_room(self) - sum(map(size_of, batch))
             if room > 0:
                 batch += watch.take(room)
         if due or (self._settling and sum(map(size_of, batch)) > FIRST_READ):
             return bool(batch)
         if (batch or watch.ready) and (self._alarm is None or self._alarm.when() != self._rest_until):
-            self._alarm = loop.call_at(self._rest_until, self._stirred.set)
+            self._alarm = loop.call_at(self._rest_until, self._wakeup.set)
         return False
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 from papa_dbus.service import limits
-from papa_dbus.service.crash_points import reach
+from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import Header, LogFiles
 from papa_dbus.service.output.readers import Absent, Reader
 
@@ -26,7 +26,7 @@ Stream = Literal["out", "err"]
 
 #: Bytes read at a time: a pipe's usual capacity (pipe(7)), so that what was written whole is one record.
 CHUNK = 65536
-#: Records read at a time: what a door can put into one message without making others wait.
+#: Records read at a time: what a front end can put into one message without making others wait.
 MAX_BATCH = 512
 
 #: In the order of the numbers that they have in an index.
@@ -73,8 +73,8 @@ class OutputLog:
         "_head",
         "_last",
         "_on_room",
+        "_out_of_memory",
         "_start",
-        "_starved",
         "_times",
         "acknowledged",
         "acknowledged_offset",
@@ -109,7 +109,7 @@ class OutputLog:
         self.superseded = False
         self._on_room = on_room
         self._last: Reader | None = None  # a consumer that holds back all that is there, as one of many does mostly
-        self._starved = False  # of memory: what comes is lost
+        self._out_of_memory = False  # of memory: what comes is lost
         self._times = array("Q")
         self._ends = array("Q")  # offset of the record's end, times four, plus its kind
         self._base = 1  # the sequence number of the arrays' first place
@@ -190,7 +190,7 @@ class OutputLog:
             self.listener()
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes of payload that wait for an acknowledgement."""
         return self._end - self._start
 
@@ -204,7 +204,7 @@ class OutputLog:
         """Return whether the client of a consumer is there."""
         return any(reader.present for reader in self.consumers)
 
-    def fill(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
+    def splice_from(self, pipe: int, stream: Stream, most: int = CHUNK) -> int | None:
         """Move what is in the pipe to the log as one record of at most ``most`` bytes.
 
         Returns its size, 0 at the end of the stream, None where nothing is there now.
@@ -215,23 +215,23 @@ class OutputLog:
         timestamp = now()
         try:
             self.files.write_entry(self.last_seq + 1, timestamp, self._end, KINDS.index(stream))
-            reach("record announced")
+            crash_point("record announced")
             size = os.splice(pipe, self.files.output, most, offset_dst=self._end, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             return None
         except OSError as error:
             return self._fill_without_memory(pipe, stream, error)
         if size:
-            reach("record spliced")
-            self._starved = False
+            crash_point("record spliced")
+            self._out_of_memory = False
             self._append(stream, size, timestamp)
         return size
 
     def _fill_without_memory(self, pipe: int, stream: Stream, error: OSError) -> int | None:
         """Let the child go on where there is no memory for its output: lose it, and say so."""
-        if not self._starved:  # once, not for each piece
+        if not self._out_of_memory:  # once, not for each piece
             log.error("no room for output, what is written now is lost: %s", error.strerror)
-        self._starved = True
+        self._out_of_memory = True
         size = discard(pipe)
         if size:
             self.files.skip(size)
@@ -243,7 +243,7 @@ class OutputLog:
         self._end += size
         self._times.append(timestamp)
         self._ends.append(self._end << 2 | KINDS.index(stream))
-        if self.held > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
+        if self.buffered > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
             self._make_room()
         self._wake()
 
@@ -254,7 +254,7 @@ class OutputLog:
         self._times.append(timestamp)
         self._ends.append(self._end << 2 | _EXIT)
         self.exit = Exit(self.last_seq, timestamp, code, self._end)
-        reach("end announced")
+        crash_point("end announced")
         self._write_header()
         self._wake()
 
@@ -267,9 +267,9 @@ class OutputLog:
 
     def _drop_through(self, seq: int) -> None:
         self.dropped += (self._ends[seq - self._base] >> 2) - self._start
-        self._leave(seq)
+        self._release_through(seq)
 
-    def _leave(self, seq: int) -> None:
+    def _release_through(self, seq: int) -> None:
         """Let everything up to ``seq`` go, and give its memory back."""
         place = min(seq - self._base, len(self._ends) - 1)
         if place >= self._head:
@@ -385,14 +385,14 @@ class OutputLog:
         self.acknowledged, self.acknowledged_offset = last.acknowledged, last.acknowledged_offset
         if self.exit is not None and self.acknowledged >= self.exit.seq:
             self.exit_acknowledged = True
-        self._leave(self.acknowledged)
-        reach("acknowledged")
+        self._release_through(self.acknowledged)
+        crash_point("acknowledged")
         self._on_room()
 
-    def forget(self) -> None:
+    def discard_all(self) -> None:
         """Drop everything and keep nothing from now on."""
         self.acknowledged, self.acknowledged_offset = self.last_seq, self._end
-        self._leave(self.last_seq)
+        self._release_through(self.last_seq)
         self.files.give_back(self._start, self.first_seq, everything=True)
         self.capacity = 0
         self._wake()

@@ -55,15 +55,15 @@ class Absent:
 OTHERS = "*"
 
 
-def consumers_of(log_: "OutputLog", retired: bool) -> tuple[tuple[str, int, int], ...]:
+def consumers_of(log_: "OutputLog", superseded: bool) -> tuple[tuple[str, int, int], ...]:
     """Return what another papad has to know of a log's consumers: client, last number acknowledged, offset after it.
 
     Of one alone the log itself knows it. Those who have come no further than the log has are one: they come and go,
-    and their acknowledgements change nothing. But of a ``retired`` process each is told with its client's name: they
+    and their acknowledgements change nothing. But of a ``superseded`` process each is told with its client's name: they
     alone are to get the rest of it. Else a client's watches begin anew where the one is that has come least far.
     """
     consumers = log_.consumers
-    if retired:
+    if superseded:
         return tuple((reader.who, reader.acknowledged, reader.acknowledged_offset) for reader in consumers)
     if len(consumers) < 2:
         return ()

@@ -15,10 +15,10 @@ from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
 
-#: Seconds that a door rests after a sending with little in it, and the bytes that are not little. A line after silence
-#: goes at once, and many cost less together; what is more would fill up the log meanwhile.
-REST: Final = 0.002
-MUCH: Final = 32 * 1024
+#: Seconds that a front end rests after a sending with little in it, and the bytes that are not little. A line after
+#: silence goes at once, and many cost less together; what is more would fill up the log meanwhile.
+COALESCE_DELAY: Final = 0.002
+COALESCE_BYTES: Final = 32 * 1024
 
 #: Events that are taken at a time.
 MAX_EVENTS: Final = 256
@@ -35,8 +35,8 @@ class Watch:
     """One subscription, of the client ``who`` if that is known.
 
     ``on_ready`` is called when there is something to take, ``on_done`` when the watch has ended by itself, and why; for
-    an observing watch that is within take(), whose events are its last. A door takes events whenever it can pass them
-    on; what it took counts against the window until acknowledged.
+    an observing watch that is within take(), whose events are its last. A front end takes events whenever it can pass
+    them on; what it took counts against the window until acknowledged.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Watch:
                 self._resume(end)
                 return
         if cursor in self._ready:
-            return  # the door knows, or is told once something has been acknowledged
+            return  # the front end knows, or is told once something has been acknowledged
         self._ready[cursor] = None
         if self._in_flight < self.spec.window:
             self._on_ready()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import audit, limits
-from papa_dbus.service.fork.child import NO_HOME, Identity, Launch
+from papa_dbus.service.fork.child import NO_HOME, ExecPlan, Identity
 from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
 from papa_dbus.service.fork.fork import Fork
 from papa_dbus.service.group_list import groups_of
@@ -205,7 +205,7 @@ async def executed(status: int, pidfd: int, without_home: Callable[[], None]) ->
         loop.remove_reader(status)
 
 
-class Child:
+class PendingChild:
     """A forked process at the gate, before it has executed its program."""
 
     def __init__(self, pid: int, pidfd: int, gate: int, status: Status) -> None:
@@ -215,7 +215,7 @@ class Child:
         self._status = status
 
     @classmethod
-    async def forked(cls, launch: Launch, fork: Fork, status: Status) -> "Child":
+    async def forked(cls, launch: ExecPlan, fork: Fork, status: Status) -> "PendingChild":
         """Fork one. Raises Spawn, or Limit if there is no descriptor left."""
         with contextlib.ExitStack() as undo:
             with _limit("a process"):

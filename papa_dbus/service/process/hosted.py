@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from papa_dbus.errors import NotFound
 from papa_dbus.service import limits
-from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, look_at
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, poll_exit_status
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
@@ -23,14 +23,14 @@ from papa_dbus.service.output.log import CHUNK, OutputLog, Stream, now
 from papa_dbus.service.process.gate import (
     readable,
 )
-from papa_dbus.service.process.poller import Intake
+from papa_dbus.service.process.poller import Poller
 
 log = logging.getLogger(__name__)
 
 
 #: Puts a process that stands at its gate into a unit of its own: PID, name and the unit's limits in (by option), the
 #: unit's name out, or None. Raises Spawn where a limit does not hold.
-Placement = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
+ScopeAssigner = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 
 #: Seconds between two looks at a process that has ended, that systemd has not reaped yet, and whose exit code is not
 #: known before: first, and at most. After so many in all it is reported as unknown.
@@ -60,12 +60,13 @@ _NEXT = {
 class HostedProcess:
     """A process that the kernel holds, from its first instruction until its end has been acknowledged.
 
-    ``on_end`` is called once, when its end has been noted; ``on_loose`` whenever something that held it may be gone.
+    ``on_end`` is called once, when its end has been noted; ``on_releasable`` whenever something that held it may be
+    gone.
     """
 
     __slots__ = (
+        "_callbacks",
         "_ended_at",
-        "_hooks",
         "_looking",
         "_paused",
         "_pipes",
@@ -81,19 +82,21 @@ class HostedProcess:
         "state",
     )
 
-    def __init__(self, stored: StoredProcess, held: "Held", hooks: "Hooks", recovered: bool = False) -> None:
+    def __init__(
+        self, stored: StoredProcess, fds: "ProcessFds", callbacks: "ProcessCallbacks", recovered: bool = False
+    ) -> None:
         self.key = stored.key
         self.spec = stored.spec
         self.facts = stored.facts
         self.pid = stored.facts.pid
-        self.pidfd = held.pidfd
+        self.pidfd = fds.pidfd
         self.state = State.RUNNING
         self.exit_code: int | None = None
         make_log = OutputLog.recover if recovered else OutputLog
         capacity = self.spec.bufsize if stored.pipes and not self.removed else 0
-        self.log = make_log(capacity, self._on_room, held.files)
-        self._hooks = hooks
-        self._pipes = dict(held.pipes)
+        self.log = make_log(capacity, self._on_room, fds.files)
+        self._callbacks = callbacks
+        self._pipes = dict(fds.pipes)
         self._unread_at_exit: dict[Stream, int] = {}
         self._paused = False
         self._wide = False
@@ -103,7 +106,7 @@ class HostedProcess:
             self.exit_code = self.log.exit.code
             self.state = State.ENDED
         else:
-            hooks.intake.add(self.pidfd, self._poll)
+            callbacks.poller.add(self.pidfd, self._poll)
         self._listen()
 
     @property
@@ -115,14 +118,14 @@ class HostedProcess:
 
     def _listen(self) -> None:
         for stream, fd in self._pipes.items():
-            self._hooks.intake.add(fd, self._read_out if stream == "out" else self._read_err)
+            self._callbacks.poller.add(fd, self._read_out if stream == "out" else self._read_err)
 
     def _room(self) -> int:
         """Bytes that may be read now: with ``overflow=block`` what is free, else always a chunk."""
         if self.spec.overflow == "block" and not self.removed and self.log.consumers:
             if self.log.records >= limits.MAX_RECORDS:
                 return 0
-            return min(CHUNK, self.log.capacity - self.log.held)
+            return min(CHUNK, self.log.capacity - self.log.buffered)
         return CHUNK
 
     def _read_out(self) -> bool:
@@ -139,7 +142,7 @@ class HostedProcess:
             if most <= 0:
                 self._pause()
                 return False
-            size = self.log.fill(self._pipes[stream], stream, most)
+            size = self.log.splice_from(self._pipes[stream], stream, most)
             if size == 0:
                 self._close_pipe(stream)
             if self._unread_at_exit:
@@ -161,22 +164,22 @@ class HostedProcess:
     def _pause(self) -> None:
         self._paused = True
         for fd in self._pipes.values():
-            self._hooks.intake.remove(fd)
+            self._callbacks.poller.remove(fd)
 
     def _on_room(self) -> None:
         """Something has left the log, or its consumers have: go on where reading was held up."""
         if self._paused and self._room() > 0:
             self._paused = False
             self._listen()
-        self._hooks.on_loose(self)
+        self._callbacks.on_releasable(self)
 
     def _close_pipe(self, stream: Stream) -> None:
         fd = self._pipes.pop(stream)
-        self._hooks.intake.remove(fd)
+        self._callbacks.poller.remove(fd)
         os.close(fd)
         if not self._pipes:
             self.log.complete()
-            self._hooks.on_loose(self)
+            self._callbacks.on_releasable(self)
 
     # --------------------------------------------------------------------- end
 
@@ -188,10 +191,10 @@ class HostedProcess:
         """Notice the process's end, if it has ended."""
         if self.state is not State.RUNNING or self._looking:
             return
-        end = look_at(self.pidfd)
+        end = poll_exit_status(self.pidfd)
         if end is NOT_YET_REAPED:
             self._looking = True
-            self._hooks.intake.remove(self.pidfd)
+            self._callbacks.poller.remove(self.pidfd)
             asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look_again, _FIRST_LOOK)
         elif end is not STILL_RUNNING:
             self._note_end(end if isinstance(end, int) else None)
@@ -200,7 +203,7 @@ class HostedProcess:
         """Look whether systemd has reaped what is no longer papad's child, after a growing pause."""
         if self.state is not State.RUNNING:
             return
-        end = look_at(self.pidfd)
+        end = poll_exit_status(self.pidfd)
         waited += pause
         if end is NOT_YET_REAPED and waited < _LOOKS_SECONDS:
             pause = min(2 * pause, _LAST_LOOK)
@@ -209,7 +212,7 @@ class HostedProcess:
             self._note_end(end if isinstance(end, int) else None)
 
     def _note_end(self, code: int | None) -> None:
-        self._hooks.intake.remove(self.pidfd)
+        self._callbacks.poller.remove(self.pidfd)
         self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
@@ -236,8 +239,8 @@ class HostedProcess:
             # What it wrote before may have been read after it: times go in the order of the numbers.
             self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
             self._move(State.ENDED)
-            self._hooks.on_end(self)
-            self._hooks.on_loose(self)
+            self._callbacks.on_end(self)
+            self._callbacks.on_releasable(self)
 
     def _move(self, state: State) -> None:
         if state not in _NEXT[self.state]:
@@ -250,11 +253,11 @@ class HostedProcess:
         return self.state is State.RUNNING
 
     @property
-    def read_to_its_end(self) -> bool:
+    def fully_acknowledged(self) -> bool:
         """Whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
         if self.state is not State.ENDED or self.log.readers:
             return False
-        return self.removed or (self.log.exit_acknowledged and not self.log.held)
+        return self.removed or (self.log.exit_acknowledged and not self.log.buffered)
 
     @property
     def is_consumed_to_its_end(self) -> bool:
@@ -269,20 +272,20 @@ class HostedProcess:
         return bool(self._pipes)
 
     @property
-    def dispensable(self) -> bool:
+    def removable(self) -> bool:
         """Whether it has ended and nobody can want anything of it any more."""
         if self.state is not State.ENDED:
             return False
         if self.removed:
             return True
-        return self.log.exit_acknowledged and not self.log.held and not self._pipes
+        return self.log.exit_acknowledged and not self.log.buffered and not self._pipes
 
     # ------------------------------------------------------------------- hands
 
     def forget_output(self) -> None:
         """Keep nothing more of it; what it still writes is read and thrown away, so that it can go on."""
         self.facts = replace(self.facts, removed=True)
-        self.log.forget()
+        self.log.discard_all()
         self._on_room()
 
     def duplicate_pidfd(self) -> int:
@@ -324,7 +327,7 @@ class HostedProcess:
             working_dir=self.facts.working_dir,
             exit_code=self.exit_code,
             bufsize=spec.bufsize,
-            buffered=log_.held,
+            buffered=log_.buffered,
             dropped=log_.dropped,
             written=log_.written,
             last_seq=log_.last_seq,
@@ -337,16 +340,16 @@ class HostedProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class ProcessCallbacks:
     """What the kernel wants to hear of a process, and what reads it."""
 
     on_end: Callable[[HostedProcess], None]
-    on_loose: Callable[[HostedProcess], None]
-    intake: Intake
+    on_releasable: Callable[[HostedProcess], None]
+    poller: Poller
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ProcessFds:
     """The descriptors of a process that outlive papad."""
 
     pidfd: int

@@ -1,7 +1,7 @@
 """What comes from hosted processes, read by turns: their output, and their ends.
 
 All of it waits in an epoll(7) of its own, one descriptor for the loop. So what many have written is read together, and
-the intake rests between two turns in which little came: a line after silence is read at once, and a thousand lines a
+the poller rests between two turns in which little came: a line after silence is read at once, and a thousand lines a
 second do not wake papad a thousand times. What waits meanwhile waits in the pipes, where a kill loses nothing.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 #: Seconds of rest for each descriptor that had something, and seconds of rest at most.
-REST: Final = 0.001
-MAX_REST: Final = 0.005
+COALESCE_DELAY: Final = 0.001
+MAX_COALESCE_DELAY: Final = 0.005
 #: Descriptors that are served before others on the loop have their turn.
-AT_ONCE: Final = 64
+MAX_PER_ITERATION: Final = 64
 
 
-class Intake:
+class Poller:
     """Descriptors, and what reads each: it returns whether a writer may be waiting. Begins with the first of them."""
 
     def __init__(self) -> None:
@@ -57,16 +57,16 @@ class Intake:
         self._epoll.close()
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        hurry = False
-        ready = self._epoll.poll(0, AT_ONCE)
+        backlogged = False
+        ready = self._epoll.poll(0, MAX_PER_ITERATION)
         for fd, _ in ready:
             if (read := self._readers.get(fd)) is not None:  # else another one's turn has ended it
-                hurry |= read()
+                backlogged |= read()
         now = loop.time()
         since, self._turn_at = now - self._turn_at, now
-        if since < 2 * MAX_REST and len(ready) < AT_ONCE and not hurry:
+        if since < 2 * MAX_COALESCE_DELAY and len(ready) < MAX_PER_ITERATION and not backlogged:
             loop.remove_reader(self._epoll)
-            self._rest = loop.call_later(min(REST * len(ready), MAX_REST), self._go_on, loop)
+            self._rest = loop.call_later(min(COALESCE_DELAY * len(ready), MAX_COALESCE_DELAY), self._go_on, loop)
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._rest = None

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
-from papa_dbus.service.crash_points import reach
-from papa_dbus.service.fork.child import Identity, Launch
+from papa_dbus.service.crash_points import crash_point
+from papa_dbus.service.fork.child import ExecPlan, Identity
 from papa_dbus.service.fork.fork import Fork
-from papa_dbus.service.items.rows import Facts, StoredProcess
+from papa_dbus.service.items.rows import ProcessRecord, StoredProcess
 from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.items.store import Store
@@ -20,13 +20,13 @@ from papa_dbus.service.output.files import LogFiles
 from papa_dbus.service.output.log import Stream, now
 from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
-    Child,
+    PendingChild,
     Status,
     environment,
     identify,
     plan_descriptors,
 )
-from papa_dbus.service.process.hosted import Held, Hooks, HostedProcess, Placement
+from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds, ScopeAssigner
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ async def start(
     spec: ProcessSpec,
     sockets: Mapping[str, HostedSocket],
     fork: Fork,
-    place: Placement,
-    hooks: Hooks,
+    assign_scope: ScopeAssigner,
+    callbacks: ProcessCallbacks,
     store: Store,
     lookups: Lookups,
 ) -> HostedProcess:
@@ -55,34 +55,34 @@ async def start(
             undo.callback(files.close)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
-        reach("pipes created")
+        crash_point("pipes created")
         status = Status()
         ours.callback(status.close)
         key = store.begin_process(spec, {**pipes, "status": status.read}, [files.output, files.index])
         undo.callback(store.withdraw_process, key, spec)
         await store.kept()
-        reach("process stored")
+        crash_point("process stored")
         with _named(spec):
-            child = await Child.forked(launch, fork, status)
-        reach("process forked")
+            child = await PendingChild.forked(launch, fork, status)
+        crash_point("process forked")
         try:
             with _named(spec):
-                unit = await _placed(child.pid, spec, place)
+                unit = await _placed(child.pid, spec, assign_scope)
             where = identity.home if spec.working_dir is None else spec.working_dir
-            facts = Facts(child.pid, now(), identity.uid, identity.gid, where, unit)
+            facts = ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
             store.process_runs(key, facts, child.pidfd)
             await store.kept()
         except BaseException:
             await child.cancel()
             raise
-        reach("process placed")
+        crash_point("process placed")
         child.open_gate()
-        reach("gate opened")
+        crash_point("gate opened")
         facts = await _executed(child, spec, key, facts, store)
         undo.pop_all()
-    reach("process runs")
+    crash_point("process runs")
     stored = StoredProcess(key, spec, facts, dict.fromkeys(pipes, 0), "running")
-    return HostedProcess(stored, Held(child.pidfd, pipes, files), hooks)
+    return HostedProcess(stored, ProcessFds(child.pidfd, pipes, files), callbacks)
 
 
 @contextmanager
@@ -94,15 +94,17 @@ def _named(spec: ProcessSpec) -> Iterator[None]:
         raise type(error)(f"process '{spec.name}': {error}") from None
 
 
-async def _placed(pid: int, spec: ProcessSpec, place: Placement) -> str | None:
-    unit = await place(pid, spec.name, spec.resources)
+async def _placed(pid: int, spec: ProcessSpec, assign_scope: ScopeAssigner) -> str | None:
+    unit = await assign_scope(pid, spec.name, spec.resources)
     if unit is None and spec.resources:
         option = next(iter(spec.resources))
         raise Spawn(f"option '{option}': there is no systemd that could limit it")
     return unit
 
 
-async def _executed(child: Child, spec: ProcessSpec, key: int, facts: Facts, store: Store) -> Facts:
+async def _executed(
+    child: PendingChild, spec: ProcessSpec, key: int, facts: ProcessRecord, store: Store
+) -> ProcessRecord:
     """Wait until it has executed its program; returns what is known of it then."""
 
     def without_home() -> None:
@@ -114,7 +116,7 @@ async def _executed(child: Child, spec: ProcessSpec, key: int, facts: Facts, sto
     return facts
 
 
-def note_no_home(store: Store, key: int, name: str, facts: Facts) -> Facts:
+def note_no_home(store: Store, key: int, name: str, facts: ProcessRecord) -> ProcessRecord:
     """Store that a process runs in /, since its user's home is not there; returns its facts."""
     elsewhere = replace(facts, working_dir="/")
     try:
@@ -126,7 +128,7 @@ def note_no_home(store: Store, key: int, name: str, facts: Facts) -> Facts:
 
 def _prepare(
     spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
-) -> tuple[Launch, dict[Stream, int]]:
+) -> tuple[ExecPlan, dict[Stream, int]]:
     """All that the child needs, and the read ends of its pipes.
 
     ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
@@ -150,7 +152,7 @@ def _prepare(
         [ours.enter_context(sock.for_process()) for sock in passed],
         {sock.spec.name: (sock.fileno, ours.enter_context(sock.for_process())) for sock in references},
     )
-    launch = Launch(
+    launch = ExecPlan(
         argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
         env=environment(spec, identity),
         identity=identity,

@@ -1,8 +1,8 @@
 """Several descriptors as one: they wait in the queue of a Unix socket, as long as its receiving end is open somewhere.
 
 systemd compares what its descriptor store is given with all that is in it, one kcmp(2) each: with five descriptors of
-each process, 1,100 in all, the next process took 5,700 of them. A parcel is one. It can be looked into any number of
-times, since it is only peeked at (MSG_PEEK gives duplicates, unix(7)): another papad finds in it what this one did.
+each process, 1,100 in all, the next process took 5,700 of them. An fd bundle is one. It can be looked into any number
+of times, since it is only peeked at (MSG_PEEK gives duplicates, unix(7)): another papad finds in it what this one did.
 """
 
 import array
@@ -18,7 +18,7 @@ _MOST: Final = 253  # descriptors of one message (SCM_MAX_FD, unix(7))
 _SO_PEEK_OFF: Final = 42  # asm-generic/socket.h, Linux 3.4: where the next peek looks
 
 
-class Parcel:
+class FdBundle:
     """To be filled with put(). ``end`` is what holds it, and is to be closed where somebody else has a duplicate."""
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Parcel:
     @classmethod
     def of(cls, fds: Sequence[int]) -> int:
         """The end of one with these in it, to which nothing will be put. Raises OSError."""
-        parcel = cls()
+        bundle = cls()
         try:
-            parcel.put(fds)
-            return os.dup(parcel.end)
+            bundle.put(fds)
+            return os.dup(bundle.end)
         finally:
-            parcel.close()
+            bundle.close()
 
     def put(self, fds: Sequence[int]) -> None:
         """Put duplicates of these into it. Raises OSError."""
@@ -47,25 +47,25 @@ class Parcel:
 
 
 def contents(fd: int) -> list[int] | None:
-    """Duplicates of what is in a parcel, for the caller to close; None: it is none. It is not changed."""
+    """Duplicates of what is in an fd bundle, for the caller to close; None: it is none. It is not changed."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return None
-    with socket.socket(fileno=os.dup(fd)) as parcel:
-        if (parcel.family, parcel.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+    with socket.socket(fileno=os.dup(fd)) as bundle:
+        if (bundle.family, bundle.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
             return None
         found: list[int] = []
         with contextlib.suppress(OSError):  # nothing more is there; or it listens, say
-            parcel.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
-            while (more := _peek(parcel)) is not None:
+            bundle.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
+            while (more := _peek(bundle)) is not None:
                 found += more
-        parcel.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)  # as it was: it may be another's
+        bundle.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)  # as it was: it may be another's
         return found or None
 
 
-def _peek(parcel: socket.socket) -> list[int] | None:
+def _peek(bundle: socket.socket) -> list[int] | None:
     flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     room = socket.CMSG_LEN(_MOST * array.array("i").itemsize)
-    data, ancillary, _, _ = parcel.recvmsg(len(_MARK), room, flags)
+    data, ancillary, _, _ = bundle.recvmsg(len(_MARK), room, flags)
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -12,7 +12,7 @@ from typing import NoReturn
 from papa_dbus.bus import Bus
 from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service import rlimits
-from papa_dbus.service.systemd.fd_bundle import Parcel
+from papa_dbus.service.systemd.fd_bundle import FdBundle
 from papa_dbus.service.systemd.manager import MANAGER, property_of
 from papa_dbus.service.systemd.notify import notifications, remove_stored
 
@@ -40,22 +40,22 @@ def _identity(fd: int) -> _Identity:
 
 
 class _Kept:
-    """What is kept under one name. ``places``: how many descriptors systemd has for it; fewer where a parcel is."""
+    """What is kept under one name. ``slots``: how many descriptors systemd has for it; fewer where an fd bundle is."""
 
     def __init__(self) -> None:
         self.descriptors: list[tuple[int, _Identity]] = []
-        self.places = 0
-        self.parcel: Parcel | None = None  # more may come into it
+        self.slots = 0
+        self.bundle: FdBundle | None = None  # more may come into it
 
-    def note(self, fds: Sequence[int], places: int) -> None:
+    def note(self, fds: Sequence[int], slots: int) -> None:
         self.descriptors += ((fd, _identity(fd)) for fd in fds)
-        self.places += places
+        self.slots += slots
 
     def seal(self) -> None:
         """Nothing more comes."""
-        if self.parcel is not None:
-            self.parcel.close()
-            self.parcel = None
+        if self.bundle is not None:
+            self.bundle.close()
+            self.bundle = None
 
     def still_there(self) -> list[int]:
         # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
@@ -70,7 +70,7 @@ def _limit() -> Iterator[None]:
         raise Limit(f"no more descriptors can be kept: {error.strerror}") from None
 
 
-class DescriptorStore:
+class SystemdFdStore:
     """systemd's descriptor store (sd_notify(3), FDSTORE=1): what is in it comes back when papad is started again."""
 
     def __init__(self) -> None:
@@ -93,29 +93,29 @@ class DescriptorStore:
         """The folder for what goes with it, None where systemd did not start papad as its unit does."""
         return runtime_directory() if "NOTIFY_SOCKET" in os.environ else None
 
-    def adopt(self, kept: Mapping[str, Sequence[int]], places: Mapping[str, int]) -> None:
+    def adopt(self, kept: Mapping[str, Sequence[int]], slots: Mapping[str, int]) -> None:
         """Count what is in the store already."""
         for name, fds in kept.items():
-            self._note(name, fds, places[name])
+            self._note(name, fds, slots[name])
 
-    def _note(self, name: str, fds: Sequence[int], places: int) -> _Kept:
+    def _note(self, name: str, fds: Sequence[int], slots: int) -> _Kept:
         kept = self._kept.setdefault(name, _Kept())
-        kept.note(fds, places)
-        self._count += places
-        self._name_bytes += places * (len(name) + 1)
+        kept.note(fds, slots)
+        self._count += slots
+        self._name_bytes += slots * (len(name) + 1)
         return kept
 
-    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+    def store(self, name: str, fds: Sequence[int], more: bool = False) -> None:
         """Store descriptors; several are one there. With ``more``, others of that name come into the same place.
 
         Raises Limit where no more would come back.
         """
         kept = self._kept.get(name)
-        if kept is None or kept.parcel is None:
+        if kept is None or kept.bundle is None:
             kept = self._begin(name, fds, more)
         else:
             with _limit():
-                kept.parcel.put(fds)
+                kept.bundle.put(fds)
             kept.note(fds, 0)
         if not more:
             kept.seal()
@@ -126,16 +126,16 @@ class DescriptorStore:
             self._give(name, fds[0])
             return self._note(name, fds, 1)
         with _limit():
-            parcel = Parcel()
+            bundle = FdBundle()
         try:
             with _limit():
-                parcel.put(fds)
-            self._give(name, parcel.end)
+                bundle.put(fds)
+            self._give(name, bundle.end)
         except BaseException:
-            parcel.close()
+            bundle.close()
             raise
         kept = self._note(name, fds, 1)
-        kept.parcel = parcel
+        kept.bundle = bundle
         return kept
 
     def _check_room(self, name: str) -> None:
@@ -160,7 +160,7 @@ class DescriptorStore:
         pairs = [(name, fd) for name, fds in others.items() for fd in fds]
         for name, kept in self._kept.items():
             if fds := kept.still_there():
-                as_stored = [Parcel.of(fds)] if kept.places < len(kept.descriptors) else fds
+                as_stored = [FdBundle.of(fds)] if kept.slots < len(kept.descriptors) else fds
                 pairs += ((name, fd) for fd in as_stored)
         # Out of the way first, so that putting one in its place does not close another.
         above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
@@ -174,10 +174,10 @@ class DescriptorStore:
         }
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Let go of all descriptors of a name."""
         if (kept := self._kept.pop(name, None)) is not None:
-            self._count -= kept.places
-            self._name_bytes -= kept.places * (len(name) + 1)
+            self._count -= kept.slots
+            self._name_bytes -= kept.slots * (len(name) + 1)
             kept.seal()
         remove_stored(name)

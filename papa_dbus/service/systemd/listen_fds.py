@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _STORED_NAME = re.compile(r"[sp]\d+")
 
 
-class Passed:
+class ListenFds:
     """The descriptors that papad was started with: a socket unit's, and those of the descriptor store."""
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class Passed:
     def kept(self) -> tuple[dict[str, list[int]], dict[str, int]]:
         """What the descriptor store gave back, by name, and how many places that has there."""
         given = {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
-        places = {name: len(fds) for name, fds in given.items()}
-        return {name: [fd for one in fds for fd in _unpacked(one)] for name, fds in given.items()}, places
+        slots = {name: len(fds) for name, fds in given.items()}
+        return {name: [fd for one in fds for fd in _unpacked(one)] for name, fds in given.items()}, slots
 
     def close_rest(self) -> None:
         """Close what nobody has asked for, and say so; systemd is not to keep it either."""

@@ -56,7 +56,7 @@ class Scopes:
         except PapaError:
             self._manager = ""  # no systemd on this bus
 
-    async def place(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
+    async def assign_scope(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
         """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
 
         Raises Spawn if one of the limits in ``resources`` does not hold, and if systemd is ending all scopes.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from papa_dbus.bus import Bus
 from papa_dbus.service.access.policy import Access
-from papa_dbus.service.dbus.server import DBusDoor
+from papa_dbus.service.dbus.server import DBusServer
 from papa_dbus.service.kernel.kernel import Kernel
 
 
@@ -18,7 +18,7 @@ class Inside:
 
     kernel: Kernel
     bus: Bus
-    door: DBusDoor
+    server: DBusServer
     access: Access
 
 
@@ -27,12 +27,12 @@ async def papad_inside(address: str, access: Access | None = None) -> AsyncItera
     """Run one as long as it is needed."""
     access = access or Access()
     kernel, bus = Kernel(), Bus(address)
-    door = DBusDoor(kernel, bus, access)
+    server = DBusServer(kernel, bus, access)
     await bus.start()
     try:
-        yield Inside(kernel, bus, door, access)
+        yield Inside(kernel, bus, server, access)
     finally:
-        await door.close()
+        await server.close()
         if held := [info.name for info in kernel.list_sockets()]:
             kernel.remove_sockets(held)
         for info in kernel.list_processes():

@@ -10,7 +10,7 @@ from papa_dbus.service import limits
 from tests.bus.conftest import connected
 from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import until
 
 
@@ -25,7 +25,7 @@ async def test_clients_take_turns_and_so_do_the_watches_of_each(
             async for one in connected(bus_address):
                 await many.make_process("p", "sh", "-c", f"head -c {size} /dev/zero")
                 await many.until_written("p", size)
-                subscriptions = papad.door._subscriptions
+                subscriptions = papad.server._subscriptions
                 numbers = [await client.watch("p") for client in (many, many, many, one)]
                 await until(lambda: len(subscriptions._held_up) == 4, "watches that are ready")  # noqa: B023
                 turns: list[int] = []
@@ -49,7 +49,7 @@ async def test_begun_lines_that_are_kept_hold_up_no_other_watch(
     bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than a user may have on the way: an acknowledgement of something else shows that they were read."""
-    size, other = limits.FLIGHT_SHARE, Parrot(tmp_path)
+    size, other = limits.FLIGHT_SHARE, ScriptedChild(tmp_path)
     for bound in ("OF_CLIENT", "OF_USER"):
         monkeypatch.setattr(limits, f"MAX_FLIGHT_{bound}", 2 * size)
     async with papad_inside(bus_address), consumer(bus_address) as client:

@@ -65,7 +65,7 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 def faulty(folder: Path, step: str) -> str:
-    """Return PAPA_FAULT, by which papad kills itself at a step, once."""
+    """Return PAPA_CRASH_POINT, by which papad kills itself at a step, once."""
     (folder / "fault").touch()
     return f"{step}:{folder / 'fault'}"
 
@@ -90,7 +90,7 @@ async def test_03_a_job_runs_once_wherever_papad_is_killed(
     supervised: SupervisedPapad, caller: Client, jobs: Jobs, tmp_path: Path, step: str
 ) -> None:
     """Asked again with its token, papad gives the job that ran, or runs it if it never did."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     with pytest.raises(NoReply):
         await caller.make_process("job", *jobs.command, token=TOKEN)
     supervised.wait_until_dead()
@@ -111,7 +111,7 @@ async def test_28_a_process_that_never_ran_is_not_listed(
     supervised: SupervisedPapad, caller: Client, jobs: Jobs, tmp_path: Path, step: str
 ) -> None:
     """A papad that was killed before the gate was opened leaves nothing behind, not even a descriptor."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     with pytest.raises(NoReply):
         await caller.make_process("job", *jobs.command)
     supervised.wait_until_dead()
@@ -135,7 +135,7 @@ async def test_28_a_program_that_cannot_be_executed_is_not_listed(
     supervised: SupervisedPapad, caller: Client, tmp_path: Path, step: str
 ) -> None:
     """Its child says so whether papad is there to hear it or not, and the next papad hears it as well."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     with pytest.raises(NoReply):
         await caller.make_process("job", "/nowhere", token=TOKEN)
     supervised.wait_until_dead()
@@ -149,7 +149,7 @@ async def test_28_a_child_that_has_not_come_to_its_gate_is_waited_for(
     supervised: SupervisedPapad, caller: Client, jobs: Jobs, tmp_path: Path
 ) -> None:
     """The next papad holds its name until it is known whether it runs: here a child that was stopped at its gate."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, "process placed"), PYTHONPATH=holding_children(tmp_path))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, "process placed"), PYTHONPATH=holding_children(tmp_path))
     with pytest.raises(NoReply):
         await caller.make_process("job", *jobs.command, token=TOKEN)
     supervised.wait_until_dead()
@@ -173,13 +173,13 @@ def holding_children(folder: Path) -> str:
     (folder / "sitecustomize.py").write_text(
         "import os, signal\n"
         "from papa_dbus.service.process import start as processes\n"
-        "class Child(processes.Child):\n"
+        "class Child(processes.PendingChild):\n"
         "    def __init__(self, *arguments):\n"
         "        super().__init__(*arguments)\n"
         "        os.kill(self.pid, signal.SIGSTOP)\n"
         "        os.waitid(os.P_PID, self.pid, os.WSTOPPED)\n"
         f"        open({str(folder / 'held')!r}, 'w').write(str(self.pid))\n"
-        "processes.Child = Child\n"
+        "processes.PendingChild = Child\n"
     )
     return str(folder)
 
@@ -190,7 +190,7 @@ async def test_28_a_home_that_is_not_there_is_known_to_the_next_papad(
     supervised: SupervisedPapad, caller: Client, tmp_path: Path, step: str
 ) -> None:
     """The child says that it runs in / before it executes its program, and that is stored before it is forgotten."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     with pytest.raises(NoReply):
         await caller.make_process("job", "true", uid=Variant("v", Variant("s", "nobody")), token=TOKEN)
     supervised.wait_until_dead()
@@ -243,7 +243,7 @@ async def test_03_two_tokens_may_name_one_process(supervised: SupervisedPapad, c
 async def test_03_the_last_words_of_a_process_that_goes_are_stored_as_it_goes(
     supervised: SupervisedPapad, caller: Client, jobs: Jobs, tmp_path: Path, step: str
 ) -> None:
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     made = await caller.make_process("job", *jobs.command, token=TOKEN)
     assert await jobs.next() == made["pid"]
     await ended(caller, made["pid"])
@@ -261,7 +261,7 @@ async def test_03_a_socket_is_the_one_of_its_token(
     supervised: SupervisedPapad, caller: Client, tmp_path: Path, step: str
 ) -> None:
     """Killed while it is made, papad gives what it made; killed while it is removed, what it was."""
-    supervised.start(PAPA_FAULT=faulty(tmp_path, step))
+    supervised.start(PAPA_CRASH_POINT=faulty(tmp_path, step))
     options = {"token": TOKEN}
     made = None
     with contextlib.suppress(NoReply):

@@ -54,7 +54,7 @@ async def test_a_job_runs_once_over_a_kill(tmp_path: Path) -> None:
     fault, ran = tmp_path / "fault", tmp_path / "ran"
     fault.touch()
     try:
-        papad.start(PAPA_FAULT=f"process runs:{fault}")
+        papad.start(PAPA_CRASH_POINT=f"process runs:{fault}")
         async with aio.connect(bus.address, timeout=PATIENCE) as kernel:
             making = asyncio.create_task(kernel.make_process("job", ["/bin/sh", "-c", f"echo $$ >> {ran}"]))
             await asyncio.to_thread(papad.wait_until_dead)

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service import limits
-from papa_dbus.service.items.rows import Facts
+from papa_dbus.service.items.rows import ProcessRecord
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.readers import OTHERS
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import consumer
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import end, run, turns
 
 PROCESSES = 8
@@ -20,21 +20,21 @@ PROCESSES = 8
 
 async def test_its_departure_is_done_in_steps(papad: Papad, client: Client, tmp_path: Path) -> None:
     """The guard of papad's loop (tests/guarding.py) would find what is done at once."""
-    parrots = [Parrot(tmp_path, f"p{number}") for number in range(PROCESSES)]
-    for parrot in parrots:
-        await client.make_process(parrot.name, *parrot.command)
+    scripted_children = [ScriptedChild(tmp_path, f"p{number}") for number in range(PROCESSES)]
+    for scripted_child in scripted_children:
+        await client.make_process(scripted_child.name, *scripted_child.command)
     async with consumer(papad.address) as stays:
         await stays.consume("p*")
         async with consumer(papad.address) as leaves:
-            leaves.holds.update(parrot.name for parrot in parrots)
+            leaves.holds.update(scripted_child.name for scripted_child in scripted_children)
             for _ in range(limits.MAX_WATCHES_PER_CLIENT):
                 await leaves.consume("p*")
-            for parrot in parrots:
-                parrot.say("one")
+            for scripted_child in scripted_children:
+                scripted_child.say("one")
             await leaves.wait(lambda: leaves.total == 4 * PROCESSES, "output")
-        for parrot in parrots:
-            await client.until_buffered(parrot.name, 0)  # once none of its watches is left
-            parrot.end()
+        for scripted_child in scripted_children:
+            await client.until_buffered(scripted_child.name, 0)  # once none of its watches is left
+            scripted_child.end()
         await stays.wait(lambda: stays.ends, "end")
 
 
@@ -50,7 +50,7 @@ async def test_what_is_noted_of_it_does_not_grow_with_its_watches(
     assert stored.facts.consumers == ((OTHERS, 0, 0),)
     noted, update = [], store.update_process
 
-    def note(key: int, facts: Facts, state: str) -> None:
+    def note(key: int, facts: ProcessRecord, state: str) -> None:
         noted.append(facts.consumers)
         update(key, facts, state)
 

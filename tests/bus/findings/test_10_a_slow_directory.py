@@ -33,7 +33,7 @@ def slow_papad(bus_address: str, tmp_path: Path, directory: SlowDirectory) -> It
 
 
 async def others_are_served(papad: SupervisedPapad) -> None:
-    """Both doors answer, and a process of papad's own user starts: that one is not looked up."""
+    """Both front ends answer, and a process of papad's own user starts: that one is not looked up."""
     async with aio.connect(papad.address, timeout=PATIENCE) as other:
         await other.set_value("v", "text")
         assert (await other.make_process("own", ["/bin/true"])).uid == 0

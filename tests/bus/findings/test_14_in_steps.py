@@ -17,7 +17,7 @@ async def test_an_acknowledgement_is_stored_before_it_is_answered(
 ) -> None:
     async with papad_inside(bus_address) as papad:
         said: list[str] = []
-        store, reply = papad.kernel._note_consumers, papad.door._reply
+        store, reply = papad.kernel._note_consumers, papad.server._reply
 
         def note(process: HostedProcess) -> None:
             said.append("stored")
@@ -34,7 +34,7 @@ async def test_an_acknowledgement_is_stored_before_it_is_answered(
                 watch = await one.watch("p")
                 [[_, _, records]] = await one.until("Output")
                 monkeypatch.setattr(papad.kernel, "_note_consumers", note)
-                monkeypatch.setattr(papad.door, "_reply", answer)
+                monkeypatch.setattr(papad.server, "_reply", answer)
                 await one.call("Acknowledge", "ta{st}", watch, {"p": records[-1][0]})
                 assert said == ["stored", "answered"]
 
@@ -44,9 +44,9 @@ async def test_who_may_hear_no_more_is_told_so_of_each_watch(bus_address: str, m
         for number in range(5):
             await client.make_process(f"p{number}", "sleep", "1000")
         watches = [await client.consume("*") for _ in range(20)]
-        [name] = papad.door._subscriptions._clients
+        [name] = papad.server._subscriptions._clients
         monkeypatch.setattr(steps, "STEP", 0.0)
-        papad.door._subscriptions.revoke(name)
+        papad.server._subscriptions.revoke(name)
         await turns(20)
         assert 0 < len(papad.kernel._watches) < len(watches)
         await client.wait(lambda: len(client.ends) == len(watches), "each end")

@@ -12,7 +12,7 @@ from papa_dbus.service.audit import Caller
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import Gate, consumer
 from tests.bus.findings.inside import papad_inside
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import until
 
 OBSERVE = Variant("s", "observe")
@@ -125,17 +125,17 @@ class _Revocable(Access):
 
 
 async def test_21_one_who_may_hear_no_more(bus_address: str, tmp_path: Path) -> None:
-    access, parrot = _Revocable(), Parrot(tmp_path)
+    access, scripted_child = _Revocable(), ScriptedChild(tmp_path)
     async with papad_inside(bus_address, access) as papad, consumer(bus_address) as client:
-        await client.make_process("parrot", *parrot.command)
+        await client.make_process("parrot", *scripted_child.command)
         number = await client.consume("parrot")
-        parrot.say("heard")
+        scripted_child.say("heard")
         await client.wait(lambda: client.got, "output")
         await until(lambda: not papad.kernel.list_processes()[0].buffered, "acknowledgement")
         access.may = False
-        parrot.say("not heard")
+        scripted_child.say("not heard")
         await client.wait(lambda: client.ends, "end")
         assert client.ends == [(number, "revoked")]
         assert client.got == {"parrot": 6}
         assert papad.kernel.list_processes()[0].buffered == 10
-        parrot.end()
+        scripted_child.end()

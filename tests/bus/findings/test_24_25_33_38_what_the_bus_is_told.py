@@ -99,7 +99,7 @@ async def test_what_changes_while_the_bus_reads_nothing_is_told_afterwards(
             await kernel.make_socket(unix(tmp_path, f"passes{number}"))
             kernel.remove_sockets([f"passes{number}"])
         assert connection.writer.queued <= most < HIGH_WATER + 4096
-        untold = {name for _, name in papad.door._announcer._untold}
+        untold = {name for _, name in papad.server._signals._untold}
         assert untold - {"fills"} == {"goes", "changes", "comes"}
         bus.resume()
         await client.wait(lambda: any(body[0].endswith("/comes") for body in client.of("InterfacesAdded")), "comes")
@@ -126,10 +126,10 @@ async def test_what_is_known_of_a_bus_s_names_ends_with_the_connection(bus: Priv
         senders: list[list[str]] = []
 
         async def fail_once() -> None:
-            senders.append(list(papad.door._admission._senders))
+            senders.append(list(papad.server._authorization._senders))
             if len(senders) == 1:
                 papad.access._authorized[name, Right.MANAGE] = float("inf")
-                papad.door._admission._meet(name)
+                papad.server._authorization._meet(name)
                 raise Unreachable("lost again")
 
         papad.bus.on_connected.append(fail_once)

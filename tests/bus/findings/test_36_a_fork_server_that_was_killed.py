@@ -1,4 +1,4 @@
-"""A launcher that was killed is started again, the start that finds it gone works, and Linux spares it as papad."""
+"""A fork server that was killed is started again, the start that finds it gone works, and Linux spares it as papad."""
 
 import os
 import select
@@ -9,12 +9,12 @@ from tests.bus.conftest import Client, Papad, hosted_pids
 from tests.support import PATIENCE
 
 
-def launcher_of(papad: Papad) -> int:
-    """Return the PID of the one launcher that papad has."""
+def fork_server_of(papad: Papad) -> int:
+    """Return the PID of the one fork server that papad has."""
     [pid] = [
         pid
         for pid in hosted_pids(papad.process.pid)
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"papa launcher\0")
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"papa fork server\0")
     ]
     return pid
 
@@ -39,7 +39,7 @@ async def test_a_launcher_that_was_killed_is_started_again(papad: Papad, client:
         await client.watch(f"p{count}")
         await client.until("Exited", count)
         limits.add(client.output(f"p{count}"))
-        kill(launcher_of(papad))
+        kill(fork_server_of(papad))
     assert len(limits) == 1  # papad has raised its own since it started the first
 
 
@@ -47,11 +47,11 @@ async def test_linux_spares_the_launcher_and_not_what_it_forks(papad: Papad, cli
     Path(f"/proc/{papad.process.pid}/oom_score_adj").write_text("300")
     kill(await ready_launcher(papad, client))
     made = await client.make_process("p", "sleep", "600")
-    assert score(launcher_of(papad)) == 300
+    assert score(fork_server_of(papad)) == 300
     assert score(made["pid"]) == 0
 
 
 async def ready_launcher(papad: Papad, client: Client) -> int:
-    """Return the PID of a launcher that has forked once."""
+    """Return the PID of a fork server that has forked once."""
     await client.make_process("first", "true")
-    return launcher_of(papad)
+    return fork_server_of(papad)

@@ -10,7 +10,7 @@ import pytest
 from papa_dbus.service import limits
 from tests.bus.consumer import Consumer, consumer
 from tests.bus.isolated import SupervisedPapad
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import PATIENCE
 
 
@@ -37,22 +37,22 @@ async def again(papad: SupervisedPapad, how: str) -> None:
 @pytest.mark.parametrize("how", ["reload", "restart", "kill"])
 async def test_both_on_the_bus(papad: SupervisedPapad, tmp_path: Path, how: str) -> None:
     """The one that is back first acknowledges what the other has not had; that one had acknowledged more before."""
-    parrot = Parrot(tmp_path, code=4)
+    scripted_child = ScriptedChild(tmp_path, code=4)
     async with consumer(papad.address) as quick, consumer(papad.address) as slow:
-        await quick.make_process("parrot", *parrot.command)
+        await quick.make_process("parrot", *scripted_child.command)
         await quick.consume("parrot")
         await slow.consume("parrot")
-        parrot.say("one")
+        scripted_child.say("one")
         await slow.wait(lambda: slow.total == 4, "output")
         await quick.wait(lambda: quick.total == 4, "output")
         await quick.until_buffered("parrot", 0)
         slow.holds.add("parrot")
-        parrot.say("two")
+        scripted_child.say("two")
         await slow.wait(lambda: slow.total == 8, "output")  # and does not acknowledge it
         await quick.wait(lambda: quick.total == 8, "output")
         await quick.call("ListValues", "as", [])  # its acknowledgement has come, too
         await again(papad, how)
-        parrot.say("three")
+        scripted_child.say("three")
         received = quick.received
         await quick.consume("parrot")
         await quick.wait(lambda: quick.total == 14, "output")
@@ -65,7 +65,7 @@ async def test_both_on_the_bus(papad: SupervisedPapad, tmp_path: Path, how: str)
         await slow.wait(lambda: slow.total == 14, "output")
         assert slow.received == received + 10
         await quick.until_buffered("parrot", 0)
-        parrot.end()
+        scripted_child.end()
         for each in (quick, slow):
             await each.wait(lambda each=each: each.ends, "end")
             assert (each.gaps, each.exits) == ([], {"parrot": 4})
@@ -86,14 +86,14 @@ async def line(papad: SupervisedPapad) -> AsyncIterator[tuple[asyncio.StreamRead
 @pytest.mark.parametrize("how", ["reload", "restart", "kill"])
 async def test_one_on_the_bus_and_one_on_20202(papad: SupervisedPapad, tmp_path: Path, how: str) -> None:
     """What the line's watch acknowledges while the bus's is away is not lost to that, nor the other way round."""
-    parrot = Parrot(tmp_path)
+    scripted_child = ScriptedChild(tmp_path)
     async with consumer(papad.address) as client, line(papad) as (reader, writer):
-        await client.make_process("parrot", *parrot.command)
+        await client.make_process("parrot", *scripted_child.command)
         await client.consume("parrot")
         writer.write(b"watch process parrot\n")
         await reader.readuntil(b"\n")
         client.holds.add("parrot")
-        parrot.say("one")
+        scripted_child.say("one")
         await client.wait(lambda: client.total == 4, "output")
         batch = await reader.readuntil(b"] ")
         assert b"one" in batch
@@ -102,17 +102,17 @@ async def test_one_on_the_bus_and_one_on_20202(papad: SupervisedPapad, tmp_path:
             await come_back_by_line(papad, client)
             return
         writer.write(b"\n")  # the line's watch goes on, and acknowledges while the bus's is away
-        parrot.say("two")
+        scripted_child.say("two")
         assert b"two" in await reader.readuntil(b"] ")
         writer.write(b"\n")
-        parrot.say("three")
+        scripted_child.say("three")
         assert b"three" in await reader.readuntil(b"] ")
         client.holds.clear()
         client.last.clear()
         await client.consume("parrot")
         await client.wait(lambda: client.total == 14, "output")
         assert client.gaps == []
-        parrot.end()
+        scripted_child.end()
         await client.wait(lambda: client.exits, "end")
 
 
@@ -131,14 +131,14 @@ async def come_back_by_line(papad: SupervisedPapad, client: Consumer) -> None:
 
 
 async def test_one_that_does_not_come_back_is_given_up(papad: SupervisedPapad, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path)
+    scripted_child = ScriptedChild(tmp_path)
     async with consumer(papad.address) as stays:
-        await stays.make_process("parrot", *parrot.command)
+        await stays.make_process("parrot", *scripted_child.command)
         await stays.consume("parrot")
         async with consumer(papad.address) as leaves:
             leaves.holds.add("parrot")
             await leaves.consume("parrot")
-            parrot.say("one")
+            scripted_child.say("one")
             await leaves.wait(lambda: leaves.total == 4, "output")
             await again(papad, "kill")
         stays.last.clear()  # what papad has not read of its acknowledgements comes again
@@ -146,5 +146,5 @@ async def test_one_that_does_not_come_back_is_given_up(papad: SupervisedPapad, t
         await stays.wait(lambda: stays.received >= 4, "output")
         assert limits.ABSENCE < PATIENCE
         await stays.until_buffered("parrot", 0)
-        parrot.end()
+        scripted_child.end()
         await stays.wait(lambda: stays.ends, "end")

@@ -1,4 +1,4 @@
-"""The hostile afternoon, inside a bed, as root, with arguments: FOLDER SECONDS PROCESSES PAUSE [ATTACK…].
+"""The hostile afternoon, inside a container, as root, with arguments: FOLDER SECONDS PROCESSES PAUSE [ATTACK…].
 
 The manager alone for two windows of SECONDS, papad's ends included, then for three beside all attackers (or those
 named), then until it has read the rest. Prints one line of JSON: what the manager says, and what was seen of papad.

@@ -1,4 +1,4 @@
-"""What is seen of papad and of the machine from outside, inside a bed."""
+"""What is seen of papad and of the machine from outside, inside a container."""
 
 import asyncio
 import os

@@ -16,7 +16,7 @@ from papa_dbus.bus import decoder, signatures
 from papa_dbus.bus import header as bus_header
 from papa_dbus.bus.decoder import decode
 from papa_dbus.bus.encoder import encode
-from papa_dbus.bus.reader import MessageReader, Senseless, read_body
+from papa_dbus.bus.reader import MalformedMessage, MessageReader, read_body
 from papa_dbus.errors import InvalidArgs
 from tests.dbus_messages import DbusNextSender, as_bytes
 from tests.support import PATIENCE
@@ -113,7 +113,7 @@ def test_whatever_a_message_says_the_next_one_is_read(place: int, byte: int) -> 
         papads.setblocking(False)
         ours.sendall(bad + as_bytes(Message(**FIELDS, signature="s", body=["next"])))
         reader = MessageReader(papads)
-        with contextlib.suppress(Senseless, InvalidArgs):
+        with contextlib.suppress(MalformedMessage, InvalidArgs):
             call = reader.read_message()
             assert call is not None
             read_body(call)

@@ -12,7 +12,7 @@ from dbus_next import Message, MessageType, Variant
 
 from papa_dbus.bus import decoder
 from papa_dbus.bus import reader as bus_reader
-from papa_dbus.bus.reader import MessageReader, Senseless, read_body
+from papa_dbus.bus.reader import MalformedMessage, MessageReader, read_body
 from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS, Option
 from tests.dbus_messages import as_bytes
@@ -59,7 +59,7 @@ def test_a_senseless_message_is_left_out(ends: tuple[socket.socket, socket.socke
     bad[place] = 99
     ends[0].sendall(bad + marshalled(body="next"))
     reader = MessageReader(ends[1])
-    with pytest.raises(Senseless):
+    with pytest.raises(MalformedMessage):
         reader.read_message()
     assert body_of(reader.read_message()) == ["next"]
 
@@ -71,7 +71,7 @@ def test_a_header_that_makes_no_sense(ends: tuple[socket.socket, socket.socket])
     reader = MessageReader(ends[1])
     for bad in (mistyped, large):
         ends[0].sendall(bad + marshalled(body="next"))
-        with pytest.raises(Senseless, match=r"the field member is of type o|its header is too large"):
+        with pytest.raises(MalformedMessage, match=r"the field member is of type o|its header is too large"):
             read_whole(reader)
         assert body_of(read_whole(reader)) == ["next"]
 
@@ -140,7 +140,7 @@ def test_descriptors_are_those_of_the_message_that_they_came_with(ends: tuple[so
         socket.send_fds(ends[0], [marshalled(body="x" * 100_000)], [one.fileno(), two.fileno()])
         ends[0].sendall(marshalled())
     assert read_whole(reader).unix_fds == []
-    with pytest.raises(Senseless):
+    with pytest.raises(MalformedMessage):
         read_whole(reader)
     fds = read_whole(reader).unix_fds
     assert len(fds) == 2

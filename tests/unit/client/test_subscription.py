@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from papa_dbus.bus import Variant
 from papa_dbus.client import subscription
-from papa_dbus.client.link import WatchKey
+from papa_dbus.client.link import WatchId
 from papa_dbus.client.records import Event, Exited
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NoReply, NotFound
@@ -43,7 +43,7 @@ class Model:
 
     # ------------------------------------------------------------ as the client's link
 
-    async def open_watch(self, watcher: Subscription, *_: Any, **__: Any) -> tuple[WatchKey, list[str]]:
+    async def open_watch(self, watcher: Subscription, *_: Any, **__: Any) -> tuple[WatchId, list[str]]:
         if self.consumes and self.done and self.acknowledged == len(self.produced):
             raise NotFound("process 'p' is not there")
         self.number += 1
@@ -52,7 +52,7 @@ class Model:
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
         return ("papad", self.number), ["p"]
 
-    async def call_watch(self, key: WatchKey, member: str, _: str, *body: Any) -> None:
+    async def call_watch(self, key: WatchId, member: str, _: str, *body: Any) -> None:
         await asyncio.sleep(0)
         if self.refusals:
             self.refusals -= 1
@@ -75,11 +75,11 @@ class Model:
         await asyncio.sleep(0)
         return SimpleNamespace(body=[{"p": {"acknowledged": Variant("t", self.acknowledged)}}])
 
-    def abandon_watch(self, key: WatchKey) -> None:
+    def abandon_watch(self, key: WatchId) -> None:
         if key[1] == self.number:
             self.watcher = None
 
-    async def close_watch(self, key: WatchKey) -> None:
+    async def close_watch(self, key: WatchId) -> None:
         self.abandon_watch(key)
 
     # --------------------------------------------------------------------- as papad
@@ -88,7 +88,7 @@ class Model:
         """End the watch and say so."""
         watcher, self.watcher = self.watcher, None
         if watcher is not None:
-            watcher.hear("WatchEnded", [reason])
+            watcher.on_signal("WatchEnded", [reason])
 
     def go_on(self, number: int) -> None:
         """Send what there is, or take the next step."""
@@ -104,7 +104,7 @@ class Model:
         step = self.steps.pop()
         if step == "restart":
             watcher, self.watcher = self.watcher, None
-            watcher.lose()
+            watcher.on_disconnect()
         elif step == "fail":
             self.end("failed")
         elif step == "refuse":
@@ -138,9 +138,9 @@ class Model:
         assert self.watcher is not None
         for seq, timestamp in records:
             if self.done and seq == len(self.produced):
-                self.watcher.hear("Exited", ["p", seq, timestamp, 0, True])
+                self.watcher.on_signal("Exited", ["p", seq, timestamp, 0, True])
             else:
-                self.watcher.hear("Output", ["p", [[seq, timestamp, "out", b"x"]]])
+                self.watcher.on_signal("Output", ["p", [[seq, timestamp, "out", b"x"]]])
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
 
 

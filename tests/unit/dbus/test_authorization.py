@@ -11,7 +11,7 @@ from papa_dbus.errors import AccessDenied, Limit
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.audit import Caller
-from papa_dbus.service.dbus.authorization import Admission
+from papa_dbus.service.dbus.authorization import Authorization
 from tests.support import PATIENCE, until
 
 STRANGER = 65534
@@ -43,7 +43,7 @@ class House:
         self.refused: list[tuple[Message, Exception]] = []
         self.serve: Callable[[Message, Caller], asyncio.Future[None] | None] = self._note
         self._something = asyncio.Event()
-        self.admission = Admission(
+        self.authorization = Authorization(
             self.bus,  # type: ignore[arg-type]
             access,
             lambda call: (Right.MANAGE,),
@@ -65,8 +65,8 @@ class House:
     def take(self, *calls: Message) -> None:
         """As the bus does it: some calls, and the end of its turn."""
         for call in calls:
-            self.admission.take(call)
-        self.admission.go_on()
+            self.authorization.submit(call)
+        self.authorization.go_on()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -104,7 +104,7 @@ def polkit() -> Polkit:
 async def house(polkit: Polkit) -> AsyncIterator[House]:
     house = House(Access("no-group-of-that-name", polkit))
     yield house
-    house.admission.forget()
+    house.authorization.forget()
     await asyncio.sleep(0)  # so that what is cancelled ends
 
 
@@ -128,7 +128,7 @@ async def test_whoever_is_known_or_new_finds_room_however_much_waits_for_polkit(
         await house.until(lambda sender=sender: any(one.sender == sender for one in house.served))  # type: ignore[misc]
     assert len(polkit.asked) == 1  # one question at a time of one user
     assert {type(error) for _, error in house.refused} == {Limit}
-    house.admission.forget()
+    house.authorization.forget()
 
 
 async def test_one_users_calls_that_wait_for_polkit_leave_room_for_anothers(house: House) -> None:
@@ -139,7 +139,7 @@ async def test_one_users_calls_that_wait_for_polkit_leave_room_for_anothers(hous
     await house.until(lambda: any(one.sender == ":5000.1" for one, _ in house.refused))
     [error] = [error for one, error in house.refused if one.sender == ":5000.1"]
     assert isinstance(error, AccessDenied)  # polkit was asked
-    house.admission.forget()
+    house.authorization.forget()
 
 
 async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: House, polkit: Polkit) -> None:
@@ -148,8 +148,8 @@ async def test_who_may_not_ask_a_person_does_not_wait_for_one_who_may(house: Hou
     house.take(call(f":{STRANGER}.2"))
     await house.until(lambda: len(house.refused) == 1)
     expelled = asyncio.Event()
-    house.admission.expel = lambda name: expelled.set()
-    assert not house.admission.may_hear(f":{STRANGER}.1")  # the same sender
+    house.authorization.on_revoked = lambda name: expelled.set()
+    assert not house.authorization.may_hear(f":{STRANGER}.1")  # the same sender
     async with asyncio.timeout(PATIENCE):
         await expelled.wait()
     assert not house.served
@@ -164,7 +164,7 @@ async def test_a_body_is_not_read_before_its_sender_may_call(polkit: Polkit) -> 
         yield Right.INSPECT
         raise AssertionError(f"{message.member} was read")
 
-    house.admission._rights = rights
+    house.authorization._rights = rights
     house.take(call(f":{STRANGER}.1"))
     await house.until(lambda: len(house.refused) == 1)
     assert isinstance(house.refused[0][1], AccessDenied)
@@ -187,8 +187,8 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     await house.until(lambda: len(house.refused) == 4)
     assert {type(error) for _, error in house.refused} == {RuntimeError}
     expelled: list[str] = []
-    house.admission.expel = expelled.append
-    assert not house.admission.may_hear(f":{STRANGER}.1")
+    house.authorization.on_revoked = expelled.append
+    assert not house.authorization.may_hear(f":{STRANGER}.1")
     await until(lambda: expelled, "listener who is expelled")
     house.serve = fail
     house.take(call(":0.1"), call(":0.1"))
@@ -196,7 +196,7 @@ async def test_whatever_goes_wrong_each_call_is_answered(monkeypatch: pytest.Mon
     house.serve = house._note
     house.take(call(":0.1"))
     await house.until(lambda: len(house.served) == 1)
-    assert not house.admission._turns
+    assert not house.authorization._turns
 
 
 async def test_calls_of_one_sender_stay_in_their_order(house: House) -> None:
@@ -230,7 +230,7 @@ async def test_nothing_is_run_while_the_bus_takes_no_answers(house: House) -> No
     house.take(call(":0.1"), call(":0.1"))
     assert len(house.served) == 1
     house.bus.congested = False
-    house.admission.go_on_soon()
+    house.authorization.go_on_soon()
     await house.until(lambda: len(house.served) == 3)
 
 
@@ -276,7 +276,7 @@ async def test_what_waits_is_bounded(
     access = Access("no-group-of-that-name", polkit)
     house = House(access)
     if bound == "OF_UNKNOWN":
-        house.admission._bus = house.bus = DeafBus()  # type: ignore[assignment]
+        house.authorization._bus = house.bus = DeafBus()  # type: ignore[assignment]
     elif "STRANGER" not in bound:
 
         async def belongs(caller: Caller) -> bool:
@@ -298,7 +298,7 @@ async def test_what_waits_is_bounded(
         refused = len(house.refused)
         house.take(call(other))
         assert len(house.refused) == refused
-    house.admission.forget()
+    house.authorization.forget()
 
 
 async def test_the_questions_to_polkit_are_bounded(
@@ -314,4 +314,4 @@ async def test_the_questions_to_polkit_are_bounded(
     house.take(call(":20003.1"))  # it does not wait for a person
     await house.until(lambda: len(house.refused) == 2)
     assert isinstance(house.refused[1][1], AccessDenied)
-    house.admission.forget()
+    house.authorization.forget()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Spawn
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.kernel.kernel import Kernel
 from tests.hung import HungFolder
 from tests.support import PATIENCE, children, output_of, run, until
@@ -15,15 +15,15 @@ from tests.support import PATIENCE, children, output_of, run, until
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(params=["papad", "launcher"])
+@pytest.fixture(params=["papad", "fork server"])
 def forking(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[set[int]]:
     """Have either fork; give the children that there are then."""
-    launcher = Launcher() if request.param == "launcher" else None
-    if launcher is not None:
-        kernel.fork = launcher.fork
+    fork_server = ForkServer() if request.param == "fork server" else None
+    if fork_server is not None:
+        kernel.fork = fork_server.fork
     yield children()
-    if launcher is not None:
-        launcher.close()
+    if fork_server is not None:
+        fork_server.close()
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_one_that_cannot_be_placed(kernel: Kernel, forking: set[int], hung
             await asyncio.to_thread(hung.wait_until_asked)
             raise Spawn("it has no scope")
 
-    kernel.place = place
+    kernel.assign_scope = place
     with pytest.raises(Spawn, match="process 'hung': it has no scope"):
         await run(kernel, "true", name="hung", working_dir=f"{hung.path}/home")
     assert len(children() - forking) == 1  # it hangs there still

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, look_at
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, poll_exit_status
 from tests.support import PATIENCE
 
 # Has a child, says its PID, and reaps nothing until it is told to.
@@ -55,7 +55,7 @@ class Stranger:
         """End both."""
         assert self.parent.stdin is not None
         assert self.parent.stdout is not None
-        os.kill(self.pid, signal.SIGKILL) if look_at(self.pidfd) is STILL_RUNNING else None
+        os.kill(self.pid, signal.SIGKILL) if poll_exit_status(self.pidfd) is STILL_RUNNING else None
         self.parent.stdin.close()
         self.parent.wait(PATIENCE)
         self.parent.stdout.close()
@@ -72,11 +72,11 @@ def stranger() -> Iterator[Stranger]:
 
 @pytest.mark.root
 def test_before_and_after_it_is_reaped(stranger: Stranger) -> None:
-    assert look_at(stranger.pidfd) is STILL_RUNNING
+    assert poll_exit_status(stranger.pidfd) is STILL_RUNNING
     stranger.kill()
-    assert look_at(stranger.pidfd) == -signal.SIGKILL
+    assert poll_exit_status(stranger.pidfd) == -signal.SIGKILL
     stranger.reap()
-    assert look_at(stranger.pidfd) in (-signal.SIGKILL, None)  # the latter before Linux 6.15
+    assert poll_exit_status(stranger.pidfd) in (-signal.SIGKILL, None)  # the latter before Linux 6.15
 
 
 @pytest.mark.root
@@ -84,5 +84,5 @@ def test_who_may_not_know_it_waits_until_it_is_reaped(stranger: Stranger) -> Non
     stranger.kill()
     if not (child := os.fork()):
         os.setuid(65534)
-        os._exit(0 if look_at(stranger.pidfd) in (NOT_YET_REAPED, None) else 1)
+        os._exit(0 if poll_exit_status(stranger.pidfd) in (NOT_YET_REAPED, None) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,4 +1,4 @@
-"""The launcher: what it leaves behind, and what happens where it cannot do it."""
+"""The fork server: what it leaves behind, and what happens where it cannot do it."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,9 @@ import pytest
 
 from papa_dbus.errors import Spawn
 from papa_dbus.service.fork import fork as fork_fork
-from papa_dbus.service.fork.child import Launch
+from papa_dbus.service.fork.child import ExecPlan
 from papa_dbus.service.fork.errand import Errand
-from papa_dbus.service.fork.fork import Launcher, fork_here
+from papa_dbus.service.fork.fork import ForkServer, fork_here
 from papa_dbus.service.fork.fork_server import MAX_DESCRIPTORS, MAX_MESSAGE
 from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.kernel.kernel import Kernel
@@ -29,38 +29,38 @@ from tests.support import PATIENCE, alive, children, output_of, run, until, wait
 
 
 @pytest.fixture
-def launcher(kernel: Kernel) -> Iterator[Launcher]:
-    """Give the kernel's launcher."""
-    launcher = Launcher()
-    kernel.fork = launcher.fork
-    yield launcher
-    launcher.close()
+def fork_server(kernel: Kernel) -> Iterator[ForkServer]:
+    """Give the kernel's fork server."""
+    fork_server = ForkServer()
+    kernel.fork = fork_server.fork
+    yield fork_server
+    fork_server.close()
 
 
-def pid_of(launcher: Launcher) -> int:
-    assert launcher._process is not None
-    return launcher._process.pid
+def pid_of(fork_server: ForkServer) -> int:
+    assert fork_server._process is not None
+    return fork_server._process.pid
 
 
-async def test_what_it_forks_is_ours(kernel: Kernel, launcher: Launcher) -> None:
+async def test_what_it_forks_is_ours(kernel: Kernel, fork_server: ForkServer) -> None:
     info = await run(kernel, "sh", "-c", "exit 7")
-    assert info.pid in children() - {pid_of(launcher)}
+    assert info.pid in children() - {pid_of(fork_server)}
     await until(lambda: kernel.list_processes()[0].exit_code is not None, "the end of the process")
     assert kernel.list_processes()[0].exit_code == 7
 
 
-async def test_it_keeps_nothing(kernel: Kernel, launcher: Launcher) -> None:
+async def test_it_keeps_nothing(kernel: Kernel, fork_server: ForkServer) -> None:
     await output_of(kernel, "echo")
-    before = sorted(os.listdir(f"/proc/{pid_of(launcher)}/fd"))
+    before = sorted(os.listdir(f"/proc/{pid_of(fork_server)}/fd"))
     for n in range(20):
         await output_of(kernel, "echo", name=f"p{n}")
     with pytest.raises(Spawn):
         await run(kernel, "/nowhere")
-    assert sorted(os.listdir(f"/proc/{pid_of(launcher)}/fd")) == before
-    assert Path(f"/proc/{pid_of(launcher)}/cmdline").read_bytes().startswith(b"papa launcher\0")
+    assert sorted(os.listdir(f"/proc/{pid_of(fork_server)}/fd")) == before
+    assert Path(f"/proc/{pid_of(fork_server)}/cmdline").read_bytes().startswith(b"papa fork server\0")
 
 
-async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launcher: Launcher) -> None:
+async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, fork_server: ForkServer) -> None:
     """It puts their descriptors in their places before it forks, and goes on with its own afterwards."""
     names = [f"s{n}" for n in range(60)]
     for name in names:
@@ -74,15 +74,15 @@ async def test_the_numbers_of_its_children_may_be_its_own(kernel: Kernel, launch
         said = await output_of(kernel, sys.executable, "-c", count, name=name, sockets=tuple(names))
         assert said == f"{ports} 63\n"  # and 63 is that of the listing itself
     assert await output_of(kernel, "echo", "small") == "small\n"
-    assert alive(pid_of(launcher))
+    assert alive(pid_of(fork_server))
 
 
-async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launcher: Launcher) -> None:
+async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, fork_server: ForkServer) -> None:
     seen: list[int] = []
 
-    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
-        """The launcher's, and a look at the child once it has let go of the launcher's socket."""
-        pid = await launcher.fork(work, gate, status)
+    async def fork(work: ExecPlan | Errand, gate: int, status: int) -> int:
+        """The fork server's, and a look at the child once it has let go of the fork server's socket."""
+        pid = await fork_server.fork(work, gate, status)
 
         def few() -> bool:
             count = len(os.listdir(f"/proc/{pid}/fd"))
@@ -99,7 +99,7 @@ async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, launc
     assert seen == [5, 5]  # its three, its gate and its status
 
 
-async def test_a_number_that_is_far_up_is_not_kept(kernel: Kernel, launcher: Launcher) -> None:
+async def test_a_number_that_is_far_up_is_not_kept(kernel: Kernel, fork_server: ForkServer) -> None:
     await kernel.make_socket(SocketSpec("s", port=0))
     hosted = kernel._sockets["s"]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -110,26 +110,26 @@ async def test_a_number_that_is_far_up_is_not_kept(kernel: Kernel, launcher: Lau
     said = await output_of(kernel, "echo", "$(socket.s.fileno)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert said == f"{far}\n"
-    assert max(map(int, os.listdir(f"/proc/{pid_of(launcher)}/fd"))) < 1024
+    assert max(map(int, os.listdir(f"/proc/{pid_of(fork_server)}/fd"))) < 1024
     assert await output_of(kernel, "echo", "again", name="again") == "again\n"
 
 
-async def test_what_it_has_no_room_for_is_an_error_and_it_goes_on(kernel: Kernel, launcher: Launcher) -> None:
+async def test_what_it_has_no_room_for_is_an_error_and_it_goes_on(kernel: Kernel, fork_server: ForkServer) -> None:
     assert await output_of(kernel, "echo", "before") == "before\n"
     names = tuple(f"s{n}" for n in range(40))
     for name in names:
         await kernel.make_socket(SocketSpec(name, port=0))
-    _, hard = resource.prlimit(pid_of(launcher), resource.RLIMIT_NOFILE)
-    resource.prlimit(pid_of(launcher), resource.RLIMIT_NOFILE, (30, hard))
+    _, hard = resource.prlimit(pid_of(fork_server), resource.RLIMIT_NOFILE)
+    resource.prlimit(pid_of(fork_server), resource.RLIMIT_NOFILE, (30, hard))
     with pytest.raises(Spawn, match=r"process 'many': cannot fork: .* \(E\w+\)"):
         await run(kernel, "true", name="many", sockets=names)
     assert await output_of(kernel, "echo", "after", name="after") == "after\n"
-    assert alive(pid_of(launcher))
-    assert children() == {pid_of(launcher)}
+    assert alive(pid_of(fork_server))
+    assert children() == {pid_of(fork_server)}
 
 
 async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(kernel: Kernel) -> None:
-    async def fork(work: Launch | Errand, gate: int, status: int) -> int:
+    async def fork(work: ExecPlan | Errand, gate: int, status: int) -> int:
         """fork_here, with two descriptors left: papad needs one more for the process, the child five."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
@@ -153,7 +153,7 @@ async def test_where_a_child_of_papads_own_has_no_room_there_is_no_second_papad(
     assert not children()
 
 
-async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Launcher) -> None:
+async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, fork_server: ForkServer) -> None:
     names = [f"s{n}" for n in range(MAX_DESCRIPTORS)]
     for name in names:
         await kernel.make_socket(SocketSpec(name, port=0))
@@ -161,56 +161,58 @@ async def test_what_is_too_much_for_it_papad_does(kernel: Kernel, launcher: Laun
     big = {"BIG": "x" * 100_000, "BIG2": "x" * (MAX_MESSAGE - 100_000)}
     said = await output_of(kernel, sys.executable, "-c", count, sockets=tuple(names), env=big)
     assert said.split() == [str(MAX_DESCRIPTORS), "100000", str(os.getpid())]
-    assert alive(pid_of(launcher))
+    assert alive(pid_of(fork_server))
 
 
 async def test_where_it_does_not_answer_nothing_is_left_and_there_is_a_new_one(
-    kernel: Kernel, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await output_of(kernel, "echo", "one", name="one") == "one\n"
-    stopped = pid_of(launcher)
+    stopped = pid_of(fork_server)
     os.kill(stopped, signal.SIGSTOP)
     with monkeypatch.context() as impatient:
-        impatient.setattr(fork_fork, "_PATIENCE", 0.1)
-        with pytest.raises(Spawn, match=r"cannot fork: the launcher does not answer \(ETIMEDOUT\)"):
+        impatient.setattr(fork_fork, "_ANSWER_TIMEOUT", 0.1)
+        with pytest.raises(Spawn, match=r"cannot fork: the fork server does not answer \(ETIMEDOUT\)"):
             await run(kernel, "true")
     assert not kernel.list_processes()
     assert await output_of(kernel, "echo", "two") == "two\n"
-    assert pid_of(launcher) != stopped
+    assert pid_of(fork_server) != stopped
     await until(lambda: not alive(stopped), "the end of the one that was stopped")
-    assert children() == {pid_of(launcher)}
+    assert children() == {pid_of(fork_server)}
 
 
-async def test_a_start_that_is_cancelled_while_it_is_slow_leaves_nothing(kernel: Kernel, launcher: Launcher) -> None:
+async def test_a_start_that_is_cancelled_while_it_is_slow_leaves_nothing(
+    kernel: Kernel, fork_server: ForkServer
+) -> None:
     assert await output_of(kernel, "echo", "one", name="one") == "one\n"
-    os.kill(pid_of(launcher), signal.SIGSTOP)
+    os.kill(pid_of(fork_server), signal.SIGSTOP)
     start = asyncio.ensure_future(run(kernel, "true"))
-    while not launcher._turn.locked():
+    while not fork_server._turn.locked():
         await asyncio.sleep(0)
     start.cancel()
     await asyncio.sleep(0)
-    os.kill(pid_of(launcher), signal.SIGCONT)
+    os.kill(pid_of(fork_server), signal.SIGCONT)
     await asyncio.wait([start], timeout=PATIENCE)
     assert start.cancelled()
     assert not kernel.list_processes()
-    assert children() == {pid_of(launcher)}
+    assert children() == {pid_of(fork_server)}
     assert await output_of(kernel, "echo", "two") == "two\n"
 
 
 async def test_several_that_never_worked_are_the_last(
-    kernel: Kernel, launcher: Launcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, fork_server: ForkServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    os.kill(pid_of(launcher), signal.SIGKILL)
-    os.waitid(os.P_PID, pid_of(launcher), os.WEXITED | os.WNOWAIT)
+    os.kill(pid_of(fork_server), signal.SIGKILL)
+    os.waitid(os.P_PID, pid_of(fork_server), os.WEXITED | os.WNOWAIT)
     with caplog.at_level(logging.WARNING):
         for n in range(2):  # one that has been sent its request may have forked: then nobody else may
             with contextlib.suppress(Spawn):
                 await run(kernel, "true", name=f"try{n}")
         assert await output_of(kernel, "echo", "one") == "one\n"
         assert await output_of(kernel, "echo", "two", name="two") == "two\n"
-    said = [record.message for record in caplog.records if "launcher" in record.message]
-    assert said[-1] == "the launcher is given up (it has ended): papad forks for itself now, which takes longer"
+    said = [record.message for record in caplog.records if "fork server" in record.message]
+    assert said[-1] == "the fork server is given up (it has ended): papad forks for itself now, which takes longer"
     assert len(said) == 3
 
 
@@ -226,12 +228,12 @@ assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILT
 
 import asyncio
 from papa_dbus.errors import Spawn
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.items.specs import ProcessSpec
 async def main():
     kernel = Kernel()
-    launcher = Launcher()
+    launcher = ForkServer()
     kernel.fork = launcher.fork
     try:
         print((await kernel.make_process(ProcessSpec("a", ("true",)))).running)
@@ -256,15 +258,15 @@ def test_where_linux_lets_it_fork_nothing_more() -> None:
 def test_where_linux_has_no_clone3_papad_forks() -> None:
     said, complained = with_clone3_failing(errno.ENOSYS)
     assert said == "True\n"
-    assert "the launcher is given up (Linux has no clone3(2))" in complained
+    assert "the fork server is given up (Linux has no clone3(2))" in complained
 
 
 def test_it_ends_with_papad() -> None:
     script = """
 import json, os, signal
-from papa_dbus.service.fork.fork import Launcher
-print(json.dumps(Launcher()._process.pid), flush=True)
+from papa_dbus.service.fork.fork import ForkServer
+print(json.dumps(ForkServer()._process.pid), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    wait_until(lambda: not alive(json.loads(done.stdout)), "the launcher's end")
+    wait_until(lambda: not alive(json.loads(done.stdout)), "the fork server's end")

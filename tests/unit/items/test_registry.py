@@ -176,7 +176,7 @@ async def test_42_processes_that_are_still_read_count_when_their_name_is_made_ag
         await run(kernel, "echo", "x")
     for reader in readers:
         reader.watch.acknowledge_taken()
-    assert not kernel._retired
+    assert not kernel._superseded
 
 
 async def test_40_earlier_processes_are_found_by_name(kernel: Kernel) -> None:
@@ -185,8 +185,8 @@ async def test_40_earlier_processes_are_found_by_name(kernel: Kernel) -> None:
         reader = Reader(kernel, [name], acknowledge=False)
         await reader.until_exited()
         await run(kernel, "sleep", "60", name=name)
-        assert [old.spec.name for old in kernel._retired.of(name)] == [name]
-        assert len(kernel._retired) == len(list(kernel._retired))
+        assert [old.spec.name for old in kernel._superseded.of(name)] == [name]
+        assert len(kernel._superseded) == len(list(kernel._superseded))
         reader.watch.acknowledge_taken()
-        assert not kernel._retired
-        assert kernel._retired.of(name) == []
+        assert not kernel._superseded
+        assert kernel._superseded.of(name) == []

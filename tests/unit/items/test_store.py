@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import PapaError
-from papa_dbus.service.items.rows import Facts, StoredProcess, StoredSocket
+from papa_dbus.service.items.rows import ProcessRecord, StoredProcess, StoredSocket
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.items.store_file import VERSION, TooNew
@@ -55,7 +55,7 @@ def test_each_layout_that_there_was_is_read(tmp_path: Path, layout: int) -> None
             overflow="block",
             sockets=("web",),
         ),
-        facts=Facts(491, 1795516747701620, 1000, 100, "/srv", None, removed=True),
+        facts=ProcessRecord(491, 1795516747701620, 1000, 100, "/srv", None, removed=True),
         pipes={"out": 2775428},
         state="running",
         status=None if layout < 2 else 2775429,

@@ -20,7 +20,7 @@ class Sink:
         self.room = room
         self.refused = asyncio.Event()
 
-    def fault(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         return None
 
     def send(self, fields: Fields, /) -> bool:
@@ -31,16 +31,16 @@ class Sink:
         return True
 
 
-class Keeper:
+class FdStore:
     """systemd's descriptor store."""
 
     def __init__(self) -> None:
         self.held: dict[str, list[int]] = {}
 
-    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+    def store(self, name: str, fds: Sequence[int], more: bool = False) -> None:
         self.held.setdefault(name, []).extend(os.dup(fd) for fd in fds)
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         for fd in self.held.pop(name, []):
             os.close(fd)
 
@@ -49,8 +49,8 @@ class Keeper:
 
 
 async def test_the_last_line_the_end_and_what_was_left_out(tmp_path: Path) -> None:
-    keeper, full = Keeper(), Sink(room=1)
-    killed = Kernel(store=Store(tmp_path / "state.db", keeper), journal=full)
+    fd_store, full = FdStore(), Sink(room=1)
+    killed = Kernel(store=Store(tmp_path / "state.db", fd_store), journal=full)
     await run(killed, "sh", "-c", "echo whole; printf half; exit 3", journal=True)
     await asyncio.wait_for(full.refused.wait(), PATIENCE)
     reader = Reader(killed, ["p"])
@@ -59,17 +59,17 @@ async def test_the_last_line_the_end_and_what_was_left_out(tmp_path: Path) -> No
     assert full.said == [b"whole"]
     # What follows is a kill, as far as one process can have it.
     killed._store.close()
-    killed._hooks.intake.close()
+    killed._callbacks.poller.close()
 
-    given = {name: [os.dup(fd) for fd in fds] for name, fds in keeper.held.items()}
+    given = {name: [os.dup(fd) for fd in fds] for name, fds in fd_store.held.items()}
     journal = Sink(room=1000)
-    kernel = Kernel(store=Store(tmp_path / "state.db", keeper), journal=journal)
+    kernel = Kernel(store=Store(tmp_path / "state.db", fd_store), journal=journal)
     assert not kernel.recover(given)
     assert not kernel.list_processes()
-    await until(lambda: not kernel._retired, "end of the last words")
+    await until(lambda: not kernel._superseded, "end of the last words")
     assert journal.said == [b"half", "ended with exit status 3"]
-    assert (keeper.held, kernel._store.processes()) == ({}, [])
+    assert (fd_store.held, kernel._store.processes()) == ({}, [])
     kernel.close()
-    for process in killed._retired:
+    for process in killed._superseded:
         os.close(process.pidfd)
         process.log.close()

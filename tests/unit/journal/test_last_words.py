@@ -19,7 +19,7 @@ class SlowJournal:
         self.lines: list[str] = []
         self._full = False
 
-    def fault(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Say that there is one."""
         return None
 

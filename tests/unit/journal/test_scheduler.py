@@ -17,8 +17,8 @@ from papa_dbus.errors import NotSupported
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.journal import socket as journal_socket
-from papa_dbus.service.journal.forwarder import UNIT_FIELD, Came, Feed, Fields
-from papa_dbus.service.journal.scheduler import Feeds
+from papa_dbus.service.journal.forwarder import UNIT_FIELD, Fields, Forwarder, Progress
+from papa_dbus.service.journal.scheduler import Scheduler
 from papa_dbus.service.journal.socket import Journal, OwnLog, pack
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.files import JournalPosition
@@ -147,18 +147,18 @@ class Fed(Source):
     def __init__(self, capacity: int = 1 << 20) -> None:
         super().__init__(capacity)
         self.sink = Sink()
-        self.feed = self.new_feed()
+        self.forwarder = self.new_forwarder()
 
-    def new_feed(self) -> Feed:
-        return Feed("p", 7, "papa-p.scope", self.log)
+    def new_forwarder(self) -> Forwarder:
+        return Forwarder("p", 7, "papa-p.scope", self.log)
 
     def kill_papad(self) -> None:
         """Another one goes on with what the files say."""
         self.log = OutputLog.recover(self.log.capacity, lambda: None, self.log.files)
-        self.feed = self.new_feed()
+        self.forwarder = self.new_forwarder()
 
-    def turn(self, most: int = 1 << 30) -> Came:
-        return self.feed.turn(self.sink.send, most, 0.0)
+    def turn(self, most: int = 1 << 30) -> Progress:
+        return self.forwarder.turn(self.sink.send, most, 0.0)
 
     def acknowledge_all(self) -> None:
         watch = Watch(1, WatchSpec(), lambda: None, lambda end: None, lambda watch: None)
@@ -218,7 +218,7 @@ async def test_a_journal_that_comes_back_is_found_again(there: Journald, monkeyp
     there.socket.close()
     there.path.unlink()
     assert not journal.send([("MESSAGE", "lost")])
-    assert journal.fault() == f"{there.path}: No such file or directory"
+    assert journal.unavailable_reason() == f"{there.path}: No such file or directory"
     there.bind()
     async with asyncio.timeout(PATIENCE):
         await room.wait()
@@ -288,7 +288,7 @@ def test_lines_are_put_together_and_have_their_fields(source: Fed) -> None:
     source.say(b"trouble\n", "err")
     source.say(b"f\n\n")
     source.say(b"<3>\xff\0bad\n<9>x\n")
-    assert source.turn() is Came.TO_THE_END
+    assert source.turn() is Progress.TO_THE_END
     first = source.log.read(1, 100, True)[0][0]
     assert source.sink.entries[0] == {
         "MESSAGE": b"one", "PRIORITY": b"6", "SYSLOG_FACILITY": b"3", "SYSLOG_IDENTIFIER": b"p", "SYSLOG_PID": b"7",
@@ -425,7 +425,7 @@ def test_at_papads_end_a_line_s_beginning_is_passed_on_where_nobody_keeps_it(sou
     source.acknowledge_all()
     source.say(b"kept", "err")
     source.turn()
-    source.feed.finish(source.sink.send)
+    source.forwarder.finish(source.sink.send)
     assert [(e["MESSAGE"], e["PAPA_LINE_BREAK"]) for e in source.sink.entries] == [(b"acknowledged", b"restart")]
     source.kill_papad()
     source.say(b", and goes on\n", "err")
@@ -457,11 +457,11 @@ def test_what_the_log_has_dropped_is_counted_once_the_journal_works_again(papad_
     source.sink.room = 0
     for number in range(50):
         source.say(b"%098d\n" % number)
-    assert source.turn() is Came.NO_FURTHER
+    assert source.turn() is Progress.NO_FURTHER
     if papad_dies:
         source.kill_papad()
     source.sink.room = 1 << 30
-    assert source.turn() is Came.TO_THE_END
+    assert source.turn() is Progress.TO_THE_END
     lines = source.sink.lines("out")
     if not papad_dies:  # else what had come of that line was in the log alone, and has left it
         assert lines.pop(0) == b"begun"
@@ -510,11 +510,11 @@ def test_a_process_that_goes_leaves_its_last_words(source: Fed) -> None:
     source.log.end(1, 1)
     source.turn()
     source.acknowledge_all()
-    source.feed.leave()
-    assert not source.feed.over
+    source.forwarder.leave()
+    assert not source.forwarder.over
     source.sink.room = 1 << 30
     source.turn()
-    assert source.feed.over
+    assert source.forwarder.over
     assert source.sink.entries[0]["MESSAGE"] == b"half"
     assert source.sink.left_out == 50
     assert source.sink.entries[-1]["MESSAGE"] == b"ended with exit status 1"
@@ -592,15 +592,15 @@ async def test_a_flood_and_a_line_take_turns(there: Journald) -> None:
     flood.say(b"flood\n" * 5000)
     other.say(b"other\n")
     journal = Journal(str(there.path))
-    feeds = Feeds(journal)
-    feeds.add(1, "flood", 1, None, flood.log)
-    feeds.add(2, "other", 2, None, other.log)
+    scheduler = Scheduler(journal)
+    scheduler.add(1, "flood", 1, None, flood.log)
+    scheduler.add(2, "other", 2, None, other.log)
     entries = await there.until(200)
     assert b"other" in [entry["MESSAGE"] for entry in entries[:17]]
     for source in (flood, other):
         source.log.listener = None
-    feeds.remove(1)
-    feeds.remove(2)
+    scheduler.remove(1)
+    scheduler.remove(2)
     journal.close()
     flood.close()
     other.close()
@@ -620,7 +620,7 @@ async def test_processes_that_went_before_the_journal_worked_are_bounded(
     kernel: Kernel, there: Journald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_JOURNAL_GONE", 2)
-    while kernel._feeds._journal.send([("MESSAGE", "x")]):
+    while kernel._journal._journal.send([("MESSAGE", "x")]):
         pass
     for number in range(4):
         await run(kernel, "echo", str(number), name=f"p{number}", journal=True)

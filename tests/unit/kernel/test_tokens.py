@@ -11,7 +11,7 @@ import pytest
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
 from papa_dbus.service import limits
 from papa_dbus.service.items.results import SocketInfo
-from papa_dbus.service.items.rows import Facts, StoredProcess
+from papa_dbus.service.items.rows import ProcessRecord, StoredProcess
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel import kernel as kernel_module
@@ -158,15 +158,15 @@ def test_what_is_not_a_token(token: str) -> None:
 
 
 class Full:
-    """A keeper that has no room at first, and says so at the one step or at the other."""
+    """An fd store that has no room at first, and says so at the one step or at the other."""
 
     def __init__(self, step: str) -> None:
         self.refuses = step
 
-    def keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
-        self._refuse("keep")
+    def store(self, name: str, fds: Sequence[int], more: bool = False) -> None:
+        self._refuse("store")
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         pass
 
     async def kept(self) -> None:
@@ -178,15 +178,15 @@ class Full:
             raise Limit("there is no room")
 
 
-@pytest.mark.parametrize("step", ["keep", "kept"])
+@pytest.mark.parametrize("step", ["store", "kept"])
 async def test_a_request_that_was_refused_may_be_made_again(tmp_path: Path, step: str) -> None:
-    keeper = Full(step)
-    kernel = Kernel(store=Store(tmp_path / "state.sqlite", keeper))
+    fd_store = Full(step)
+    kernel = Kernel(store=Store(tmp_path / "state.sqlite", fd_store))
     with pytest.raises(Limit, match="there is no room"):
         await kernel.make_socket(SocketSpec("s", token=OTHER))
     made = await kernel.make_socket(SocketSpec("s", token=OTHER))
     assert await kernel.make_socket(SocketSpec("s", token=OTHER)) == made
-    keeper.refuses = step
+    fd_store.refuses = step
     with pytest.raises(Limit, match="there is no room"):
         await run(kernel, "sleep", "60", token=OTHER)
     process = await run(kernel, "sleep", "60", token=OTHER)
@@ -207,7 +207,7 @@ class Broken:
     name = "p"
 
     def __init__(self, store: Store) -> None:
-        self.stored = StoredProcess(7, ProcessSpec("p", ("true",)), Facts(4711, 0, 0, 0, "/"), {}, "running")
+        self.stored = StoredProcess(7, ProcessSpec("p", ("true",)), ProcessRecord(4711, 0, 0, 0, "/"), {}, "running")
         store.add_request("process", OTHER, "p", 7)
 
     async def executed(self, store: Store) -> bool:

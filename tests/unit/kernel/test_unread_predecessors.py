@@ -19,5 +19,5 @@ async def test_a_consumer_that_is_there_gets_it_when_the_last_other_one_leaves(k
     await stays.until_exited()
     assert [end.exit_code for end in stays.ends] == [3]
     stays.watch.acknowledge_taken()
-    assert not kernel._retired
+    assert not kernel._superseded
     kernel.remove_processes(["p"])

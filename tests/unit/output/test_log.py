@@ -63,9 +63,9 @@ def test_records_come_in_one_sequence(source: Source) -> None:
         (3, "out", b"three"),
     ]
     assert records[0].timestamp <= records[1].timestamp <= records[2].timestamp
-    assert source.log.held == 11
+    assert source.log.buffered == 11
     client.watch.acknowledge({"p": 2})
-    assert source.log.held == 5
+    assert source.log.buffered == 5
     assert source.log.first_seq == 3
 
 
@@ -90,7 +90,7 @@ def test_a_piece_stays_whole(source: Source) -> None:
 def test_defect_19_the_oldest_is_dropped_counted_and_reported(source: Source) -> None:
     for number in range(30):
         source.say(b"%099d\n" % number)
-    assert source.log.held == 1000
+    assert source.log.buffered == 1000
     assert source.log.dropped == 2000
     events = Client(source).take()
     assert events[0] == Dropped("p", 1, 20, 2000)
@@ -121,8 +121,8 @@ def test_what_was_sent_is_not_reported_as_dropped(source: Source) -> None:
 
 def test_a_piece_larger_than_the_buffer_is_cut(source: Source) -> None:
     source.say(b"x" * 2500)
-    assert source.log.held <= 1000
-    assert source.log.dropped == 1500 or source.log.held + source.log.dropped == 2500
+    assert source.log.buffered <= 1000
+    assert source.log.dropped == 1500 or source.log.buffered + source.log.dropped == 2500
 
 
 def test_defect_14_two_consumers_do_not_steal(source: Source) -> None:
@@ -130,10 +130,10 @@ def test_defect_14_two_consumers_do_not_steal(source: Source) -> None:
     source.say(b"line")
     assert first.data() == b"line"
     first.watch.acknowledge({"p": 1})
-    assert source.log.held == 4
+    assert source.log.buffered == 4
     assert second.data() == b"line"
     second.watch.acknowledge_taken()
-    assert source.log.held == 0
+    assert source.log.buffered == 0
 
 
 def test_a_consumer_that_leaves_holds_nothing_back_for_the_other(source: Source) -> None:
@@ -142,7 +142,7 @@ def test_a_consumer_that_leaves_holds_nothing_back_for_the_other(source: Source)
     first.records()
     first.watch.acknowledge_taken()
     second.watch.close()
-    assert source.log.held == 0
+    assert source.log.buffered == 0
 
 
 def test_what_a_consumer_had_not_acknowledged_is_there_for_the_next(source: Source) -> None:
@@ -159,7 +159,7 @@ def test_an_observer_holds_back_nothing_and_is_told_what_it_missed(source: Sourc
     source.say(b"two")
     consumer.records()
     consumer.watch.acknowledge_taken()
-    assert source.log.held == 0
+    assert source.log.buffered == 0
     assert observer.take() == [Dropped("p", 1, 2, 6)]
     source.say(b"three")
     assert [r.seq for r in observer.records()] == [3]
@@ -192,7 +192,7 @@ def test_acknowledging_what_was_not_sent_is_refused_and_changes_nothing(source: 
         client.watch.acknowledge({"p": 2})
     with pytest.raises(NotFound, match="has no process 'q'"):
         client.watch.acknowledge({"p": 1, "q": 1})
-    assert source.log.held == 3
+    assert source.log.buffered == 3
 
 
 def test_the_end_comes_after_the_last_record_and_ends_the_watch(source: Source) -> None:
@@ -231,7 +231,7 @@ def test_a_full_log_never_drops_the_end(source: Source) -> None:
 def test_forgetting_is_reported_to_who_watches(source: Source) -> None:
     client = Client(source)
     source.say(b"gone")
-    source.log.forget()
+    source.log.discard_all()
     source.say(b"thrown away")
     source.log.end(0, 9)
     assert client.take() == [Dropped("p", 1, 1, 4), Exited("p", 2, 9, 0, known=True)]
@@ -293,8 +293,8 @@ def test_many_short_records_are_bounded(source: Source) -> None:
     log = Source(2 << 20)
     for _ in range(140_000):
         os.write(log.write, b"x")
-        log.log.fill(log.read, "out")
-    assert log.log.held == 131_072
+        log.log.splice_from(log.read, "out")
+    assert log.log.buffered == 131_072
     assert log.log.dropped == 140_000 - 131_072
     assert len(log.log._ends) < 300_000
     log.close()
@@ -347,7 +347,7 @@ def test_nothing_is_lost_repeated_or_reordered_without_being_said(steps: list[tu
             place = source.log.acknowledged_offset
             assert place == confirmed
             unacknowledged.clear()
-        assert source.log.held <= 1000
+        assert source.log.buffered <= 1000
     source.close()
 
 
@@ -367,7 +367,7 @@ def test_output_that_no_file_has_room_for_is_lost_and_reported(
     assert [e.exit_code for e in events if isinstance(e, Exited)] == [3]
     # The next papad reads what there is, and goes on.
     again = OutputLog.recover(1000, lambda: None, source.log.files)
-    assert (again.held, again.dropped, again.exit and again.exit.code) == (0, source.log.dropped, 3)
+    assert (again.buffered, again.dropped, again.exit and again.exit.code) == (0, source.log.dropped, 3)
     os.write(source.write, b"after")
-    assert again.fill(source.read, "out") == 5
+    assert again.splice_from(source.read, "out") == 5
     assert again.read(again.last_seq, 100, at_least_one=True)[0][0].data == b"after"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import Reader, output_of, run
 
@@ -16,16 +16,16 @@ pytestmark = pytest.mark.root
 BY_NAME = "echo one >/dev/stdout; echo two | tee /dev/stderr; echo three >>/proc/self/fd/2"
 
 
-@pytest.fixture(params=["papad", "launcher"], autouse=True)
+@pytest.fixture(params=["papad", "fork server"], autouse=True)
 def forked_by(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[None]:
     """Run each test twice: who forks makes no difference."""
     if request.param == "papad":
         yield
         return
-    launcher = Launcher()
-    kernel.fork = launcher.fork
+    fork_server = ForkServer()
+    kernel.fork = fork_server.fork
     yield
-    launcher.close()
+    fork_server.close()
 
 
 @pytest.mark.parametrize("user", ["www-data", "nobody", 4242, None])

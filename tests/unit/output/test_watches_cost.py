@@ -6,7 +6,7 @@ import os
 import pytest
 
 from papa_dbus.service import limits, steps
-from papa_dbus.service.items.rows import Facts
+from papa_dbus.service.items.rows import ProcessRecord
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.cursor import Cursor
@@ -34,7 +34,7 @@ async def test_consumers_that_come_and_go_cost_little(kernel: Kernel, monkeypatc
     await stays.until("one")
     stored: list[tuple[tuple[str, int, int], ...]] = []
 
-    def note(key: int, facts: Facts, state: str) -> None:
+    def note(key: int, facts: ProcessRecord, state: str) -> None:
         stored.append(facts.consumers)
 
     monkeypatch.setattr(kernel._store, "update_process", note)
@@ -143,7 +143,7 @@ async def lag(kernel: Kernel) -> tuple[Watch, Watch]:
     reads, writes = os.pipe()
     for line in (b"1\n", b"2\n", b"3\n"):
         os.write(writes, line)
-        quick.cursors[0].log.fill(reads, "out")
+        quick.cursors[0].log.splice_from(reads, "out")
     os.close(reads)
     os.close(writes)
     quick.take(1 << 20)
@@ -178,8 +178,8 @@ async def test_two_watches_of_one_client_lose_nothing_to_each_other(kernel: Kern
 async def test_of_a_retired_process_another_papad_knows_each_of_them(kernel: Kernel) -> None:
     quick, slow = await lag(kernel)
     log = quick.cursors[0].log
-    assert consumers_of(log, retired=False) == ((OTHERS, 0, 0),)
-    assert consumers_of(log, retired=True) == ((":1.1", 3, 6), (":1.1", 1, 2))
+    assert consumers_of(log, superseded=False) == ((OTHERS, 0, 0),)
+    assert consumers_of(log, superseded=True) == ((":1.1", 3, 6), (":1.1", 1, 2))
     quick.close()
     slow.close()
     kernel.remove_processes(["p"])

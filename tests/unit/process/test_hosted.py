@@ -17,11 +17,11 @@ import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service.audit import Caller, acting
-from papa_dbus.service.fork.fork import Launcher
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import Exited
-from tests.bus.scripted_child import Parrot
+from tests.bus.scripted_child import ScriptedChild
 from tests.support import PATIENCE, Reader, alive, children, descriptors, output_of, run, turns, until
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
@@ -30,18 +30,18 @@ DUMP = "import sys, json; json.dump(sys.argv[1:], sys.stdout)"
 
 
 @pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    """Give a launcher, which is no child that a test has to account for."""
-    launcher = Launcher()
-    yield launcher
-    launcher.close()
+def fork_server() -> Iterator[ForkServer]:
+    """Give a fork server, which is no child that a test has to account for."""
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
-@pytest.fixture(autouse=True, params=["papad", "launcher"])
-def forked_by(request: pytest.FixtureRequest, launcher: Launcher, kernel: Kernel) -> None:
+@pytest.fixture(autouse=True, params=["papad", "fork server"])
+def forked_by(request: pytest.FixtureRequest, fork_server: ForkServer, kernel: Kernel) -> None:
     """Run each test twice: who forks makes no difference."""
-    if request.param == "launcher":
-        kernel.fork = launcher.fork
+    if request.param == "fork server":
+        kernel.fork = fork_server.fork
 
 
 # ------------------------------------------------------------------ what it gets
@@ -240,15 +240,15 @@ async def test_a_limit_above_the_hard_one_is_refused(kernel: Kernel) -> None:
 
 
 async def test_both_streams_in_one_sequence(kernel: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path)
-    await run(kernel, *parrot.command)
+    scripted_child = ScriptedChild(tmp_path)
+    await run(kernel, *scripted_child.command)
     reader = Reader(kernel, ["p"])
     for number in ("1", "2", "3"):
-        parrot.say(f"o{number}")
+        scripted_child.say(f"o{number}")
         await reader.until(f"o{number}")
-        parrot.complain(f"e{number}")
+        scripted_child.complain(f"e{number}")
         await reader.until(f"e{number}")
-    parrot.end()
+    scripted_child.end()
     await reader.until_exited()
     assert reader.data("out") == b"o1\no2\no3\n"
     assert reader.data("err") == b"e1\ne2\ne3\n"
@@ -281,15 +281,15 @@ async def test_exit_codes(kernel: Kernel, script: str, code: int) -> None:
 
 
 async def test_defect_05_the_end_of_one_stream_does_not_end_the_other(kernel: Kernel, tmp_path: Path) -> None:
-    parrot = Parrot(tmp_path, code=3)
-    await run(kernel, *parrot.command)
+    scripted_child = ScriptedChild(tmp_path, code=3)
+    await run(kernel, *scripted_child.command)
     reader = Reader(kernel, ["p"])
-    parrot.close_stdout()
+    scripted_child.close_stdout()
     await until(lambda: len(kernel._processes["p"]._pipes) == 1, "the end of stdout")
     for text in ("still", "here"):
-        parrot.complain(text)
+        scripted_child.complain(text)
         await reader.until(text)
-    parrot.end()
+    scripted_child.end()
     await reader.until_exited()
     assert reader.data("err") == b"still\nhere\n"
     assert reader.ends[0].exit_code == 3
@@ -391,7 +391,7 @@ async def test_a_name_is_free_while_a_consumer_reads_the_old_one_to_its_end(kern
     assert (reader.data(), [end.exit_code for end in reader.ends]) == (b"old\n", [1])
     reader.watch.acknowledge_taken()
     assert reader.done.is_set()
-    assert not kernel._retired
+    assert not kernel._superseded
 
 
 async def test_a_reader_that_dies_after_the_name_was_made_again_loses_nothing(kernel: Kernel) -> None:
@@ -435,7 +435,7 @@ async def test_a_child_that_is_killed_at_its_gate_leaves_nothing(kernel: Kernel)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
-    kernel.place = kill
+    kernel.assign_scope = kill
     await run(kernel, "true")
     reader = Reader(kernel, ["p"])
     await reader.until_exited()
@@ -509,14 +509,14 @@ async def test_block_holds_a_child_whose_many_records_would_be_dropped(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("papa_dbus.service.limits.MAX_RECORDS", 20)
-    parrot = Parrot(tmp_path)
-    await run(kernel, *parrot.command, overflow="block")
+    scripted_child = ScriptedChild(tmp_path)
+    await run(kernel, *scripted_child.command, overflow="block")
     reader = Reader(kernel, ["p"], acknowledge=False)
     for number in range(20):
-        parrot.say(str(number))
+        scripted_child.say(str(number))
         await reader.until(f"{number}\n")  # each is a record of its own
-    parrot.say(*(str(number) for number in range(20, 60)))
-    parrot.end()
+    scripted_child.say(*(str(number) for number in range(20, 60)))
+    scripted_child.end()
     await ended(kernel)
     reader._acknowledge = True
     reader.watch.acknowledge_taken()
@@ -605,11 +605,11 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     async def fail(pid: int, name: str, resources: Mapping[str, int]) -> str:
         raise RuntimeError("no scope")
 
-    kernel.place = fail
+    kernel.assign_scope = fail
     with pytest.raises(RuntimeError, match="no scope"):
         await run(kernel, "touch", str(marker))
     assert not children()
-    kernel.place = place
+    kernel.assign_scope = place
     info = await run(kernel, "touch", str(marker))
     assert info.unit == "papa-p.scope"
     await Reader(kernel, ["p"]).until_exited()
@@ -662,7 +662,7 @@ async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_reque
         os.kill(pid, signal.SIGSTOP)
         raise Limit("no scope")
 
-    kernel.place = stop
+    kernel.assign_scope = stop
     with pytest.raises(Limit, match="no scope"):
         await run(kernel, "true")
     assert not children()

@@ -1,4 +1,4 @@
-"""The intake: what comes from many is read together, and what is much is read on without a rest."""
+"""The poller: what comes from many is read together, and what is much is read on without a rest."""
 
 import asyncio
 import os
@@ -8,23 +8,23 @@ from functools import partial
 import pytest
 
 from papa_dbus.service.process import poller
-from papa_dbus.service.process.poller import Intake
+from papa_dbus.service.process.poller import Poller
 from tests.support import turns
 
 
 class Pipe:
-    """A pipe that is read by an intake, so many bytes at a time; ``read`` is what came with each reading."""
+    """A pipe that is read by a poller, so many bytes at a time; ``read`` is what came with each reading."""
 
-    def __init__(self, into: Intake, hurry: bool = False) -> None:
+    def __init__(self, into: Poller, backlogged: bool = False) -> None:
         self.end, self._write = os.pipe()
         self.read: list[bytes] = []
         self._into = into
-        self._hurry = hurry
+        self._backlogged = backlogged
         into.add(self.end, self._come)
 
     def _come(self) -> bool:
         self.read.append(os.read(self.end, 4))
-        return self._hurry
+        return self._backlogged
 
     def say(self, data: bytes) -> None:
         os.write(self._write, data)
@@ -55,14 +55,14 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clock]:
 
 
 @pytest.fixture
-def reading(clock: Clock) -> Iterator[Intake]:
-    """An intake that rests until the clock is set forward."""
-    reading = Intake()
+def reading(clock: Clock) -> Iterator[Poller]:
+    """A poller that rests until the clock is set forward."""
+    reading = Poller()
     yield reading
     reading.close()
 
 
-async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(reading: Intake, clock: Clock) -> None:
+async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(reading: Poller, clock: Clock) -> None:
     pipe = Pipe(reading)
     pipe.say(b"1")
     await turns(5)
@@ -74,14 +74,14 @@ async def test_a_line_after_silence_is_read_at_once_and_others_after_a_rest(read
     pipe.say(b"4")
     await turns(5)
     assert pipe.read == [b"1", b"2"]
-    clock.now += poller.MAX_REST
+    clock.now += poller.MAX_COALESCE_DELAY
     await turns(5)
     assert pipe.read == [b"1", b"2", b"34"]
     pipe.close()
 
 
-async def test_no_rest_while_a_writer_may_be_waiting(reading: Intake) -> None:
-    pipe, other = Pipe(reading, hurry=True), Pipe(reading)
+async def test_no_rest_while_a_writer_may_be_waiting(reading: Poller) -> None:
+    pipe, other = Pipe(reading, backlogged=True), Pipe(reading)
     other.say(b"o")
     pipe.say(b"123456789abc")
     await turns(5)
@@ -91,9 +91,9 @@ async def test_no_rest_while_a_writer_may_be_waiting(reading: Intake) -> None:
     other.close()
 
 
-async def test_each_has_its_turn(reading: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_has_its_turn(reading: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are served at once: all are read, without a rest."""
-    monkeypatch.setattr(poller, "AT_ONCE", 3)
+    monkeypatch.setattr(poller, "MAX_PER_ITERATION", 3)
     pipes = [Pipe(reading) for _ in range(10)]
     for pipe in pipes:
         pipe.say(b"x")
@@ -103,7 +103,7 @@ async def test_each_has_its_turn(reading: Intake, monkeypatch: pytest.MonkeyPatc
         pipe.close()
 
 
-async def test_one_whose_turn_has_been_ended_by_another_is_not_read(reading: Intake) -> None:
+async def test_one_whose_turn_has_been_ended_by_another_is_not_read(reading: Poller) -> None:
     pipes = [Pipe(reading), Pipe(reading)]
 
     def end_the_other(of: int) -> bool:
@@ -120,13 +120,13 @@ async def test_one_whose_turn_has_been_ended_by_another_is_not_read(reading: Int
 
 
 async def test_it_can_be_closed_while_it_rests(clock: Clock) -> None:
-    reading = Intake()
+    reading = Poller()
     pipe = Pipe(reading)
     for _ in range(2):  # after the second it rests
         pipe.say(b"x")
         await turns(5)
     reading.close()
-    clock.now += poller.MAX_REST
+    clock.now += poller.MAX_COALESCE_DELAY
     await turns(5)
     assert pipe.read == [b"x", b"x"]
     os.close(pipe.end)

@@ -20,7 +20,8 @@ NO_ROW = {
     # It follows from another one, or says how work is cut into pieces: nothing is refused or lost beyond it.
     "bus.writer.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
     "dbus.in_flight.KEPT_COST": "what one record counts in MAX_FLIGHT",
-    "process.poller.MAX_REST": "a rest, after which all is read",
+    "process.poller.MAX_COALESCE_DELAY": "a delay, after which all is read",
+    "process.poller.MAX_PER_ITERATION": "pipes that are read at a turn; the others have the next one",
     "output.log.MAX_BATCH": "records that are read in one piece",
     "line.replies._MAX_ERROR": "the text of an error, which is papad's own, is cut",
     "output.watches.MAX_EVENTS": "events that are taken at a time",
@@ -40,9 +41,9 @@ NO_ROW = {
     "peer_owner._TIMEOUT": "Linux answers at once",
     "line.server.STOP_TIMEOUT": "papad's own end: a command that has not ended by then is cancelled",
     # How long, or for how much, a client of this project waits by itself.
-    "bus.unixexec.PATIENCE": "ssh may ask a person for a password",
-    "circus.controller.PATIENCE": "papa-circusd, while another command of circusd's runs",
-    "cli.completion._PATIENCE": "the completion of names in a shell",
+    "bus.unixexec.CONNECT_TIMEOUT": "ssh may ask a person for a password",
+    "circus.controller.COMMAND_TIMEOUT": "papa-circusd, while another command of circusd's runs",
+    "cli.completion._TIMEOUT": "the completion of names in a shell",
     "compat.papa._COMMAND_TIMEOUT": "the drop-in, as CALL_TIMEOUT",
     "progress._KEPT": "what a client remembers of what it has read, as MAX_RECORDS",
 }

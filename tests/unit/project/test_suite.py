@@ -36,7 +36,7 @@ def test_a_sleep_paces_and_waits_for_nothing() -> None:
 
 
 def test_polling_is_done_in_one_place() -> None:
-    """Fail if there are more loops than those of tests.support, and of programs that run on a bed or in a namespace."""
+    """Fail if there are more loops than those of tests.support, and of programs in a container or a namespace."""
     found = {where.partition(":")[0] for where, line in lines() if POLLS in line}
     assert found == {
         "support.py",

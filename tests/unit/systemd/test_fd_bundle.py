@@ -1,4 +1,4 @@
-"""Parcels: what is in one can be looked at again and again, and nothing is mistaken for one."""
+"""Fd bundles: what is in one can be looked at again and again, and nothing is mistaken for one."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.service.systemd.fd_bundle import Parcel, contents
+from papa_dbus.service.systemd.fd_bundle import FdBundle, contents
 
 
 def what(fd: int) -> str:
@@ -33,14 +33,14 @@ def nothing_left_open() -> Iterator[None]:
 
 
 def test_what_was_put_in_comes_out_in_order_each_time(three: list[int]) -> None:
-    parcel = Parcel()
-    parcel.put(three[:2])
-    parcel.put(three[2:])
+    bundle = FdBundle()
+    bundle.put(three[:2])
+    bundle.put(three[2:])
     expected = [what(fd) for fd in three]
-    end = os.dup(parcel.end)
+    end = os.dup(bundle.end)
     for last in (False, True, False):
         if last:
-            parcel.close()
+            bundle.close()
         found = contents(end)
         assert found is not None
         assert [what(fd) for fd in found] == expected
@@ -52,7 +52,7 @@ def test_what_was_put_in_comes_out_in_order_each_time(three: list[int]) -> None:
 
 def test_it_holds_what_everybody_else_has_closed() -> None:
     read, write = os.pipe()
-    end = Parcel.of([read])
+    end = FdBundle.of([read])
     os.close(read)
     os.write(write, b"kept")
     [again] = contents(end) or []
@@ -66,7 +66,7 @@ def test_it_holds_what_everybody_else_has_closed() -> None:
 
 def test_as_many_as_linux_passes_at_once_fit() -> None:
     fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(253)]
-    end = Parcel.of(fds)
+    end = FdBundle.of(fds)
     found = contents(end)
     assert found is not None
     assert len(found) == 253

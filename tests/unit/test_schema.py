@@ -94,8 +94,8 @@ def test_the_clients_arguments_are_the_options() -> None:
 #: systemd, processes, sockets, child), where it has a default or goes with others (specs), and where somebody else has
 #: another word for it (Circus; the module papa of 1.0.6; `output` of the line protocol; papactl's --directory).
 SPELLED = {
-    "memory_max": 2, "cpu_quota": 2, "tasks_max": 2, "overflow": 4, "bufsize": 5, "reuseport": 5, "backlog": 5,
-    "working_dir": 10, "rlimits": 12,
+    "memory_max": 2, "cpu_quota": 2, "tasks_max": 2, "overflow": 4, "bufsize": 6, "reuseport": 5, "backlog": 5,
+    "working_dir": 11, "rlimits": 13,
 }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ from papa_dbus.client.cli.commands import papactl
 from papa_dbus.client.compat.line_backend import _options
 from papa_dbus.client.records import Process, variants
 from papa_dbus.errors import InvalidArgs
-from papa_dbus.service.items import store, wire
+from papa_dbus.service.dbus import conversion
 from papa_dbus.service.items import rows as items_rows
 from papa_dbus.service.line.help import help_text
 from papa_dbus.service.line.commands import parse
@@ -134,7 +134,7 @@ from papa_dbus.service.items.specs import ProcessSpec
 
 spec = ProcessSpec("p", ("true",), nice=7)
 assert parse(b"make process p nice=7 true").spec == spec
-assert wire.options(schema.PROCESS_OPTIONS, {"nice": Variant("u", 7)}) == {"nice": 7}
+assert conversion.options(schema.PROCESS_OPTIONS, {"nice": Variant("u", 7)}) == {"nice": 7}
 assert items_rows.load(ProcessSpec, items_rows.dump_fields(spec)) == spec
 try:
     ProcessSpec("p", ("true",), nice=20)
@@ -146,10 +146,10 @@ info = ProcessInfo(
     name="p", pid=1, running=True, started=0, args=("true",), uid=0, gid=0, working_dir="/", bufsize=0, buffered=0,
     dropped=0, last_seq=0, **spec.shown,
 )
-assert wire.process_result(info)["nice"] == Variant("u", 7)
-assert wire.process_properties(info)["Nice"] == 7
+assert conversion.process_result(info)["nice"] == Variant("u", 7)
+assert conversion.process_properties(info)["Nice"] == 7
 assert " nice=7 " in process_line(info)
-assert Process.of(wire.process_result(info)).nice == 7
+assert Process.of(conversion.process_result(info)).nice == 7
 
 assert inspect.signature(aio.Kernel.make_process).parameters["nice"].default is None
 assert variants(schema.ProcessRequest("p", ["true"], nice=7)) == {"nice": Variant("u", 7)}

@@ -1,4 +1,4 @@
-"""What is measured: a kernel with a way to it, or the bare thing that no kernel can be faster than.
+"""What is measured: a papad with a way to it, or the bare thing that no papad can be faster than.
 
 A subject is started for one measurement and ended after it. All have the same few methods.
 """
@@ -315,7 +315,7 @@ class PapadCold(PapadAio):
 
 
 class Bare(Subject):
-    """No kernel: subprocess.Popen, and the pipe itself, read as fast as it goes."""
+    """No papad: subprocess.Popen, and the pipe itself, read as fast as it goes."""
 
     preexec: Callable[[], None] | None = None
 
@@ -364,7 +364,7 @@ class BarePreexec(Bare):
 
 
 class BareRelay(Bare):
-    """No kernel: a pipe, and behind it an asyncio loop that passes what it reads to a TCP connection."""
+    """No papad: a pipe, and behind it an asyncio loop that passes what it reads to a TCP connection."""
 
     keeps = False
 
@@ -397,7 +397,7 @@ class BareKeeper(BareRelay):
 
 
 class BareFork(Subject):
-    """No kernel: a small Python that forks for each line that it is told."""
+    """No papad: a small Python that forks for each line that it is told."""
 
     def start(self) -> None:
         """Start it."""
@@ -419,7 +419,7 @@ class BareFork(Subject):
 
 
 class BareEcho(Subject):
-    """No kernel: an asyncio server that sends back what it gets."""
+    """No papad: an asyncio server that sends back what it gets."""
 
     def start(self) -> None:
         """Start it."""
@@ -441,7 +441,7 @@ class BareEcho(Subject):
 
 
 class BareBus(Subject):
-    """No kernel, and dbus-next alone: a pipe, and behind it a unicast signal for each piece; and a call between two."""
+    """No papad, and dbus-next alone: a pipe, and behind it a unicast signal for each piece; and a call between two."""
 
     def start(self) -> None:
         """Start the bus, and one who answers pings."""

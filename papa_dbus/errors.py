@@ -1,11 +1,11 @@
-"""The kernel's errors: one class for each kind, and the one table to and from their names on the bus.
+"""Errors of the contract: one class for each kind, and the one table to and from their names on the bus.
 
-The client raises the class that the kernel raised.
+The client raises the class that papad raised.
 """
 
 
 class PapaError(RuntimeError):
-    """What every error of the kernel's is. The message says what was wrong, in the words of the one who asked."""
+    """Base of all errors. The message says what was wrong, in the words of the one who asked."""
 
     code = "internal"
 
@@ -47,7 +47,7 @@ class Spawn(PapaError):
 
 
 class Limit(PapaError):
-    """A bound of the kernel's was reached."""
+    """A limit of papad was reached."""
 
     code = "limit"
 
@@ -59,13 +59,13 @@ class NotSupported(PapaError):
 
 
 class Unreachable(PapaError):
-    """The kernel or its message bus is not there: nothing was done."""
+    """papad or its message bus is not there: nothing was done."""
 
     code = "unreachable"
 
 
 class BusFull(Unreachable):
-    """The message bus takes no more of such calls at the moment: this one was not delivered to the kernel."""
+    """The message bus takes no more of such calls at the moment: this one was not delivered to papad."""
 
     code = "bus-full"
 
@@ -77,7 +77,7 @@ class NotPapas(PapaError):
 
 
 class NoReply(PapaError):
-    """The kernel or its message bus went away before it answered, or took too long: it is not known what was done."""
+    """papad or its message bus went away before it answered, or took too long: it is not known what was done."""
 
     code = "no-reply"
 
@@ -99,7 +99,7 @@ DBUS_NAMES: dict[type[PapaError], str] = {
     PapaError: "org.freedesktop.DBus.Error.Failed",
 }
 _CLASSES = {name: cls for cls, name in DBUS_NAMES.items()}
-#: What the bus says in the kernel's place: that it has gone, cannot be started, or that too many calls are under way.
+#: What the bus says in papad's place: that it has gone, cannot be started, or that too many calls are under way.
 _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.NoReply": NoReply,
     "org.freedesktop.DBus.Error.Disconnected": NoReply,

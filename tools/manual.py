@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 CONTRACT = PROJECT / "papa_dbus/org.papa.Kernel.xml"
 
 PAPACTL_ENVIRONMENT = {
-    "PAPA_BUS_ADDRESS": "The message bus of the kernel: system, session or an address.",
+    "PAPA_BUS_ADDRESS": "The message bus of papad: system, session or an address.",
     "NO_COLOR": "Where it is set, and not empty, nothing is coloured (no-color.org).",
 }
 CIRCUSD = """
@@ -138,7 +138,7 @@ def commands(group: click.Group, above: click.Context) -> Iterator[tuple[click.C
 
 def papactl_page() -> Page:
     """papactl(1)."""
-    page = Page("papactl", 1, "looks at the Papa process kernel and tells it what to hold")
+    page = Page("papactl", 1, "inspect and control the Papa daemon")
     top = click.Context(papactl, info_name="papactl")
     page.section("SYNOPSIS", nodes.paragraph("", "papactl [OPTIONS] COMMAND [ARGUMENTS]"))
     page.section("DESCRIPTION", *paragraphs(papactl.help or ""))
@@ -161,7 +161,7 @@ def papactl_page() -> Page:
 def papad_page() -> Page:
     """papad(8)."""
     parser = papad()
-    page = Page("papad", 8, "the Papa process kernel")
+    page = Page("papad", 8, "the Papa daemon")
     page.section("SYNOPSIS", nodes.paragraph("", " ".join(parser.format_usage().split()).removeprefix("usage: ")))
     page.section("DESCRIPTION", *paragraphs(parser.description or ""), *paragraphs(parser.epilog or ""))
     page.section("OPTIONS", definitions(map(papad_option, parser._actions)))  # noqa: SLF001 (there is no public list)
@@ -186,7 +186,7 @@ def line_protocol() -> Iterator[nodes.Node]:
 
 def circusd_page() -> Page:
     """papa-circusd(1). Its --help is circusd's own."""
-    page = Page("papa-circusd", 1, "circusd, with processes and sockets in the Papa process kernel")
+    page = Page("papa-circusd", 1, "circusd, with processes and sockets in the Papa daemon")
     page.section("SYNOPSIS", nodes.paragraph("", "papa-circusd [OPTIONS] [CONFIG]"))
     page.section("DESCRIPTION", *paragraphs(CIRCUSD.format(versions=", ".join(KNOWN))))
     page.section("SEE ALSO", see_also("papactl(1)", "papad(8)"))
@@ -202,7 +202,7 @@ def papad_option(action: argparse.Action) -> tuple[str, str]:
 
 def contract_page() -> Page:
     """org.papa.Kernel(5)."""
-    page = Page("org.papa.Kernel", 5, "the D-Bus interface of the Papa process kernel")
+    page = Page("org.papa.Kernel", 5, "the D-Bus interface of the Papa daemon")
     builder = ElementTree.TreeBuilder(insert_comments=True)
     text = CONTRACT.read_text()
     interface = ElementTree.fromstring(text, ElementTree.XMLParser(target=builder)).find("interface")

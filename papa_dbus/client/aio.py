@@ -5,9 +5,9 @@
         async for event in kernel.watch("web"):
             print(event)
 
-Each call is bounded in time, waits for a kernel that is being restarted, and raises the class of papa_dbus.errors that
-the kernel raised. A call is made again if the kernel has gone during it, never because the answer is late. Watches go
-on over a restart of the kernel and of the bus.
+Each call is bounded in time, waits for a papad that is being restarted, and raises the class of papa_dbus.errors that
+papad raised. A call is made again if papad has gone during it, never because the answer is late. Watches go
+on over a restart of papad and of the bus.
 """
 
 import functools
@@ -60,7 +60,7 @@ def _explain(method: Any, request: Any) -> None:
 
 
 def connect(bus: str | None = None, *, host: str | None = None, timeout: float = 30.0) -> "Kernel":
-    """The kernel on ``bus``: ``system``, ``session`` or an address; to be used with ``async with`` or ``await``.
+    """papad on ``bus``: ``system``, ``session`` or an address; to be used with ``async with`` or ``await``.
 
     Without ``bus``: PAPA_BUS_ADDRESS where that is set; else the system bus where org.papa.Kernel is owned or can be
     started; else the session bus. ``host``: on another machine, by ssh(1) and systemd-stdio-bridge(1), as
@@ -71,7 +71,7 @@ def connect(bus: str | None = None, *, host: str | None = None, timeout: float =
 
 
 class Kernel:
-    """A connection to the kernel. Made by connect()."""
+    """A connection to papad. Made by connect()."""
 
     def __init__(self, bus: str | None, timeout: float, host: str | None = None) -> None:
         self._address = bus
@@ -236,7 +236,7 @@ class Kernel:
     # ------------------------------------------------------------------ kernel
 
     async def info(self) -> KernelInfo:
-        """The kernel's properties."""
+        """papad's properties."""
         reply = await self.link.call("GetAll", "s", BUS_NAME, interface="org.freedesktop.DBus.Properties")
         of = {name: variant.value for name, variant in reply.body[0].items()}
         return KernelInfo(
@@ -244,7 +244,7 @@ class Kernel:
         )
 
     async def exit_if_idle(self) -> bool:
-        """Ask the kernel to exit where it holds nothing; whether it does."""
+        """Ask papad to exit where it holds nothing; whether it does."""
         exiting: bool = (await self._call("ExitIfIdle", again=False)).body[0]
         return exiting
 

@@ -10,7 +10,7 @@ from papa_dbus.names import BUS_NAME
 
 
 async def find_bus(address: str | None = None, host: str | None = None) -> Bus:
-    """Connect to the kernel's bus: ``address``, else PAPA_BUS_ADDRESS; else the system bus where org.papa.Kernel is
+    """Connect to papad's bus: ``address``, else PAPA_BUS_ADDRESS; else the system bus where org.papa.Kernel is
     owned or can be started; else the session bus.
 
     An address may be ``system`` or ``session``. On another machine, ``host``, it is ``address`` or the system bus.

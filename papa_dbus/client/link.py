@@ -1,4 +1,4 @@
-"""A client's way to the kernel: finds its bus, makes calls that outlast a restart, and passes on what watches get.
+"""A client's way to papad: finds its bus, makes calls that outlast a restart, and passes on what watches get.
 
 Knows who serves the kernel's name at the moment: only what comes from there is believed.
 """
@@ -13,7 +13,7 @@ from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
-#: Seconds between two tries of a call, where nothing tells that the kernel is back.
+#: Seconds between two tries of a call, where nothing tells that papad is back.
 _PAUSE = 0.25
 #: Seconds before what papad or the bus has refused for now is tried again: at first, and at most.
 _REFUSED = (0.05, 2.0)
@@ -22,7 +22,7 @@ _REFUSED = (0.05, 2.0)
 MAX_CALLS = 64
 MAX_WATCH_CALLS = 32
 
-WatchId = tuple[str, int]  # the kernel's unique name on the bus, and the watch's number there
+WatchId = tuple[str, int]  # papad's unique name on the bus, and the watch's number there
 
 
 class Watcher(Protocol):
@@ -32,18 +32,18 @@ class Watcher(Protocol):
         """Take one signal of the watch, without the watch's number."""
 
     def on_disconnect(self) -> None:
-        """The kernel, or the way to it, has gone, and the watch with it."""
+        """papad, or the way to it, has gone, and the watch with it."""
 
 
 class KernelConnection:
-    """One client's connection to the kernel. ``timeout`` bounds each call, in seconds, restarts included."""
+    """One client's connection to papad. ``timeout`` bounds each call, in seconds, restarts included."""
 
     def __init__(self, bus: Bus, timeout: float) -> None:
         self.timeout = timeout
-        self.takes_tokens = True  # whether the kernel knows the option 'token', as far as is known
+        self.takes_tokens = True  # whether papad knows the option 'token', as far as is known
         self._bus = bus
         self._owner: str | None = None
-        self._departures = 0  # how often the kernel, or the bus, has gone
+        self._departures = 0  # how often papad, or the bus, has gone
         self._calls = asyncio.Semaphore(MAX_CALLS)
         self._watch_calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._changed = asyncio.Event()
@@ -61,7 +61,7 @@ class KernelConnection:
         await self._find_owner()
 
     async def close(self) -> None:
-        """Leave the bus; the kernel ends this client's watches then."""
+        """Leave the bus; papad ends this client's watches then."""
         self._closed = True
         self._set_owner(None)
         for task in self._leaving.values():
@@ -77,7 +77,7 @@ class KernelConnection:
         """The connection's descriptor. Raises Unreachable while there is none."""
         return self._bus.fileno()
 
-    # -------------------------------------------------------------- the kernel
+    # -------------------------------------------------------------- papad
 
     async def _find_owner(self) -> None:
         await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=BUS_NAME)
@@ -105,11 +105,11 @@ class KernelConnection:
 
     @property
     def present(self) -> bool:
-        """Whether the kernel is on the bus now."""
+        """Whether papad is on the bus now."""
         return self._owner is not None
 
     async def wait_for_kernel(self) -> None:
-        """Wait until the kernel is on the bus; it is not started for that."""
+        """Wait until papad is on the bus; it is not started for that."""
         while not self.present:
             self._changed.clear()
             await self._changed.wait()
@@ -126,11 +126,11 @@ class KernelConnection:
         again: bool = True,
         auto_start: bool = True,
     ) -> Message:
-        """Call the kernel; while it is away the call is made again, for ``timeout`` seconds in all.
+        """Call papad; while it is away the call is made again, for ``timeout`` seconds in all.
 
-        So it is while the bus takes no more: dbus-daemon starts the kernel for 512 calls at a time. A call that was
-        under way when the kernel went away is made again, too, if ``again``. One that is only late is not: it may
-        still be done. Raises the kernel's error, Unreachable if the kernel did not come back, Late if it took too
+        So it is while the bus takes no more: dbus-daemon starts papad for 512 calls at a time. A call that was
+        under way when papad went away is made again, too, if ``again``. One that is only late is not: it may
+        still be done. Raises papad's error, Unreachable if papad did not come back, Late if it took too
         long, NoReply if it went away during a call that must not be made twice, and Limit if too many calls are under
         way for this one to begin.
         """
@@ -162,7 +162,7 @@ class KernelConnection:
             raise error
 
     async def _has_gone(self, departures: int) -> bool:
-        """Return whether the kernel, or the bus, has gone since: the bus's answer comes after the news of it."""
+        """Return whether papad, or the bus, has gone since: the bus's answer comes after the news of it."""
         try:
             await self._bus.call(*DRIVER, "GetNameOwner", "s", [BUS_NAME])
         except (BusFull, Late):
@@ -172,7 +172,7 @@ class KernelConnection:
         return self._departures != departures
 
     async def ping(self) -> None:
-        """See once whether the kernel answers; the bus starts it where it can. Raises Unreachable, NoReply."""
+        """See once whether papad answers; the bus starts it where it can. Raises Unreachable, NoReply."""
         await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
 
     async def _pause(self) -> None:
@@ -206,9 +206,9 @@ class KernelConnection:
                     self.abandon_watch(nobodys)
 
     async def call_watch(self, key: WatchId, member: str, signature: str, *body: Any) -> None:
-        """Call the kernel that has the watch, and no other, without starting or waiting for one.
+        """Call the papad that has the watch, and no other, without starting or waiting for one.
 
-        What is refused for now, or late, is tried again for as long as that kernel is there: such a call may be made
+        What is refused for now, or late, is tried again for as long as that papad is there: such a call may be made
         twice. Raises NoReply or Unreachable once it has gone.
         """
         pause, longest = _REFUSED
@@ -238,7 +238,7 @@ class KernelConnection:
         return task
 
     async def _unwatch(self, key: WatchId) -> None:
-        with contextlib.suppress(PapaError):  # it has ended, or the kernel has
+        with contextlib.suppress(PapaError):  # it has ended, or papad has
             await self.call_watch(key, "Unwatch", "t")
 
     def _hear(self, signal: Message) -> None:

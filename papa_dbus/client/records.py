@@ -29,7 +29,7 @@ class Record(NamedTuple):
 class Dropped(NamedTuple):
     """These records fell out of a full buffer before they could be read; ``bytes`` is how much they held.
 
-    After a restart of the kernel that may be an observer's overestimate: it may have read the first of them.
+    After a restart of papad that may be an observer's overestimate: it may have read the first of them.
     """
 
     process: str
@@ -51,7 +51,7 @@ Event = Record | Dropped | Exited
 
 
 class _Item:
-    """Made of a result of the kernel's; what a newer kernel says over and above is left out."""
+    """Made of one of papad's results; what a newer papad says in addition is left out."""
 
     __slots__ = ()
 
@@ -95,7 +95,7 @@ def _variant(option: Option, value: Any) -> Variant:
 
 @dataclass(frozen=True, slots=True)
 class KernelInfo:
-    """The kernel's own properties: ``started`` in µs of CLOCK_REALTIME."""
+    """papad's own properties: ``started`` in µs of CLOCK_REALTIME."""
 
     version: str
     started: int

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     """What papad's command line may be."""
     parser = argparse.ArgumentParser(
         prog="papad",
-        description="A process kernel: holds sockets, values and processes for managers that come and go.",
+        description="The Papa daemon: holds sockets, values and processes for managers that come and go.",
         epilog="Under systemd: systemctl start papa. See also busctl(1) and telnet(1).",
     )
     parser.add_argument(

@@ -92,7 +92,7 @@ async def test_a_program_that_is_no_bus(words: list[str], why: str) -> None:
 
 def test_papactl_says_it_in_one_sentence(bus_address: str) -> None:
     done = Papactl(address_of("false"))("list", status=5)
-    assert done.stderr.startswith(b"papactl: there is no kernel: the message bus behind 'false' cannot be reached")
+    assert done.stderr.startswith(b"papactl: cannot reach papad: the message bus behind 'false' cannot be reached")
 
 
 async def test_an_observer_hears_when_it_has_caught_up(papad: Papad) -> None:

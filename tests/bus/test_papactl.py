@@ -36,7 +36,7 @@ def test_status_in_a_pipe(papactl: Papactl) -> None:
     assert lines[2:] == [
         "Holds: 0 sockets, 1 process, 1 value",
         "Processes: 0 running, 1 ended",
-        "Output: 5 B held, 0 B dropped",
+        "Output: 5 B buffered, 0 B dropped",
         "Failed: bad (exit=3)",
     ]
     info = json.loads(papactl("status", "--json").stdout)
@@ -58,7 +58,7 @@ def test_list_in_a_pipe_has_plain_columns(papactl: Papactl, tmp_path: Path) -> N
             str(tmp_path / "s"),
         ],
         [],
-        ["NAME", "STATE", "PID", "HELD", "DROPPED", "STARTED", "COMMAND"],
+        ["NAME", "STATE", "PID", "BUFFERED", "DROPPED", "STARTED", "COMMAND"],
         [
             "p",
             "running",
@@ -117,7 +117,7 @@ def test_exit_if_idle(papactl: Papactl, papad: Papad) -> None:
     papactl("set", "a", "1")
     assert "stays" in told(papactl("exit-if-idle", status=1))
     papactl("unset", "a")
-    assert papactl("exit-if-idle").stdout == b"the kernel exits\n"
+    assert papactl("exit-if-idle").stdout == b"papad exits\n"
     assert papad.process.wait(PATIENCE) == 0
 
 
@@ -360,12 +360,12 @@ def test_one_sentence_says_what_is_wrong(papactl: Papactl, arguments: list[str],
 
 def test_no_kernel_on_the_bus(bus_address: str) -> None:
     papactl = Papactl(bus_address)
-    assert "the kernel does not run" in told(papactl("status", status=3))
+    assert "papad is not running" in told(papactl("status", status=3))
     for command in (["list"], ["logs"], ["run", "x", "--", "true"], ["set", "a", "1"], ["top"]):
         assert "org.papa.Kernel is not on the message bus" in told(papactl(*command, status=5))
-    assert "there is no kernel" in told(papactl("wait", "x", status=5))
+    assert "cannot reach papad" in told(papactl("wait", "x", status=5))
     bad = papactl("doctor", status=1).stdout.decode()
-    assert re.search(r"^BAD +kernel +org\.papa\.Kernel is neither there nor can be started", bad, re.MULTILINE)
+    assert re.search(r"^BAD +papad +org\.papa\.Kernel is neither there nor can be started", bad, re.MULTILINE)
 
 
 def test_no_bus(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_no_bus(tmp_path: Path) -> None:
 def test_doctor_of_a_kernel_started_by_hand(papactl: Papactl) -> None:
     findings = json.loads(papactl("doctor", "--json").stdout)
     assert {f["check"]: f["grade"] for f in findings} == {
-        "Linux": "good", "bus": "good", "kernel": "good", "systemd": "note",
+        "Linux": "good", "bus": "good", "papad": "good", "systemd": "note",
     }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def test_list_and_status(papad: Papad, papactl: Papactl, tmp_path: Path) -> None
     papactl("set", "v", "x" * 200)
     squeezed = [re.sub(" +", " ", line) for line in screen_of(papad, "list")]
     assert [re.sub(r"(zero; ).*…", r"\1…", line) for line in squeezed] == [
-        "NAME STATE PID HELD DROPPED STARTED COMMAND",
+        "NAME STATE PID BUFFERED DROPPED STARTED COMMAND",
         "bad exit=3 PID 2.9 KiB 0 B DATE sh -c 'head -c 3000 /dev/zero; …",
         "web running PID 0 B 0 B DATE sleep 1000",
         "",
@@ -51,7 +51,7 @@ def test_list_and_status(papad: Papad, papactl: Papactl, tmp_path: Path) -> None
         "       UP, since DATE",
         "    Holds: 0 sockets, 2 processes, 1 value",
         "Processes: 1 running, 1 ended",
-        "   Output: 2.9 KiB held, 0 B dropped",
+        "   Output: 2.9 KiB buffered, 0 B dropped",
         "   Failed: bad (exit=3)",
     ]
 
@@ -127,7 +127,7 @@ def test_top(papad: Papad, papactl: Papactl) -> None:
     with terminal(papad, "top", "--delay", "0.2", rows=15) as top:
         screen = top.until(r"busy +running +\d+ +[1-9]\d*\.\d")
         assert mask(screen[0]).startswith("Papa VERSION, UP: 22 processes, ")
-        assert re.sub(" +", " ", screen[2]) == "NAME STATE PID CPU% MEMORY OUTPUT/s HELD COMMAND"
+        assert re.sub(" +", " ", screen[2]) == "NAME STATE PID CPU% MEMORY OUTPUT/s BUFFERED COMMAND"
         assert screen[3].startswith("busy")  # most of the processor first
         assert screen[-1] == "and 11 more"
         top.resize(80, 40)
@@ -149,7 +149,7 @@ def test_top(papad: Papad, papactl: Papactl) -> None:
 def test_top_in_a_pipe(papactl: Papactl) -> None:
     papactl("run", "p", "--", "sleep", "1000")
     lines = papactl("top", "-n", "2", "-d", "0.1").stdout.decode().splitlines()
-    assert lines[0].split() == ["NAME", "STATE", "PID", "CPU%", "MEMORY", "OUTPUT/s", "HELD", "COMMAND"]
+    assert lines[0].split() == ["NAME", "STATE", "PID", "CPU%", "MEMORY", "OUTPUT/s", "BUFFERED", "COMMAND"]
     name, state, _, cpu, memory, output, held, *command = lines[1].split()
     assert (name, state, output, held, command) == ("p", "running", "0", "0", ["sleep", "1000"])
     assert float(cpu) >= 0

@@ -166,7 +166,7 @@ def test_purged_with_nothing_left(papa: Container) -> None:
     papa.run("papactl --user run theirs -- sleep 601", "joe")
     papa.run("papactl run ours -- sleep 602")
     said = papa.run(f"{APT} purge --yes papa", timeout=120).stdout
-    assert "these processes end with the kernel that hosts them" in said
+    assert "these processes end with the papad that hosts them" in said
     assert "sleep 602" in said
 
     names = "find / -xdev -iname '*papa*' -not -path '/srv/*' -not -path '/proc/*'"

@@ -124,7 +124,7 @@ def test_a_day_with_another_machine(here: Container, there: Container) -> None:
     assert rows[1].split()[3:5] == ["-", "-"]  # what it uses there is not known here
     found = json.loads(here.run(f"{papactl} doctor --json").stdout)
     assert {f["check"]: f["grade"] for f in found} == dict.fromkeys(
-        ("bus", "kernel", "papa.service", "papa.socket", "descriptors"), "good"
+        ("bus", "papad", "papa.service", "papa.socket", "descriptors"), "good"
     )
     assert here.run(f"{papactl} kill web -s INT").stdout == "web: INT sent to all processes of papa-web.scope\n"
     assert here.run(f"{papactl} wait web", check=False).returncode == 130
@@ -161,7 +161,7 @@ def test_no_way_there(here: Container, there: Container) -> None:
         failed = here.run(f"timeout 60 papactl -H {host} list </dev/null", check=False, timeout=90)
         assert failed.returncode == 5
         assert re.search(r"^ssh: connect to host|Permission denied", failed.stderr, re.MULTILINE)  # ssh's own words
-        assert failed.stderr.splitlines()[-1].startswith("papactl: there is no kernel: the message bus behind 'ssh -xT")
+        assert failed.stderr.splitlines()[-1].startswith("papactl: cannot reach papad: the message bus behind 'ssh -xT")
 
 
 def test_following_goes_on_over_a_lost_connection(here: Container, there: Container) -> None:

@@ -108,7 +108,7 @@ def test_who_may_not_is_told_what_to_do(container: Container) -> None:
     assert container.run("papactl list", "mary").stdout == ""
     john = findings(container, "john")
     assert john["group"] == ["bad", "john is not in the group papa: an administrator runs 'usermod -aG papa john'"]
-    assert john["kernel"][0] == "bad"
+    assert john["papad"][0] == "bad"
     assert findings(container, "mary")["group"][0] == "good"
 
 
@@ -116,7 +116,7 @@ def test_top_counts_what_a_process_has_started(papa: Container) -> None:
     papa.run(["papactl", "run", "parent", "--", "sh", "-c", BUSY])
     with terminal(papa, "papactl top -d 0.3") as top:
         screen = top.until(r"parent +running +\d+ +[1-9]\d*\.\d +[\d.]+ [KM]iB")
-        assert re.match(r"Papa \S+, up .*: 1 processes, 0 B held \(q quits\)", screen[0])
+        assert re.match(r"Papa \S+, up .*: 1 processes, 0 B buffered \(q quits\)", screen[0])
         top.type("q")
         top.to_the_end()
         assert top.status == 0

@@ -20,7 +20,7 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 def use_endpoint(endpoint: str) -> None:
     """Have Papa be where ``papa_endpoint`` says. Raises ValueError for what is not an endpoint.
 
-    ``tcp://127.0.0.1:PORT`` and ``ipc:///PATH`` are the line protocol's (20202 is the bus's kernel, where there is
+    ``tcp://127.0.0.1:PORT`` and ``ipc:///PATH`` are the line protocol's (20202 is the bus's papad, where there is
     one), ``dbus:system``, ``dbus:session`` and ``dbus:ADDRESS`` a message bus.
     """
     kind, _, rest = endpoint.partition(":")

@@ -1,4 +1,4 @@
-"""papactl: the person's tool for the kernel. Each command is thin: it asks papa_dbus.client.aio, and prints.
+"""papactl: the person's tool for papad. Each command is thin: it asks papa_dbus.client.aio, and prints.
 
 Its libraries, click and rich, are the extra `papa-dbus[ctl]`: what serves and who links to the client do without them.
 """

@@ -32,7 +32,7 @@ def address(socket: Socket) -> str:
 
 
 NAME = Column("NAME", lambda item: item.name, style=lambda item: "bold")
-HELD = Column("HELD", lambda p: p.buffered, lambda p: printing.size(p.buffered), right=True)
+BUFFERED = Column("BUFFERED", lambda p: p.buffered, lambda p: printing.size(p.buffered), right=True)
 SOCKETS = (
     NAME,
     Column("FAMILY", lambda s: s.family),
@@ -45,7 +45,7 @@ PROCESSES = (
     NAME,
     Column("STATE", state, style=state_style),
     Column("PID", lambda p: p.pid, right=True),
-    HELD,
+    BUFFERED,
     Column(
         "DROPPED", lambda p: p.dropped, lambda p: printing.size(p.dropped), lambda p: "yellow" if p.dropped else "",
         right=True,

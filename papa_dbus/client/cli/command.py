@@ -1,4 +1,4 @@
-"""What every command has in common: where its kernel is, and how it is run."""
+"""What every command has in common: which papad it asks, and how it is run."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ from papa_dbus.client.link import KernelConnection
 from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 
-#: Seconds for a kernel that is reloaded or restarted to be on the bus again.
+#: Seconds for a papad that is reloaded or restarted to be on the bus again.
 _COMES_BACK = 10.0
 
 
 @dataclass
 class Target:
-    """Where the kernel is that is meant."""
+    """Which papad is meant."""
 
     bus: str | None = None
     host: str | None = None
 
     @property
     def described(self) -> str:
-        """In words, after "the kernel"."""
+        """In words, after "papad"."""
         where = "" if self.host is None else f" of {self.host}"
         if self.bus is None and self.host is None:
             return ""
@@ -42,7 +42,7 @@ class Target:
 
     @asynccontextmanager
     async def connect(self, *, needs_kernel: bool = True, patience: float = 30.0) -> AsyncIterator[aio.Kernel]:
-        """A connection; ``needs_kernel``: Unreachable where no kernel is on the bus, and none would be started."""
+        """A connection; ``needs_kernel``: Unreachable where no papad is on the bus, and none would be started."""
         async with aio.connect(self.bus, host=self.host, timeout=patience) as kernel:
             link = kernel.link
             if needs_kernel and not link.present and not await offers_kernel(link.bus):
@@ -51,17 +51,17 @@ class Target:
 
 
 async def missing(link: KernelConnection, where: str) -> str | None:
-    """What is to be said where no kernel is on the bus. One that is being reloaded or restarted is waited for."""
+    """What is to be said where no papad is on the bus. One that is being reloaded or restarted is waited for."""
     if link.present:
         return None
     state = await _state_of_service(link.bus)
     if state not in ("active", "reloading", "activating"):
-        return f"the kernel{where} does not run; 'systemctl start papa' starts it, as the first call does"
+        return f"papad{where} is not running; 'systemctl start papa' starts it, as the first call does"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_COMES_BACK):
             await link.wait_for_kernel()
             return None
-    return f"papa.service is {state}, and the kernel{where} is not on the bus: 'journalctl --unit=papa' says why"
+    return f"papa.service is {state}, and papad{where} is not on the bus: 'journalctl --unit=papa' says why"
 
 
 async def _state_of_service(bus: Bus) -> str | None:
@@ -88,12 +88,12 @@ def _set_host(context: click.Context, _: click.Parameter, value: str | None) -> 
 
 
 def connection_options(*, hidden: bool = False) -> list[click.Option]:
-    """Return the options that say where the kernel is: of papactl itself, and (hidden) of each command."""
+    """Return the options that say which papad is meant: of papactl itself, and (hidden) of each command."""
     common: dict[str, Any] = {"expose_value": False, "hidden": hidden}
     return [
         click.Option(
             ["at_host", "-H", "--host"], metavar="[USER@]HOST", callback=_set_host,
-            help="The kernel of another machine, by ssh, as systemctl -H.", **common,
+            help="Use papad on another machine, by ssh, as systemctl -H does.", **common,
         ),
         click.Option(["--system"], flag_value="system", callback=_set_bus, help="On the system bus.", **common),
         click.Option(["--user"], flag_value="session", callback=_set_bus, help="On the user's bus.", **common),
@@ -105,7 +105,7 @@ def connection_options(*, hidden: bool = False) -> list[click.Option]:
 
 
 class Command(click.Command):
-    """A command that also takes where the kernel is: `papactl list -H host` is `papactl -H host list`.
+    """A command that also takes which papad is meant: `papactl list -H host` is `papactl -H host list`.
 
     An option of the command's own is never hidden by one of these: `socket make --host`, `run --user`.
     """

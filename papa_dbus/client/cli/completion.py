@@ -1,4 +1,4 @@
-"""The names of what the kernel holds, completed while somebody types, and guessed at where one is not there."""
+"""The names of what papad holds, completed while somebody types, and guessed at where one is not there."""
 
 import asyncio
 import difflib
@@ -66,7 +66,7 @@ add_completion_class(AutoloadedZsh)
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """The name of something that the kernel holds."""
+    """The name of something that papad holds."""
 
     name = "name"
 
@@ -74,7 +74,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
         self.kinds = kinds
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """What could be meant. Asks no kernel that does not run, and none on another machine."""
+        """What could be meant. Asks no papad that does not run, and none on another machine."""
         target = ctx.ensure_object(Target)
         if target.host is not None:
             return []

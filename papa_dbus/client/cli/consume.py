@@ -50,11 +50,11 @@ async def consume(
 ) -> None:
     """Take processes' output, to stdout or a file.
 
-    That goes on until they have ended: what has been written is acknowledged, and leaves the kernel.
+    That goes on until they have ended: what has been written is acknowledged, and leaves papad.
 
     Output is acknowledged only after it has been written; to a file, after it is on the disk (fsync). Where papactl or
     the machine stops between the two, that piece comes again: never lost, perhaps twice. Two who consume the same
-    process both get everything. Ctrl-C ends papactl, and the rest stays in the kernel.
+    process both get everything. Ctrl-C ends papactl, and the rest stays in papad.
 
     A file that is moved away is opened again under its name: with the next output, or at once after SIGHUP, SIGUSR1 or
     SIGUSR2, as logrotate sends them. If the disk is full, papactl says so and waits; papad keeps --bufsize bytes for

@@ -91,19 +91,19 @@ def _linux() -> list[Finding]:
     if findings:
         return findings
     if version >= _EXIT_INFO:
-        return [good("Linux", f"{release}: exit codes are known even of who ends after a crash of the kernel")]
+        return [good("Linux", f"{release}: exit codes are known even of who ends after a crash of papad")]
     needed = ".".join(map(str, _EXIT_INFO))
-    return [note("Linux", f"{release}: who ends after a crash of the kernel has no exit code; Linux {needed} tells it")]
+    return [note("Linux", f"{release}: who ends after a crash of papad has no exit code; Linux {needed} tells it")]
 
 
 def _group() -> Finding:
     try:
         group = grp.getgrnam("papa")
     except KeyError:
-        return bad("group", "there is no group papa, so only root may talk to the kernel: systemd-sysusers makes it")
+        return bad("group", "there is no group papa, so only root may talk to papad: systemd-sysusers makes it")
     user = pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0 or group.gr_gid in {os.getegid(), *os.getgroups()}:
-        return good("group", f"{user} may talk to the system's kernel")
+        return good("group", f"{user} may talk to the system's papad")
     if user in group.gr_mem:
         return bad("group", f"{user} is in the group papa, but was not yet at this log-in: log in again")
     return bad("group", f"{user} is not in the group papa: an administrator runs 'usermod -aG papa {user}'")
@@ -112,15 +112,15 @@ def _group() -> Finding:
 async def _on_the_bus(bus: Bus) -> AsyncIterator[Finding]:
     try:
         if not await offers_kernel(bus):
-            yield bad("kernel", f"{BUS_NAME} is neither there nor can be started: start papad --bus, or {_INSTALL}")
+            yield bad("papad", f"{BUS_NAME} is neither there nor can be started: start papad --bus, or {_INSTALL}")
             return
         running = bool((await bus.call(*DRIVER, "NameHasOwner", "s", [BUS_NAME])).body[0])
         if running:
             yield await _kernel(bus)
         else:
-            yield note("kernel", "it does not run; the first call, or 'systemctl start papa', starts it")
+            yield note("papad", "it does not run; the first call, or 'systemctl start papa', starts it")
         if not (await bus.call(*DRIVER, "NameHasOwner", "s", [_SYSTEMD[0]])).body[0]:
-            yield note("systemd", "it is not on this bus, so the kernel's own end would end what it holds")
+            yield note("systemd", "it is not on this bus, so papad's own end would end what it holds")
             return
         for unit in ("papa.service", "papa.socket"):
             yield await _unit(bus, unit)
@@ -134,15 +134,13 @@ async def _kernel(bus: Bus) -> Finding:
     try:
         reply = await bus.call(BUS_NAME, "/org/papa/Kernel", _PROPERTIES, "Get", "ss", [BUS_NAME, "Version"], timeout=5)
     except AccessDenied:
-        return bad("kernel", "it runs, and may not be talked to by this user: see group; or use sudo")
+        return bad("papad", "it runs, and this user may not talk to it: see group; or use sudo")
     except PapaError as error:
-        return bad("kernel", f"it runs and does not answer ({error}): 'systemctl restart papa' keeps what it holds")
+        return bad("papad", f"it runs and does not answer ({error}): 'systemctl restart papa' keeps what it holds")
     version = reply.body[0].value
     if version == __version__:
-        return good("kernel", f"version {version} runs, as papactl's")
-    return note(
-        "kernel", f"version {version} runs, papactl is {__version__}: 'systemctl reload papa' upgrades in place"
-    )
+        return good("papad", f"version {version} runs, as papactl's")
+    return note("papad", f"version {version} runs, papactl is {__version__}: 'systemctl reload papa' upgrades in place")
 
 
 async def _properties(bus: Bus, unit: str, kind: str) -> dict[str, Any]:
@@ -180,7 +178,7 @@ async def _store(bus: Bus) -> Finding:
     of = await _properties(bus, "papa.service", "Service")
     pid = (await bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
     if of["MainPID"] != pid:
-        return bad(check, f"the kernel (PID {pid}) was not started by systemd, so its end would end what it holds:"
+        return bad(check, f"papad (PID {pid}) was not started by systemd, so its end would end what it holds:"
                    " stop it, then 'systemctl start papa'")  # fmt: skip
     most, used = of["FileDescriptorStoreMax"], of["NFileDescriptorStore"]
     if not most:
@@ -188,7 +186,7 @@ async def _store(bus: Bus) -> Finding:
                    " comes with Papa does")  # fmt: skip
     left = most - used  # a process takes one place, however many descriptors it has
     return (good if left > most // 10 else bad)(
-        check, f"systemd's store keeps {used} of {most} for the kernel, room for about {left} more processes"
+        check, f"systemd's store keeps {used} of {most} for papad, room for about {left} more processes"
     )
 
 

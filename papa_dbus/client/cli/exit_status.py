@@ -37,11 +37,11 @@ class Status(IntEnum):
 MEANINGS = {
     Status.OK: "Done.",
     Status.FAILED: "What was asked for could not be done. Of doctor: something is bad; of exit-if-idle: not idle.",
-    Status.USAGE: "The command line is wrong, or the kernel does not take an option's value.",
+    Status.USAGE: "The command line is wrong, or papad does not take an option's value.",
     Status.NOT_RUNNING: "Of status: papad does not run; of status NAME: a process has ended.",
     Status.NOT_FOUND: "There is nothing of that name.",
-    Status.UNREACHABLE: "There is no kernel, or no way to it; or it went away before it answered.",
-    Status.ACCESS_DENIED: "This user may not talk to the kernel.",
+    Status.UNREACHABLE: "papad is not running or cannot be reached, or it went away before it answered.",
+    Status.ACCESS_DENIED: "This user may not talk to papad.",
     Status.PAPACTL_FAILED: "Of wait and run --follow, whose status is else the process's: papactl itself has failed, or"
     " nobody could see the exit code.",
     Status.SIGNAL: "And the number of a signal, of wait and run --follow: the process was ended by that.",
@@ -127,9 +127,9 @@ def _end_with(error: BaseException) -> int:
 
 def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
-        return f"the kernel may not be talked to ({error}): {_DENIED}"
+        return f"permission denied ({error}): {_DENIED}"
     if isinstance(error, Unreachable) and not isinstance(error, BusFull):
-        return f"there is no kernel: {error}; see 'papactl doctor'"
+        return f"cannot reach papad: {error}; run 'papactl doctor'"
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""status, list, show, socket and exit-if-idle: what the kernel holds."""
+"""status, list, show, socket and exit-if-idle: what papad holds."""
 
 import shlex
 import time
@@ -73,12 +73,13 @@ def _print_process(process: Process) -> None:
     printing.line(f"● {process.name}: {state(process)}", f"bold {state_style(process)}".strip())
     up = f", up {printing.duration(time.time() - process.started / 1_000_000)}" if process.running else ""
     dropped = f", {printing.size(process.dropped)} dropped" if process.dropped else ""
+    buffered = f"{printing.size(process.buffered)} buffered"
     printing.facts(
         (
             ("PID", process.pid),
             ("Started", f"{printing.moment(process.started)}{up}"),
             ("Unit", process.unit or None),
-            ("Output", f"{printing.size(process.buffered)} held{dropped}; papactl logs {shlex.quote(process.name)}"),
+            ("Output", f"{buffered}{dropped}; papactl logs {shlex.quote(process.name)}"),
             ("Command", shlex.join(process.args)),
         )
     )
@@ -98,7 +99,7 @@ def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) ->
             ("Up", f"{printing.duration(up)}, since {printing.moment(info.started)}"),
             ("Holds", ", ".join(counts)),
             ("Processes", f"{running} running, {len(processes) - running} ended" if processes else None),
-            ("Output", f"{printing.size(info.buffered_bytes)} held, {printing.size(dropped)} dropped"),
+            ("Output", f"{printing.size(info.buffered_bytes)} buffered, {printing.size(dropped)} dropped"),
             ("Failed", ", ".join(failed) or None),
             ("Unknown", f"{', '.join(unknown)} ended, and nobody saw how" if unknown else None),
             ("Dropped", ", ".join(lossy) or None),
@@ -111,7 +112,7 @@ def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) ->
 def _other_version(version: str) -> str | None:
     if version == __version__:
         return None
-    return f"papactl is {__version__}; where that is newer, 'systemctl reload papa' upgrades the kernel in place"
+    return f"papactl is {__version__}; where that is newer, 'systemctl reload papa' upgrades papad in place"
 
 
 def _count(number: int, word: str, plural: str = "s") -> str:
@@ -214,12 +215,12 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
 @click.command("exit-if-idle", cls=Command)
 @with_kernel()
 async def exit_if_idle(kernel: Kernel) -> int:
-    """Have the kernel exit where it holds nothing.
+    """Have papad exit where it holds nothing.
 
     Where it does hold something it stays, and the exit status is 1.
     """
     if await kernel.exit_if_idle():
-        printing.line("the kernel exits")
+        printing.line("papad exits")
         return Status.OK
-    printing.say("the kernel holds something, so it stays; 'papactl list' shows what")
+    printing.say("papad holds something, so it stays; 'papactl list' shows what")
     return Status.FAILED

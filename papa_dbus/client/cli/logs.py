@@ -187,7 +187,7 @@ async def logs(
     acknowledged by its manager, so what that has read already is gone from here.
 
     Lines that were written in pieces are put together. Each has its time and the process's name before it; [err] behind
-    the name says that it comes from stderr, [papa] that it is the kernel's word. In --output cat it is the line alone,
+    the name says that it comes from stderr, [papa] that it is papad's word. In --output cat it is the line alone,
     byte for byte where it goes to a pipe or a file.
 
     With --follow, a line whose end does not come is shown after half a second, as far as it has come: [partial] says

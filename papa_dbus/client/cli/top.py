@@ -19,7 +19,7 @@ from rich.text import Text
 
 from papa_dbus.client.aio import Kernel, KernelInfo, Process
 from papa_dbus.client.cli import printing
-from papa_dbus.client.cli.columns import HELD, NAME, state, state_style
+from papa_dbus.client.cli.columns import BUFFERED, NAME, state, state_style
 from papa_dbus.client.cli.command import Command, Target, with_kernel
 from papa_dbus.client.cli.printing import Column
 from papa_dbus.client.cli.resource_usage import Usage, usage
@@ -45,7 +45,7 @@ class Sample:
 
     @classmethod
     async def take(cls, kernel: Kernel, *, here: bool) -> "Sample":
-        """Ask the kernel, and, where it is on this machine, Linux."""
+        """Ask papad, and, where it is on this machine, Linux."""
         processes = await kernel.list_processes()
         usages = {name: usage(process) if here else None for name, process in processes.items()}
         return cls(time.monotonic(), processes, usages)
@@ -86,16 +86,17 @@ _COLUMNS = (
     Column(
         "OUTPUT/s", lambda row: None if row.rate is None else round(row.rate), lambda row: _size(row.rate), right=True
     ),
-    _of(HELD),
+    _of(BUFFERED),
     _of(Column("COMMAND", lambda p: shlex.join(p.args))),
 )
 _ORDERS: dict[str, Callable[[Row], tuple[float, str]]] = {
     "cpu": lambda row: (-(row.cpu or 0), row.process.name),
     "memory": lambda row: (-(row.memory or 0), row.process.name),
     "output": lambda row: (-(row.rate or 0), row.process.name),
-    "held": lambda row: (-row.process.buffered, row.process.name),
+    "buffered": lambda row: (-row.process.buffered, row.process.name),
     "name": lambda row: (0, row.process.name),
 }
+_FORMER_ORDERS = {"held": "buffered"}  # still understood, not shown
 
 
 def _size(count: float | None) -> str:
@@ -154,7 +155,7 @@ class Screens:
     def __init__(self, kernel: Kernel, delay: float, order: str, target: Target) -> None:
         self._kernel = kernel
         self._delay = delay
-        self._order = _ORDERS[order]
+        self._order = _ORDERS[_FORMER_ORDERS.get(order, order)]
         self._target = target
         self._before: Sample | None = None
 
@@ -192,9 +193,10 @@ class Screens:
 
     def _screen(self, info: KernelInfo, rows: Sequence[Row], height: int) -> Group:
         up = printing.duration(time.time() - info.started / 1_000_000)
-        held = printing.size(info.buffered_bytes)
+        buffered = printing.size(info.buffered_bytes)
         head = (
-            f"Papa {info.version}{self._target.described}, up {up}: {info.processes} processes, {held} held (q quits)"
+            f"Papa {info.version}{self._target.described}, up {up}: {info.processes} processes, {buffered} buffered"
+            " (q quits)"
         )
         room = max(height - 4, 1)
         more = f"and {len(rows) - room} more" if len(rows) > room else ""
@@ -204,19 +206,22 @@ class Screens:
 @click.command(cls=Command)
 @click.option("--delay", "-d", type=click.FloatRange(min=0.1), default=2.0, help="Seconds between two screens (2).")
 @click.option("--count", "-n", type=click.IntRange(min=1), help="How many screens, then the end.")
-@click.option("--sort", "order", type=click.Choice(list(_ORDERS)), default="cpu", help="What comes first (cpu).")
+@click.option(
+    "--sort", "order", type=click.Choice([*_ORDERS, *_FORMER_ORDERS]), metavar=f"[{'|'.join(_ORDERS)}]",
+    default="cpu", help="What comes first (cpu).",
+)  # fmt: skip
 @with_kernel()
 async def top(kernel: Kernel, delay: float, count: int | None, order: str) -> None:
     """Show live what processes use and write.
 
-    Processor, memory, output a second and bytes held; q or Ctrl-C ends it.
+    Processor, memory, output a second and bytes buffered; q or Ctrl-C ends it.
 
     Processor and memory are those of all processes in its scope, so of what a process has started, too; they are not
     known of another machine (-H). In a pipe it prints plain tables.
 
     \b
     Example:
-      papactl top --sort held
+      papactl top --sort buffered
     """
     screens = Screens(kernel, delay, order, click.get_current_context().ensure_object(Target))
     if printing.on_terminal() and not printing.console().is_dumb_terminal:

@@ -1,4 +1,4 @@
-"""set, get and unset: the kernel's values."""
+"""set, get and unset: papad's values."""
 
 import sys
 

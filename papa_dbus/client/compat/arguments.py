@@ -1,4 +1,4 @@
-"""What a caller may give the drop-in for an argument, as Papa 1.0.6 took it, and what of it goes to the kernel."""
+"""What a caller may give the drop-in for an argument, as Papa 1.0.6 took it, and what of it goes to papad."""
 
 from collections.abc import Iterable, Mapping
 from socket import AddressFamily, SocketKind

@@ -21,9 +21,9 @@ _T = TypeVar("_T")
 
 
 class BusBackend:
-    """A kernel on a message bus: ``address``, or the one that is found.
+    """A papad on a message bus: ``address``, or the one that is found.
 
-    ``timeout`` bounds each call, ``patience`` reaching the kernel, in seconds.
+    ``timeout`` bounds each call, ``patience`` reaching papad, in seconds.
     """
 
     def __init__(self, address: str | None, timeout: float, patience: float) -> None:
@@ -162,13 +162,13 @@ class _Stream:
         """End the watch; these events have been dealt with."""
         self.subscription.acknowledge(done)
         if self._task is not None:
-            self._task.cancel()  # it may wait for the kernel to come back
+            self._task.cancel()  # it may wait for papad to come back
             await asyncio.wait([self._task])
         await self.subscription.close()
         os.close(self.fd)
 
     async def acknowledge(self, events: Sequence[Event]) -> None:
-        """These have been dealt with; waits until the kernel knows."""
+        """These have been dealt with; waits until papad knows."""
         self.subscription.acknowledge(events)
         await self.subscription.settle()
 
@@ -216,13 +216,13 @@ class BusWatch:
         return events
 
     def done(self, count: int) -> None:
-        """The first so many of what was taken have been dealt with; the kernel hears of it soon."""
+        """The first so many of what was taken have been dealt with; papad hears of it soon."""
         events, self._in_hand = self._in_hand[:count], self._in_hand[count:]
         if events:
             self._backend.background.loop.call_soon_threadsafe(self._stream.subscription.acknowledge, events)
 
     def acknowledge(self) -> None:
-        """What was read has been dealt with. The kernel knows it when this returns, unless it has gone meanwhile."""
+        """What was read has been dealt with. papad knows it when this returns, unless it has gone meanwhile."""
         if done := self._take_in_hand():
             self._backend.run(self._stream.acknowledge(done))
 

@@ -1,4 +1,4 @@
-"""Starts a kernel where none runs and neither systemd nor a message bus would start one: a daemon of its own.
+"""Starts a papad where none runs and neither systemd nor a message bus would start one: a daemon of its own.
 
 It is nobody's child, so it outlives whoever asked for it; but it does not outlive itself, as one under systemd does.
 """

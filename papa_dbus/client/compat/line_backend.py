@@ -1,4 +1,4 @@
-"""The drop-in's way over the line protocol, for where no message bus has a kernel: TCP 20202, or a Unix socket.
+"""The drop-in's way over the line protocol, for where no message bus has a papad: TCP 20202, or a Unix socket.
 
 A connection for the commands and one for each watch. Blocking, as Papa 1.0.6's client is.
 """
@@ -25,7 +25,7 @@ _CLOSING = 30.0  # seconds for papad to confirm that a watch has ended
 
 
 class LineBackend:
-    """A kernel behind its line protocol: ``where`` is a port or a path.
+    """A papad behind its line protocol: ``where`` is a port or a path.
 
     ``timeout`` bounds each command, ``patience`` connecting, in seconds.
     """

@@ -67,7 +67,7 @@ class Background:
             self.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(work(*arguments)))
 
     async def acquire(self, address: str | None, timeout: float, patience: float) -> Kernel:  # noqa: ASYNC109
-        """A connection, shared, to a kernel that answers within ``patience`` seconds.
+        """A connection, shared, to a papad that answers within ``patience`` seconds.
 
         Raises Unreachable where it is neither there nor can be started by the bus, NoReply where it does not answer.
         """
@@ -81,7 +81,7 @@ class Background:
                     raise
                 return kernel
         except TimeoutError:
-            raise NoReply(f"the kernel did not answer in {patience:.3g} s") from None
+            raise NoReply(f"papad did not answer in {patience:.3g} s") from None
 
     async def _share(self, address: str | None, timeout: float) -> Kernel:  # noqa: ASYNC109
         async with self.lock:
@@ -108,12 +108,12 @@ async def _connect(address: str | None, timeout: float) -> Kernel:  # noqa: ASYN
     finally:
         await bus.close()
     if not offered:
-        raise Unreachable(f"there is no kernel on the bus at {bus.address}, and the bus cannot start one")
+        raise Unreachable(f"there is no papad on the bus at {bus.address}, and the bus cannot start one")
     return await Kernel(bus.address, timeout)
 
 
 async def _ping(kernel: Kernel) -> None:
-    """See the kernel answer; the bus starts it where it does not run."""
+    """See papad answer; the bus starts it where it does not run."""
     while True:
         try:
             await kernel.link.ping()

@@ -1,8 +1,8 @@
 """The drop-in for the ``papa`` module of Papa 1.0.6: the same names, arguments, results and exceptions, over D-Bus.
 
-Which kernel is meant by a port or a path (set_default_port, set_default_path, or Papa's first argument):
+Which papad is meant by a port or a path (set_default_port, set_default_path, or Papa's first argument):
 
-- 20202, the default: the kernel on the message bus: PAPA_BUS_ADDRESS where that is set, else the system bus, else the
+- 20202, the default: the papad on the message bus: PAPA_BUS_ADDRESS where that is set, else the system bus, else the
   session bus; where none of them has one, the line protocol on port 20202. Where nothing runs it is started.
 - ``system``, ``session`` or a D-Bus address such as ``unix:path=/run/dbus/system_bus_socket``: that bus.
 - another port, or an absolute path: the line protocol there, if root or the caller's own user listens there.
@@ -42,9 +42,9 @@ _PAUSE = 0.05
 
 
 class Papa:
-    """A client of the kernel that ``port_or_path`` means; see above. May be used from many threads.
+    """A client of papad that ``port_or_path`` means; see above. May be used from many threads.
 
-    ``connection_timeout``: seconds for reaching the kernel, its start included. Raises Error.
+    ``connection_timeout``: seconds for reaching papad, its start included. Raises Error.
     """
 
     _debug_mode = False
@@ -126,7 +126,7 @@ class Papa:
                 raise Unreachable(f"{no_bus}; {no_line}") from None
 
     def _start_kernel(self, why: Unreachable) -> Path:
-        """Start a kernel where none is; returns the file that it logs to."""
+        """Start a papad where none is; returns the file that it logs to."""
         command = self._papad_arguments()
         with Papa._starting:
             if self._debug_mode:
@@ -265,14 +265,14 @@ class Papa:
         return self._kernel.pid()
 
     def exit_if_idle(self) -> bool:
-        """Ask the kernel to exit where it holds nothing; whether it does."""
+        """Ask papad to exit where it holds nothing; whether it does."""
         return self._kernel.exit_if_idle()
 
     # ---------------------------------------------------------------- defaults
 
     @classmethod
     def set_debug_mode(cls, mode: bool = True, quit_when_connection_closed: bool = False) -> None:
-        """Start the kernel, where none is, as a child that ends with this process.
+        """Start papad, where none is, as a child that ends with this process.
 
         With ``quit_when_connection_closed`` it ends with the Papa that is left (``with Papa()``).
         """
@@ -292,7 +292,7 @@ class Papa:
 
     @classmethod
     def set_default_connection_timeout(cls, connection_timeout: float) -> None:
-        """Seconds for reaching the kernel, for a Papa that is given none."""
+        """Seconds for reaching papad, for a Papa that is given none."""
         cls._default_connection_timeout = connection_timeout
 
 

@@ -82,7 +82,7 @@ class Watcher:
     def read(self) -> tuple[list[ProcessOutput], list[ProcessOutput], list[ProcessOutput]] | None:
         """Wait for what comes next: stdout, stderr and ends. None once everything has been read and acknowledged.
 
-        What was read before is acknowledged. Raises Error where the kernel lets nothing more be read.
+        What was read before is acknowledged. Raises Error where papad lets nothing more be read.
         """
         if self._watch is None:
             return [], [], []

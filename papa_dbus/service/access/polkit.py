@@ -1,4 +1,4 @@
-"""polkit's word on who may do what, where polkit is there: for callers whom the kernel's own rules do not admit.
+"""polkit's word on who may do what, where polkit is there: for callers whom papad's own rules do not admit.
 
 Asked on the system bus alone, by the caller's bus name, which polkit resolves itself. No polkit means no.
 """

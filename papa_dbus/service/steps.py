@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Final, TypeVar
 
-from papa_dbus.service import audit
+from papa_dbus.service.caller import acting_user
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -31,7 +31,7 @@ class Turn:
             self._held = True
             return
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(audit.user(), deque()).append(given)
+        self._waiting.setdefault(acting_user(), deque()).append(given)
         try:
             await given
         except BaseException:
@@ -69,7 +69,7 @@ class Pace:
             self._next = asyncio.get_running_loop().call_soon(self._let_in)
         if self._crowded or self._is_over():
             self._crowded = True
-            await _given(self._waiting.setdefault(audit.user(), deque()))
+            await _given(self._waiting.setdefault(acting_user(), deque()))
             while self._is_over():
                 await _given(self._late)
 

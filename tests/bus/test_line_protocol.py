@@ -20,9 +20,9 @@ import pexpect
 import pytest
 
 from papa_dbus.errors import AccessDenied, Bind
-from papa_dbus.service import audit, steps
+from papa_dbus.service import steps
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller, acting_user
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
@@ -808,7 +808,7 @@ async def test_one_users_many_commands_do_not_delay_anothers_one(house: House, m
     asked: list[int | None] = []
 
     def get_value(name: str) -> str:
-        asked.append(audit.user())
+        asked.append(acting_user())
         return name
 
     monkeypatch.setattr(house.kernel, "get_value", get_value)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from papa_dbus.service import steps
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.steps import Pace
 
 

@@ -17,7 +17,7 @@ from papa_dbus.service import limits
 from papa_dbus.service.access import group_members, polkit
 from papa_dbus.service.access import policy as access_policy
 from papa_dbus.service.access.policy import Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.dbus.authorization import _ASK_TIMEOUT, Authorization
 from papa_dbus.service.dbus.in_flight import Flight, Flights
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from papa_dbus.service import steps
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.steps import Steps
 from tests.support import turns
 

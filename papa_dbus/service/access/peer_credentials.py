@@ -9,7 +9,7 @@ import socket
 
 from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 
 
 def caller_of(sock: socket.socket, uid: int | None = None) -> Caller:

@@ -13,7 +13,7 @@ from typing import Final
 
 from papa_dbus.errors import AccessDenied, PapaError
 from papa_dbus.service.access import group_members, peer_credentials
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.log_budget import LogBudget
 
 #: The group whose members are served where papad is the system's.

@@ -20,7 +20,7 @@ from papa_dbus.bus.bus import DRIVER, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.dbus.call_queue import Sender, Turns, User
 from papa_dbus.service.shares import Share
 

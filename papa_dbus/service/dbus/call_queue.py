@@ -10,7 +10,7 @@ from typing import Final
 
 from papa_dbus.bus import Message
 from papa_dbus.errors import PapaError
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.shares import Share
 
 #: Bytes that a call costs beside its own: what papad knows of it.

@@ -19,7 +19,8 @@ from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
+from papa_dbus.service.clock import now
 from papa_dbus.service.dbus import conversion, objects
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
@@ -28,7 +29,6 @@ from papa_dbus.service.dbus.signals import SignalEmitter
 from papa_dbus.service.dbus.watches import Subscriptions
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.log import now
 from papa_dbus.service.shares import Shares
 from papa_dbus.service.steps import Steps
 

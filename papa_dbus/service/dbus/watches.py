@@ -15,13 +15,15 @@ from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType
 from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import Limit, NotFound, PapaError
-from papa_dbus.service import audit, limits
+from papa_dbus.service import limits
+from papa_dbus.service.caller import acting_user
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.in_flight import KEPT_COST, Flight, Flights, Subject
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of, size_of
-from papa_dbus.service.output.watches import COALESCE_BYTES, COALESCE_DELAY, End, Watch
+from papa_dbus.service.output.watches import End, Watch
+from papa_dbus.service.pacing import COALESCE_BYTES, COALESCE_DELAY
 from papa_dbus.service.steps import Chores
 
 log = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ class Subscriptions:
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
-        subscription = _Subscription(known or _Client(client, audit.user()))
+        subscription = _Subscription(known or _Client(client, acting_user()))
         watch = self._kernel.watch(
             patterns,
             spec,

@@ -13,7 +13,8 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from papa_dbus.errors import Bind, Limit, PapaError
-from papa_dbus.service import audit, limits
+from papa_dbus.service import limits
+from papa_dbus.service.caller import acting_user
 from papa_dbus.service.fork.errand import Errand, FileIdentity
 from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
 from papa_dbus.service.fork.fork import Fork
@@ -55,7 +56,7 @@ class SocketFiles:
         await self.removed([path])
         try:
             async with self._turn(path) as folder, asyncio.timeout(limits.PATH_TIMEOUT):
-                free = await self._slots.take(audit.user())
+                free = await self._slots.take(acting_user())
                 done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), folder, free)
         except TimeoutError:
             raise Bind(f"option 'path': {path}: its folder did not answer in {limits.PATH_TIMEOUT:.0f} s") from None
@@ -82,7 +83,7 @@ class SocketFiles:
             await asyncio.wait([before])
         try:
             async with self._turn(path) as folder:
-                free = await self._slots.take(audit.user())
+                free = await self._slots.take(acting_user())
                 async with asyncio.timeout(limits.PATH_TIMEOUT):
                     done, what = await self._run(Errand("remove", (path, whose), {}), folder, free)
             reason = os.strerror(what) if done == "failed" else ""

@@ -13,7 +13,8 @@ from typing import Any
 
 from papa_dbus.errors import Bind, InvalidArgs, Limit
 from papa_dbus.schema import Family, SocketType
-from papa_dbus.service import audit, limits
+from papa_dbus.service import limits
+from papa_dbus.service.caller import acting_user
 from papa_dbus.service.fork.errand import FileIdentity
 from papa_dbus.service.items.results import SocketInfo
 from papa_dbus.service.items.rows import StoredSocket
@@ -233,7 +234,7 @@ async def _look_up(spec: SocketSpec, host: str, port: int, family: int, lookups:
         return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
 
     try:
-        found = await lookups.ask(audit.user(), question, limits.RESOLVE_TIMEOUT)
+        found = await lookups.ask(acting_user(), question, limits.RESOLVE_TIMEOUT)
         return _address(found[0][4])
     except TimeoutError:
         raise Bind(f"option 'host': {host!r} was not resolved in {limits.RESOLVE_TIMEOUT:.0f} s") from None

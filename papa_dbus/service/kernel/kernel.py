@@ -16,6 +16,7 @@ from typing import Literal
 from papa_dbus import names
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, PapaError, Spawn
 from papa_dbus.service import audit, limits
+from papa_dbus.service.caller import acting_caller
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.fork import Fork, fork_here
 from papa_dbus.service.items import sockets
@@ -624,7 +625,7 @@ class Kernel:
 
     @staticmethod
     def _share_of_caller(shares: Shares) -> Share:
-        caller = audit.acting_caller()
+        caller = acting_caller()
         return shares.of(None, "") if caller is None else shares.of(caller.uid, caller.at)
 
     def _new_watch(

@@ -4,7 +4,6 @@ What is answered does not depend on what has become of the item: it may run, hav
 of it is stored, so that a client may ask again after papad was killed.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.service import limits
+from papa_dbus.service.clock import since_boot
 from papa_dbus.service.items.results import ProcessInfo, SocketInfo
 from papa_dbus.service.items.rows import Gone, Kind
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
@@ -102,7 +102,7 @@ class Tokens(Generic[_Info]):
     def last_of(self, item: Item[_Info]) -> Gone | None:
         """Return what the store has to keep of an item that is about to go."""
         tokens = self._of_item.get(item.key)
-        return None if tokens is None else Gone(tuple(tokens), item.info().short(), _now())
+        return None if tokens is None else Gone(tuple(tokens), item.info().short(), since_boot())
 
     def gone(self, item: Item[_Info], last: Gone | None) -> None:
         """Note that an item has gone; ``last`` is what last_of() returned."""
@@ -117,7 +117,7 @@ class Tokens(Generic[_Info]):
         self._bound()
 
     def _forget_old(self) -> None:
-        oldest = _now() - limits.TOKEN_SECONDS * 1_000_000
+        oldest = since_boot() - limits.TOKEN_SECONDS * 1_000_000
         while self._gone and (self._requests[token := next(iter(self._gone))].gone or 0) <= oldest:
             self._forget(token)
 
@@ -157,8 +157,3 @@ class Tokens(Generic[_Info]):
 
 def _constant(result: _Info) -> Callable[[], _Info]:
     return lambda: result
-
-
-def _now() -> int:
-    """Return µs of CLOCK_BOOTTIME: nobody sets it, and it outlives papad."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

@@ -17,7 +17,7 @@ from typing import Final
 
 from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
 from papa_dbus.service.access.policy import Access
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.limits import FLIGHT_SHARE
 from papa_dbus.service.line.bind import BACKLOG, LOOPBACK, bind_tcp, bind_unix, locked, remove_leftover, remove_own

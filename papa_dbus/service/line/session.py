@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, cast
 
 from papa_dbus.errors import AccessDenied, Limit, NotFound, PapaError
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import commands as line_commands
@@ -24,7 +24,8 @@ from papa_dbus.service.line.handover import ConnectionState
 from papa_dbus.service.line.reader import MAX_LINE, Answer, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.output.events import Event as WatchEvent
 from papa_dbus.service.output.events import size_of
-from papa_dbus.service.output.watches import COALESCE_BYTES, COALESCE_DELAY, End, Watch
+from papa_dbus.service.output.watches import End, Watch
+from papa_dbus.service.pacing import COALESCE_BYTES, COALESCE_DELAY
 from papa_dbus.service.steps import Pace, Steps, take_all, take_some
 
 log = logging.getLogger(__name__)

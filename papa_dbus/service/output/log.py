@@ -8,13 +8,13 @@ the offset of its end; files.py keeps the same in a file, from which recover() m
 import contextlib
 import logging
 import os
-import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 from papa_dbus.service import limits
+from papa_dbus.service.clock import now
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import Header, LogFiles
 from papa_dbus.service.output.readers import Absent, Reader
@@ -51,11 +51,6 @@ class Exit:
     timestamp: int
     code: int | None
     offset: int
-
-
-def now() -> int:
-    """The time in µs of CLOCK_REALTIME, as systemd's interfaces give it."""
-    return time.time_ns() // 1000
 
 
 class OutputLog:

@@ -15,11 +15,6 @@ from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
 
-#: Seconds that a front end rests after a sending with little in it, and the bytes that are not little. A line after
-#: silence goes at once, and many cost less together; what is more would fill up the log meanwhile.
-COALESCE_DELAY: Final = 0.002
-COALESCE_BYTES: Final = 32 * 1024
-
 #: Events that are taken at a time.
 MAX_EVENTS: Final = 256
 

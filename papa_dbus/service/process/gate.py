@@ -20,7 +20,8 @@ import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from papa_dbus.errors import InvalidArgs, Limit, Spawn
-from papa_dbus.service import audit, limits
+from papa_dbus.service import limits
+from papa_dbus.service.caller import acting_user
 from papa_dbus.service.fork.child import NO_HOME, ExecPlan, Identity
 from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
 from papa_dbus.service.fork.fork import Fork
@@ -45,7 +46,7 @@ async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
     if spec.uid is None and spec.gid is None and (own := _local_user(os.geteuid())) is not None:
         return Identity(os.geteuid(), os.getegid(), None, *own)
     try:
-        return await lookups.ask(audit.user(), lambda: _look_up(spec), limits.LOOKUP_TIMEOUT)
+        return await lookups.ask(acting_user(), lambda: _look_up(spec), limits.LOOKUP_TIMEOUT)
     except TimeoutError:
         option = "uid" if spec.uid is not None else "gid"
         asked = spec.uid if spec.uid is not None else spec.gid

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 from papa_dbus.errors import NotFound
 from papa_dbus.service import limits
+from papa_dbus.service.clock import now
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, poll_exit_status
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import CHUNK, OutputLog, Stream, now
+from papa_dbus.service.output.log import CHUNK, OutputLog, Stream
 from papa_dbus.service.process.gate import (
     readable,
 )

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, PapaError, Spawn
+from papa_dbus.service.clock import now
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.child import ExecPlan, Identity
 from papa_dbus.service.fork.fork import Fork
@@ -17,7 +18,7 @@ from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import Stream, now
+from papa_dbus.service.output.log import Stream
 from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
     PendingChild,

@@ -8,7 +8,7 @@ import pytest
 from papa_dbus.bus import Variant
 from papa_dbus.errors import NotFound
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from tests.bus.conftest import Client, Papad
 from tests.bus.consumer import Gate, consumer
 from tests.bus.findings.inside import papad_inside

@@ -10,7 +10,7 @@ import pytest
 from papa_dbus import peer_owner
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service.access import peer_credentials
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from tests.support import PATIENCE
 
 NOBODY = 65534

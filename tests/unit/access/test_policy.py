@@ -11,7 +11,7 @@ from papa_dbus.errors import AccessDenied, Limit
 from papa_dbus.service import log_budget
 from papa_dbus.service.access import group_members
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from tests.support import PATIENCE, turns
 
 #: A system user of every Debian, whose own group has its name.

@@ -10,7 +10,7 @@ from papa_dbus.bus import Message, MessageFlag, Variant
 from papa_dbus.errors import AccessDenied, Limit
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.audit import Caller
+from papa_dbus.service.caller import Caller
 from papa_dbus.service.dbus.authorization import Authorization
 from tests.support import PATIENCE, until
 

@@ -38,7 +38,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000_000_000
-        monkeypatch.setattr(tokens, "_now", lambda: self.now)
+        monkeypatch.setattr(tokens, "since_boot", lambda: self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += int(seconds * 1_000_000)

@@ -5,7 +5,7 @@ import pytest
 from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.names import MAX_NAME_BYTES
 from papa_dbus.service import limits
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.items.registry import Patterns
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
-from papa_dbus.service.audit import Caller, acting
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel

@@ -20,6 +20,8 @@ LAYERS = {
     "schema": 1,
     # papad
     "service": 0,
+    "service.caller": 1,
+    "service.clock": 1,
     "service.limits": 2,
     "service.rlimits": 2,
     "service.audit": 2,
@@ -28,6 +30,7 @@ LAYERS = {
     "service.private_bus": 2,
     "service.group_list": 2,
     "service.lookups": 2,
+    "service.pacing": 2,
     "service.shares": 2,
     "service.steps": 3,
     "service.fork": 3,

@@ -17,7 +17,7 @@ from papa_dbus.service.output.log import OutputLog
 log = logging.getLogger(__name__)
 
 #: Entries of one process at a turn of the loop, and processes: what takes a millisecond.
-_ENTRIES_AT_A_TURN, _FEEDS_AT_A_TURN = 16, 4
+_ENTRIES_AT_A_TURN, _PROCESSES_AT_A_TURN = 16, 4
 
 
 class Journal(Protocol):
@@ -60,7 +60,7 @@ class Scheduler:
         self._gone: dict[Forwarder, None] = {}  # their processes have; the oldest first
         self._ready: dict[Forwarder, None] = {}  # in the order in which they are served
         self._full = False
-        self._hurry = False
+        self._unlimited = False
         self._turn_due = False
         journal.on_room.append(self._go_on)
 
@@ -110,9 +110,9 @@ class Scheduler:
             self._gone.pop(forwarder, None)
             self._ready.pop(forwarder, None)
 
-    def hurry(self) -> None:
-        """Let none wait for its next interval: papad is about to end."""
-        self._hurry = True
+    def lift_limit(self) -> None:
+        """Let no process wait for its next interval, since papad is about to end."""
+        self._unlimited = True
         for forwarder in self._by_key.values():
             forwarder.paused = False
             self._mark_ready(forwarder)
@@ -143,7 +143,7 @@ class Scheduler:
     def _turn(self) -> None:
         self._turn_due = False
         now = asyncio.get_running_loop().time()
-        for _ in range(min(_FEEDS_AT_A_TURN, len(self._ready))):
+        for _ in range(min(_PROCESSES_AT_A_TURN, len(self._ready))):
             forwarder = next(iter(self._ready))
             del self._ready[forwarder]
             if self._serve(forwarder, now) is Progress.NO_FURTHER:
@@ -155,7 +155,7 @@ class Scheduler:
         if now - forwarder.interval_begins >= limits.JOURNAL_INTERVAL:
             forwarder.interval_begins, forwarder.entries = now, 0
         most = _ENTRIES_AT_A_TURN
-        if not forwarder.gone and not self._hurry:
+        if not forwarder.gone and not self._unlimited:
             most = min(most, limits.JOURNAL_BURST - forwarder.entries)
         if most <= 0:
             self._pause(forwarder)

@@ -739,7 +739,7 @@ class Kernel:
 
     async def tell_last_words(self) -> None:
         """Read what there is, and let the journal and those who consume an ended process have it; not for ever."""
-        self._journal.hurry()
+        self._journal.lift_limit()
         for _ in range(round(limits.LAST_WORDS_TIMEOUT / _LOOK)):
             if not self._words_left():
                 return

@@ -5,7 +5,7 @@ import json
 import sys
 from collections import Counter
 
-from tests.bus.conftest import Client
+from tests.bus.client import Client
 
 MIB = 1024 * 1024
 

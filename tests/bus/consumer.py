@@ -9,7 +9,7 @@ from typing import Any
 
 from papa_dbus.bus import Message, MessageFlag, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from tests.bus.conftest import Client
+from tests.bus.client import Client
 from tests.support import PATIENCE
 
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad
 from tests.support import PATIENCE, until
 
 MIB = 1024 * 1024

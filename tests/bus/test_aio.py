@@ -17,7 +17,8 @@ from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record
 from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.private_bus import OwnBus
-from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.scripted_child import ScriptedChild
 from tests.bus.test_bus_restart import Broker, broker
 from tests.support import PATIENCE, descriptors, turns

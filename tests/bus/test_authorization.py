@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service import log_budget
-from tests.bus.conftest import Client, Papad, connected, start_papad
+from tests.bus.client import Client, connected
+from tests.bus.daemon import Papad, start_papad
 from tests.support import PATIENCE
 
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"

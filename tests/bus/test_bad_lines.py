@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.support import PATIENCE
 
 WORD = st.one_of(

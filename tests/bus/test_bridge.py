@@ -12,7 +12,7 @@ import pytest
 from papa_dbus.bus import unixexec
 from papa_dbus.client import aio
 from papa_dbus.errors import NotSupported, Unreachable
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.papactl import Papactl
 from tests.support import PATIENCE, begin_counting_children, children, until
 

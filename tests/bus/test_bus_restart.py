@@ -12,7 +12,8 @@ import pytest
 
 from papa_dbus.client import aio
 from papa_dbus.names import OBJECT_PATH
-from tests.bus.conftest import Client, Papad, start_papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.scripted_child import ScriptedChild
 from tests.support import PATIENCE, until
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from papa_dbus import __version__, errors
 from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from tests.bus.conftest import Client, Papad, connected, start_papad
+from tests.bus.client import Client, connected
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.findings.inside import papad_inside
 from tests.bus.lineclient import LineClient
 from tests.bus.scripted_child import ScriptedChild

@@ -19,7 +19,8 @@ from papa_dbus.bus import Message, MessageFlag, MessageType, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.dbus import server as dbus_server
 from papa_dbus.service.dbus.objects import child_path
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad
 from tests.dbus_messages import collect
 from tests.papactl import Papactl
 from tests.support import PATIENCE, until

@@ -12,7 +12,7 @@ import pytest
 
 from papa_dbus.client import Error, Papa
 from papa_dbus.client.compat import line_connection
-from tests.bus.conftest import Papad, start_papad
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.lineclient import PATIENCE, kill_session
 from tests.bus.scripted_child import ScriptedChild
 

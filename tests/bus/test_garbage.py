@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Client, connected
+from tests.bus.client import Client, connected
 from tests.bus.findings.inside import papad_inside
 from tests.bus.scripted_child import ScriptedChild
 from tests.support import until

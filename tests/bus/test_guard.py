@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.guard import sitecustomize as guard
 from tests.support import PATIENCE
 

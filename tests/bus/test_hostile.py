@@ -21,7 +21,8 @@ import pytest
 from papa_dbus.errors import Limit, PapaError
 from papa_dbus.service.limits import FLIGHT_SHARE
 from papa_dbus.service.line import server as line_server
-from tests.bus.conftest import Client, Papad, connected, hosted_pids, start_papad
+from tests.bus.client import Client, connected
+from tests.bus.daemon import Papad, hosted_pids, start_papad
 from tests.bus.hostile import MIB, bystander, cpu_seconds, descriptors, memory
 from tests.support import PATIENCE, until
 

@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad
 
 HOSTED = 2000
 WRITERS = 200

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.papactl import PAPACTL, Done, Papactl, environment
 from tests.support import PATIENCE, wait_until
 

@@ -4,7 +4,7 @@ import re
 import signal
 from pathlib import Path
 
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.papactl import PAPACTL, Papactl, environment
 from tests.terminal import Terminal
 

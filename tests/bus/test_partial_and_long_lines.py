@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.client.line_assembler import MAX_KEPT
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.papactl import PAPACTL, Papactl, environment
 from tests.support import PATIENCE, wait_until
 from tests.terminal import Terminal

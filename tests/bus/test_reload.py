@@ -4,16 +4,13 @@ The test is what systemd is to papad: it hears when papad is ready. The descript
 """
 
 import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.bus.isolated import SupervisedPapad
 from tests.bus.lineclient import PATIENCE, LineClient, kill_session
 from tests.support import wait_until
 
@@ -21,38 +18,8 @@ AYT = b"\xff\xf6"
 BIG = 700_000
 
 
-class Reloadable:
+class Reloadable(SupervisedPapad):
     """A papad that takes the test for systemd, with its Unix socket."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        self.path = folder / "line"
-        self.log = folder / "log"
-        self._ready = threading.Semaphore(0)
-        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(folder / "notify"))
-        self._thread = threading.Thread(target=self._hear)
-        self._thread.start()
-        state = folder / "state"
-        state.mkdir()
-        environment = {**os.environ, "RUNTIME_DIRECTORY": str(state), "NOTIFY_SOCKET": str(folder / "notify")}
-        command = [sys.executable, "-m", "papa_dbus.service", "--bus", address, "--port", "0"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*command, "--socket", str(self.path)], stderr=log, env=environment)
-        self.wait_until_ready()
-
-    def _hear(self) -> None:
-        """As systemd does: what is sent along is closed, as nobody needs it here."""
-        while said := self._notify.recv(4096):  # descriptors that recv() does not ask for are closed by Linux
-            if b"READY=1" in said:
-                self._ready.release()
-
-    def wait_until_ready(self) -> None:
-        assert self._ready.acquire(timeout=PATIENCE), self.log.read_text()
-
-    def reload(self) -> None:
-        """Have papad execute itself again."""
-        self.process.send_signal(signal.SIGHUP)
-        self.wait_until_ready()
 
     def client(self) -> LineClient:
         client = LineClient(self._connection())
@@ -62,24 +29,14 @@ class Reloadable:
     def _connection(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(PATIENCE)
-        sock.connect(str(self.path))
+        sock.connect(str(self.socket))
         return sock
-
-    def stop(self) -> str:
-        """End it; gives what it logged."""
-        self.process.terminate()
-        self.process.wait(PATIENCE)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.connect(self._notify.getsockname())
-            end.send(b"")
-        self._thread.join(PATIENCE)
-        self._notify.close()
-        return self.log.read_text()
 
 
 @pytest.fixture
 def papad(bus_address: str, tmp_path: Path) -> Iterator[Reloadable]:
     papad = Reloadable(bus_address, tmp_path)
+    papad.start()
     yield papad
     with papad.client() as client:
         for line in client.ask("list processes").splitlines():

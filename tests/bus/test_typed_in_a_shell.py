@@ -16,7 +16,7 @@ from papa_dbus.client.cli.commands import papactl as root
 from papa_dbus.client.cli.exit_status import run
 from papa_dbus.client.cli.group import Group
 from papa_dbus.service.private_bus import OwnBus
-from tests.bus.conftest import Papad, start_papad
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.test_papactl import told
 from tests.papactl import PAPACTL, Papactl, environment
 from tests.support import PATIENCE

@@ -1,41 +1,21 @@
 """Machines with Circus and Papa: one booted container for all, and one of its own for each without systemd."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.circus.environments import VERSIONS, build_wheel, install
-from tests.circus.machine import Booted, Machine, WithoutSystemd
+from tests.circus.machine import Booted, Machine, bare_machine
 from tests.circus.sidebyside import Circusd, Place
-from tests.systemd.conftest import make_bed, readme_command
 from tests.systemd.container import Container
-
-#: Each Circus with the project's command, and the one that knows Papa by itself without it, too.
-COMBINATIONS = [("0.17.2", "plain"), *((version, "papa-circusd") for version in VERSIONS)]
+from tests.systemd.machines import make_bed, readme_command
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project, to be installed."""
     return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@contextmanager
-def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[WithoutSystemd]:
-    """A machine without systemd."""
-    container = Container.of_this_machine()
-    try:
-        install(container, version, wheel)
-        container.start_without_systemd()
-        machine = WithoutSystemd(container, version, how, *papad)
-        yield machine
-        machine.stop()
-        for word in ("Traceback", "internal"):
-            assert word not in machine.words("papad"), machine.words("papad")
-    finally:
-        container.stop()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from tests.systemd.debian import TREES
 # 0.17.2 is the last that knows Papa by itself. pyzmq, tornado and psutil are not pinned: each Circus works with the
 # newest ones on Python 3.11, which is what `pip install circus` brings.
 VERSIONS = ("0.17.2", "0.18.0", "0.19.0")
+#: Each Circus with the project's command, and the one that knows Papa by itself without it, too.
+COMBINATIONS = [("0.17.2", "plain"), *((version, "papa-circusd") for version in VERSIONS)]
 
 
 def build_wheel(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.circus.environments import install
 from tests.support import PATIENCE, wait_until
 from tests.systemd.container import PROJECT, Container
 
@@ -213,3 +214,19 @@ class WithoutSystemd(Machine):
                 process.wait(PATIENCE)
             if process is not None and process.stdout is not None:
                 process.stdout.close()
+
+
+@contextmanager
+def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[WithoutSystemd]:
+    """A machine without systemd."""
+    container = Container.of_this_machine()
+    try:
+        install(container, version, wheel)
+        container.start_without_systemd()
+        machine = WithoutSystemd(container, version, how, *papad)
+        yield machine
+        machine.stop()
+        for word in ("Traceback", "internal"):
+            assert word not in machine.words("papad"), machine.words("papad")
+    finally:
+        container.stop()

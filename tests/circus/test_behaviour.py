@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.circus.conftest import COMBINATIONS, bare_machine
-from tests.circus.environments import VERSIONS
-from tests.circus.machine import WithoutSystemd
+from tests.circus.environments import COMBINATIONS, VERSIONS
+from tests.circus.machine import WithoutSystemd, bare_machine
 from tests.support import wait_until
 
 FILES = Path(__file__).with_name("behaviour")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.circus.conftest import bare_machine
 from tests.circus.environments import VERSIONS
+from tests.circus.machine import bare_machine
 from tests.support import wait_until
 
 INI = "/srv/web/endpoint.ini"

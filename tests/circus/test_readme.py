@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import wait_until
-from tests.systemd.conftest import make_bed
 from tests.systemd.container import PROJECT, Container
+from tests.systemd.machines import make_bed
 
 
 def readme_lines() -> list[str]:

@@ -7,8 +7,9 @@ import pytest
 
 from tests.circus.environments import VERSIONS, install
 from tests.circus.machine import INI
-from tests.systemd.conftest import make_bed, readme_command
 from tests.systemd.container import PROJECT, Container
+from tests.systemd.machines import make_bed, readme_command
+from tests.systemd.programs import LINES, MUCH
 
 PAGE = PROJECT / "docs/howto/circus.md"
 #: Where the programs leave what is looked at when the machine is off.
@@ -18,18 +19,6 @@ DROP_IN = "[Unit]\nBefore=circus.service\n"
 _TRAP = "trap 'trap \"\" TERM INT; echo {0}; sleep 1; echo one; sleep 1; echo two; exit 4' {0}; "
 #: Its watcher says INT; systemd ends scopes by TERM.
 WORDS = f"{_TRAP.format('TERM')}{_TRAP.format('INT')}echo ready; while :; do sleep 0.1; done"
-LINES = 3000
-MUCH = f"""
-import signal, sys
-def end(*_):
-    sys.stdout.write(("y" * 99 + chr(10)) * {LINES})
-    print("the end", flush=True)
-    sys.exit(7)
-signal.signal(signal.SIGTERM, end)
-print("ready", flush=True)
-while True:
-    signal.pause()
-"""
 CIRCUS = f"""[circus]
 logoutput = {FOLDER}/circus.log
 [watcher:words]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.circus.conftest import COMBINATIONS
+from tests.circus.environments import COMBINATIONS
 from tests.circus.logger_log import check_complete, now, parse, texts, wait_for_line_after
 from tests.circus.machine import Machine
 from tests.support import PATIENCE, wait_until

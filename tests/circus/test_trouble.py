@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.circus.conftest import bare_machine
 from tests.circus.environments import VERSIONS
-from tests.circus.machine import WithoutSystemd
+from tests.circus.machine import WithoutSystemd, bare_machine
 from tests.support import wait_until
 
 FILES = Path(__file__).with_name("trouble")

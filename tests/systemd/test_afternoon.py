@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import PROJECT, Container
+from tests.systemd.machines import as_after_boot
 from tests.systemd.test_serving import PYTHON
 
 HERE = Path(__file__).parent

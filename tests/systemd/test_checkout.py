@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
-from tests.systemd.conftest import make_bed, readme_command
 from tests.systemd.container import Container
+from tests.systemd.machines import make_bed, readme_command
 
 pytestmark = pytest.mark.timeout(700)  # seconds: all that the tests need is installed anew
 

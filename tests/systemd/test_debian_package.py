@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.service.items.store_file import VERSION
-from tests.systemd.conftest import make_bed
 from tests.systemd.container import Container
+from tests.systemd.machines import make_bed
 from tests.systemd.test_starting import CALL
 from tests.systemd.test_upgrade import NEXT, load, main_pid, version
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from markdown_it.token import Token
 
-from tests.systemd.conftest import as_after_boot, make_bed
 from tests.systemd.console import Shell, commands, differences, fences
 from tests.systemd.container import PROJECT, Container
+from tests.systemd.machines import as_after_boot, make_bed
 
 pytestmark = pytest.mark.timeout(600)  # seconds: Circus comes from PyPI
 

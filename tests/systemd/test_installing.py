@@ -1,7 +1,7 @@
 """`make install` and `make uninstall`, on a running system and into a packager's folder."""
 
-from tests.systemd.conftest import OFFLINE
 from tests.systemd.container import Container
+from tests.systemd.machines import OFFLINE
 from tests.systemd.test_starting import CALL
 
 # All that is on the system but what runs and what is logged. Caches are not anybody's belongings.

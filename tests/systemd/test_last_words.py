@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import Container
+from tests.systemd.machines import as_after_boot
+from tests.systemd.programs import LINES, MUCH
 from tests.systemd.test_serving import call
 
 #: Where the programs leave what is looked at when the machine is off.
@@ -19,19 +20,6 @@ WORDS = (
     "trap 'sleep 1; echo one; echo there >FILE; echo two; echo more >>FILE; exit 4' TERM; echo ready; "
     "while :; do sleep 0.1; done"
 )
-#: It prints more at its end than a pipe holds.
-LINES = 3000
-MUCH = f"""
-import signal, sys
-def end(*_):
-    sys.stdout.write(("y" * 99 + chr(10)) * {LINES})
-    print("the end", flush=True)
-    sys.exit(7)
-signal.signal(signal.SIGTERM, end)
-print("ready", flush=True)
-while True:
-    signal.pause()
-"""
 #: A manager that consumes. systemd stops it after papad: it is ordered before it.
 SINK = f"""[Unit]
 Before=papa.service

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.conftest import _installed, as_after_boot
 from tests.systemd.container import Container, old_hierarchy
+from tests.systemd.machines import as_after_boot, installed
 from tests.systemd.test_serving import KERNEL, call, watch
 from tests.systemd.test_survival import nothing_is_left
 
@@ -22,7 +22,7 @@ ASKED = {
 @pytest.fixture(scope="module")
 def limiting() -> Iterator[Container]:
     """Give a container whose systemd has the controllers: those of version 1, where this machine has them there."""
-    container = _installed(
+    container = installed(
         "dbus-daemon", Container.use_old_controllers if old_hierarchy("memory") else lambda container: None
     )
     yield container

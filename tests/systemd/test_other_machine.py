@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import Container
+from tests.systemd.machines import as_after_boot
 from tests.terminal import Terminal
 
 CABLE = "papa0"

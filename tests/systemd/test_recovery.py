@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import Container
+from tests.systemd.machines import as_after_boot
 from tests.systemd.test_serving import PYTHON, call, watch
 from tests.systemd.test_survival import nothing_is_left
 

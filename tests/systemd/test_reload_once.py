@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import Container
+from tests.systemd.machines import as_after_boot
 
 DROP_IN = "/run/systemd/system/papa.service.d/late.conf"
 #: A command that ends long after papad has had its signal, as on a busy machine.

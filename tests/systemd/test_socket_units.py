@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import PROJECT, Container
+from tests.systemd.machines import as_after_boot
 from tests.systemd.test_recovery import NAMES
 from tests.systemd.test_serving import call
 

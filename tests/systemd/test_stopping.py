@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.systemd.conftest import as_after_boot
 from tests.systemd.container import Container
+from tests.systemd.machines import as_after_boot
 from tests.systemd.test_serving import call, watch
 
 GATE = "/run/papa-gate"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pexpect
 import pytest
 
-from tests.systemd.conftest import OFFLINE
 from tests.systemd.container import Container
+from tests.systemd.machines import OFFLINE
 from tests.systemd.test_serving import KERNEL, PYTHON, call
 
 pytestmark = pytest.mark.timeout(700, func_only=True)  # seconds: what is needed is installed twice

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Client, connected
+from tests.bus.client import Client, connected
 from tests.bus.isolated import SupervisedPapad
 
 

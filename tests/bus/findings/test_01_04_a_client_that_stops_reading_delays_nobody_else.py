@@ -10,8 +10,8 @@ from papa_dbus import schema
 from papa_dbus.bus import Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import limits
-from tests.bus.conftest import Papad, start_papad, stop_with_children
 from tests.bus.consumer import Gate, consumer
+from tests.bus.daemon import Papad, start_papad, stop_with_children
 from tests.bus.isolated import PrivateBus
 
 #: More than dbus-daemon takes of one sender (127 MiB).

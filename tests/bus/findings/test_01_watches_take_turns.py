@@ -7,7 +7,7 @@ import pytest
 
 from papa_dbus.bus import Bus
 from papa_dbus.service import limits
-from tests.bus.conftest import connected
+from tests.bus.client import connected
 from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside
 from tests.bus.scripted_child import ScriptedChild

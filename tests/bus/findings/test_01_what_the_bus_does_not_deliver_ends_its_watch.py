@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.conftest import Papad, start_papad, stop_with_children
 from tests.bus.consumer import Gate, consumer
+from tests.bus.daemon import Papad, start_papad, stop_with_children
 from tests.bus.isolated import PrivateBus
 from tests.support import until
 

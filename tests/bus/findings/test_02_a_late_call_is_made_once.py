@@ -11,7 +11,7 @@ import pytest
 from papa_dbus.bus import Message
 from papa_dbus.client import aio
 from papa_dbus.errors import Late, Limit, NoReply
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.bus.fakepapad import Answer, fake_papad
 from tests.support import PATIENCE
 

@@ -13,7 +13,7 @@ import pytest
 
 from papa_dbus.bus import Variant
 from papa_dbus.errors import InvalidArgs, NoReply, NotFound, PapaError, Spawn
-from tests.bus.conftest import Client
+from tests.bus.client import Client
 from tests.bus.isolated import SupervisedPapad
 from tests.bus.lineclient import LineClient
 from tests.support import PATIENCE, until

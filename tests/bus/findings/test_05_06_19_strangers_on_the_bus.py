@@ -13,7 +13,8 @@ import pytest
 
 from papa_dbus.bus import Bus, Message, read_body
 from papa_dbus.service import log_budget
-from tests.bus.conftest import Papad, connected, start_papad
+from tests.bus.client import connected
+from tests.bus.daemon import Papad, start_papad
 from tests.bus.isolated import PrivateBus, as_user
 from tests.support import PATIENCE
 

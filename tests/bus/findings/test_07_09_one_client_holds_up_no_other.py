@@ -9,7 +9,7 @@ import pytest
 from papa_dbus.errors import Limit
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import ProcessSpec
-from tests.bus.conftest import Client, connected
+from tests.bus.client import Client, connected
 from tests.bus.findings.inside import papad_inside
 from tests.support import PATIENCE
 

@@ -10,8 +10,9 @@ from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.readers import OTHERS
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
 from tests.bus.consumer import consumer
+from tests.bus.daemon import Papad
 from tests.bus.scripted_child import ScriptedChild
 from tests.support import end, run, turns
 

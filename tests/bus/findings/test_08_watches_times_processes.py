@@ -5,7 +5,7 @@ import pytest
 from papa_dbus.bus import Variant
 from papa_dbus.errors import Limit
 from papa_dbus.service import limits
-from tests.bus.conftest import connected
+from tests.bus.client import connected
 from tests.bus.findings.inside import papad_inside
 
 OBSERVE = {"mode": Variant("s", "observe")}

@@ -3,7 +3,7 @@
 import pytest
 
 from papa_dbus.bus import Variant
-from tests.bus.conftest import Client
+from tests.bus.client import Client
 
 OLD, NEW = ["sh", "-c", "echo first words; exit 3"], ["sh", "-c", "echo second process; exec sleep 600"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from papa_dbus.service import steps
 from papa_dbus.service.process.hosted import HostedProcess
-from tests.bus.conftest import connected
+from tests.bus.client import connected
 from tests.bus.consumer import consumer
 from tests.bus.findings.inside import papad_inside
 from tests.support import turns

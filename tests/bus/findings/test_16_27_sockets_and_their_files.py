@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.bus import Variant
-from tests.bus.conftest import Client
+from tests.bus.client import Client
 from tests.bus.isolated import SupervisedPapad
 from tests.support import until
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.bus import Variant
-from tests.bus.conftest import Client, Papad, connected, start_papad
+from tests.bus.client import Client, connected
+from tests.bus.daemon import Papad, start_papad
 
 pytestmark = pytest.mark.root
 

@@ -9,8 +9,9 @@ from papa_dbus.bus import Variant
 from papa_dbus.errors import NotFound
 from papa_dbus.service.access.policy import Access, Right
 from papa_dbus.service.caller import Caller
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
 from tests.bus.consumer import Gate, consumer
+from tests.bus.daemon import Papad
 from tests.bus.findings.inside import papad_inside
 from tests.bus.scripted_child import ScriptedChild
 from tests.support import until

@@ -4,8 +4,8 @@ import contextlib
 from pathlib import Path
 
 from papa_dbus.bus import Variant
-from tests.bus.conftest import start_papad
 from tests.bus.consumer import consumer
+from tests.bus.daemon import start_papad
 from tests.bus.isolated import PrivateBus
 from tests.bus.scripted_child import ScriptedChild
 

@@ -11,7 +11,7 @@ from papa_dbus.bus.bus import HIGH_WATER
 from papa_dbus.errors import Unreachable
 from papa_dbus.service.access.policy import Right
 from papa_dbus.service.items.specs import SocketSpec
-from tests.bus.conftest import Client, connected
+from tests.bus.client import Client, connected
 from tests.bus.findings.inside import papad_inside
 from tests.bus.isolated import PrivateBus
 from tests.support import PATIENCE

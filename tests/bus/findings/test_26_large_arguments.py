@@ -4,7 +4,8 @@ import os
 import signal
 import socket
 
-from tests.bus.conftest import Client, Papad
+from tests.bus.client import Client
+from tests.bus.daemon import Papad
 from tests.bus.lineclient import LineClient
 from tests.papactl import Papactl
 

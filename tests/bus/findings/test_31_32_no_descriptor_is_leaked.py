@@ -11,7 +11,7 @@ import pytest
 from papa_dbus.client import aio
 from papa_dbus.errors import Late
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.support import PATIENCE, descriptors
 
 

@@ -5,7 +5,8 @@ import select
 import signal
 from pathlib import Path
 
-from tests.bus.conftest import Client, Papad, hosted_pids
+from tests.bus.client import Client
+from tests.bus.daemon import Papad, hosted_pids
 from tests.support import PATIENCE
 
 

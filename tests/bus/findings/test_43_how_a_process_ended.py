@@ -10,7 +10,7 @@ import pytest
 
 from papa_dbus.client.records import Process
 from papa_dbus.service.fork.exit_status import WITHOUT_INFO
-from tests.bus.conftest import Client, connected
+from tests.bus.client import Client, connected
 from tests.bus.isolated import SupervisedPapad
 from tests.papactl import Papactl
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from papa_dbus.client import aio
 from papa_dbus.client.aio import Record
 from papa_dbus.client.link import MAX_CALLS, MAX_WATCH_CALLS
-from tests.bus.conftest import start_papad
+from tests.bus.daemon import start_papad
 from tests.bus.fakepapad import done, fake_papad, numbered_watches
 from tests.bus.isolated import PrivateBus
 from tests.support import PATIENCE

@@ -14,8 +14,8 @@ from papa_dbus.bus import Bus, Message, MessageFlag, Variant
 from papa_dbus.errors import Limit
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service import limits
-from tests.bus.conftest import Papad, hosted_pids, start_papad
 from tests.bus.consumer import Consumer, consumer
+from tests.bus.daemon import Papad, hosted_pids, start_papad
 from tests.bus.isolated import PrivateBus
 from tests.support import until
 

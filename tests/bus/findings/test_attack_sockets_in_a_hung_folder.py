@@ -8,7 +8,7 @@ import pytest
 from papa_dbus.client import aio
 from papa_dbus.errors import Bind
 from papa_dbus.service.lookups import MAX_OF_USER
-from tests.bus.conftest import Papad
+from tests.bus.daemon import Papad
 from tests.hung import HungFolder
 from tests.support import PATIENCE
 

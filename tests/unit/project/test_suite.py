@@ -44,3 +44,8 @@ def test_polling_is_done_in_one_place() -> None:
         "systemd/chaos.py",
         "systemd/scenario.py",
     }
+
+
+def test_helpers_stand_in_modules_of_their_own() -> None:
+    """Fail if something is imported from a conftest: that has fixtures, and pytest finds those."""
+    assert [where for where, line in lines() if re.search(r"^from [\w.]*\bconftest import", line)] == []

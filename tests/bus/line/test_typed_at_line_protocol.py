@@ -2,27 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
 from tests.bus.lineclient import PATIENCE, LineClient, Papad
-
-
-@pytest.fixture
-def papad(shared_papad: Papad) -> Iterator[Papad]:
-    """A papad that holds nothing, before and after."""
-    yield shared_papad
-    shared_papad.clear()
-
-
-@pytest.fixture
-def client(papad: Papad) -> Iterator[LineClient]:
-    """One connection."""
-    with papad.client() as client:
-        yield client
 
 
 def printed(client: LineClient, line: str) -> bytes:

@@ -35,20 +35,6 @@ from tests.support import end, turns, until, wait_until
 IAC = b"\xff"
 
 
-@pytest.fixture
-def papad(shared_papad: Papad) -> Iterator[Papad]:
-    """A papad that holds nothing, before and after."""
-    yield shared_papad
-    shared_papad.clear()
-
-
-@pytest.fixture
-def client(papad: Papad) -> Iterator[LineClient]:
-    """One connection."""
-    with papad.client() as client:
-        yield client
-
-
 def pid_of(line: str) -> int:
     """The PID in a process's line."""
     found = re.search(r" pid=(\d+) ", line)

@@ -138,7 +138,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("attack", HOSTILE, ids=lambda attack: attack.__name__)
-async def test_on_the_line_door(
+async def test_on_the_line_protocol_too(
     papad: Papad, client: Client, hosted: int, crowd: Crowd, attack: Callable[[Crowd], None]
 ) -> None:
     for number in range(4):
@@ -192,15 +192,15 @@ async def test_on_the_bus(papad: Papad, client: Client, hosted: int) -> None:
     """Calls that are wrong, more than can be answered at once, large ones, and watches that nobody acknowledges."""
     before = memory(papad)
     async with bystander(papad, "Floods of calls on the bus, and a thousand watches"):
-        enemy = await asyncio.create_subprocess_exec(
+        abusive = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.bus.abusive_client", papad.address, stdin=PIPE, stdout=PIPE, cwd=ROOT
         )
-        assert enemy.stdout is not None
+        assert abusive.stdout is not None
         async with asyncio.timeout(3 * PATIENCE):
-            errors = json.loads(await enemy.stdout.readline())
+            errors = json.loads(await abusive.stdout.readline())
     cost = memory(papad) - before
     print(f"papad's memory grew by {cost / MIB:.0f} MiB")
-    await enemy.communicate(b"\n")
+    await abusive.communicate(b"\n")
     assert cost < SLACK
     assert errors == {"NotFound": 3000, "InvalidArgs": 1000, "Limit": 21 + 1100 - 1024, "Spawn": 50}
 
@@ -219,7 +219,7 @@ def scarce(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
     assert papad.process.returncode == 0
 
 
-async def test_without_descriptors_others_are_served_and_the_door_comes_back(scarce: Papad) -> None:
+async def test_without_descriptors_others_are_served_and_the_listener_comes_back(scarce: Papad) -> None:
     crowd = Crowd(scarce)
     async for client in connected(scarce.address):
         made = await client.make_process("kept", "sh", "-c", "while :; do echo here; sleep 0.2; done")

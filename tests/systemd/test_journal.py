@@ -162,7 +162,7 @@ def test_a_journald_that_does_not_read_holds_nobody_up(papa: Container) -> None:
     assert len(entries(papa, "--identifier=papad", *(f"PAPA_VALUE=value-{number}" for number in range(5)))) == 5
 
 
-def test_where_there_is_no_journal_it_is_refused_by_each_door(papa: Container) -> None:
+def test_where_there_is_no_journal_it_is_refused_by_each_front_end(papa: Container) -> None:
     papa.run("mv /run/systemd/journal/socket /run/systemd/journal/aside")
     try:
         refused = papa.run("papactl run web --journal -- sleep 1000", check=False)

@@ -78,7 +78,7 @@ def test_a_quota_is_linuxs_own(papa: Container) -> None:
     assert papa.run(files).stdout.split() == ["50000", "100000"]
 
 
-def test_every_door_tells_them_and_they_outlive_papad(papa: Container) -> None:
+def test_every_front_end_tells_them_and_they_outlive_papad(papa: Container) -> None:
     limits = ["memory_max", "t", "67108864", "cpu_quota", "u", "150", "tasks_max", "t", "9"]
     call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "3", *limits)
     for how in ("restart", "reload"):

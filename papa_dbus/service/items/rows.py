@@ -35,7 +35,7 @@ class ProcessRecord:
     last_words: tuple[tuple[str, int, int, str], ...] = ()
 
     def __post_init__(self) -> None:
-        """Make of lists, as they were stored, what they were. Raises one of _SENSELESS."""
+        """Make of lists, as they were stored, what they were. Raises one of store._CORRUPT_ROW."""
         consumers = tuple((str(who), int(seq), int(offset)) for who, seq, offset in self.consumers)
         words = tuple((str(stream), int(seq), int(when), str(text)) for stream, seq, when, text in self.last_words)
         object.__setattr__(self, "consumers", consumers)
@@ -113,7 +113,7 @@ def load_info(kind: Kind, text: str) -> Info:
 def load(kind: type[_Stored], text: str) -> _Stored:
     """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
 
-    Raises one of _SENSELESS.
+    Raises one of store._CORRUPT_ROW.
     """
     known = {field.name for field in fields(kind)}
     stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}

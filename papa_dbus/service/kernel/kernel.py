@@ -40,7 +40,7 @@ from papa_dbus.service.output.readers import OTHERS, Absent, Reader, consumers_o
 from papa_dbus.service.output.watches import End, Watch
 from papa_dbus.service.process import start as process_start
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ScopeAssigner
-from papa_dbus.service.process.poller import Poller
+from papa_dbus.service.process.pipe_poller import Poller
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.steps import Chores
 

@@ -24,7 +24,7 @@ from papa_dbus.service.output.log import CHUNK, OutputLog, Stream
 from papa_dbus.service.process.gate import (
     readable,
 )
-from papa_dbus.service.process.poller import Poller
+from papa_dbus.service.process.pipe_poller import Poller
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-_MARK: Final = b"papa parcel"
+_MARK: Final = b"papa parcel"  # as the first version has it: bundles outlive papad
 _MOST: Final = 253  # descriptors of one message (SCM_MAX_FD, unix(7))
 _SO_PEEK_OFF: Final = 42  # asm-generic/socket.h, Linux 3.4: where the next peek looks
 

@@ -118,7 +118,7 @@ async def test_an_older_papad_keeps_an_observers_watch_of_what_was_removed(bus_a
     await _ended_unheard(bus_address, NotFound, observe=True, Acknowledge=done, ListProcesses=lambda _: NOTHING)
 
 
-async def test_an_older_papad_expels_in_silence(bus_address: str) -> None:
+async def test_an_older_papad_revokes_in_silence(bus_address: str) -> None:
     await _ended_unheard(bus_address, AccessDenied, Acknowledge=lambda _: AccessDenied("not in the group"))
 
 

@@ -33,7 +33,7 @@ def score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
-async def test_a_launcher_that_was_killed_is_started_again(papad: Papad, client: Client) -> None:
+async def test_a_fork_server_that_was_killed_is_started_again(papad: Papad, client: Client) -> None:
     limits = set()
     for count in range(1, 4):
         await client.make_process(f"p{count}", "sh", "-c", "ulimit -n; ulimit -Hn")
@@ -44,15 +44,15 @@ async def test_a_launcher_that_was_killed_is_started_again(papad: Papad, client:
     assert len(limits) == 1  # papad has raised its own since it started the first
 
 
-async def test_linux_spares_the_launcher_and_not_what_it_forks(papad: Papad, client: Client) -> None:
+async def test_linux_spares_the_fork_server_and_not_what_it_forks(papad: Papad, client: Client) -> None:
     Path(f"/proc/{papad.process.pid}/oom_score_adj").write_text("300")
-    kill(await ready_launcher(papad, client))
+    kill(await ready_fork_server(papad, client))
     made = await client.make_process("p", "sleep", "600")
     assert score(fork_server_of(papad)) == 300
     assert score(made["pid"]) == 0
 
 
-async def ready_launcher(papad: Papad, client: Client) -> int:
+async def ready_fork_server(papad: Papad, client: Client) -> int:
     """Return the PID of a fork server that has forked once."""
     await client.make_process("first", "true")
     return fork_server_of(papad)

@@ -644,7 +644,7 @@ def test_defect_01_another_user_is_told_who_may(papad: Papad, client: LineClient
     assert client.ask("list values") == ""
 
 
-class Doorkeeper(Access):
+class StandIn(Access):
     """Lets in whom the test says."""
 
     def __init__(self) -> None:
@@ -692,8 +692,8 @@ class House:
 
     def __init__(self) -> None:
         self.kernel = Kernel()
-        self.keeper = Doorkeeper()
-        self.server = LineServer(self.kernel, self.keeper)
+        self.access = StandIn()
+        self.server = LineServer(self.kernel, self.access)
         self.address = ("127.0.0.1", 0)
         self._visitors: list[Visitor] = []
 
@@ -737,7 +737,7 @@ async def house() -> AsyncIterator[House]:
 
 
 async def test_who_is_not_let_in_is_told_why(house: House) -> None:
-    house.keeper.uid = None
+    house.access.uid = None
     visitor = await house.connect()
     visitor.say(b"set a 1\n")
     assert await visitor.rest() == b"Error: papad serves root and nobody else\n> "
@@ -747,10 +747,10 @@ async def test_who_is_not_let_in_is_told_why(house: House) -> None:
 
 async def test_many_who_are_not_let_in_take_no_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_server, "MAX_REFUSED", 3)
-    house.keeper.uid = None
+    house.access.uid = None
     for visitor in [await house.connect() for _ in range(20)]:
         assert (await visitor.rest()).startswith(b"Error: ")
-    house.keeper.uid = 1
+    house.access.uid = 1
     assert await (await house.connect()).welcomed()
 
 
@@ -763,10 +763,10 @@ async def test_connections_are_bounded_for_each_user_and_all(house: House, monke
     for visitor in visitors:
         assert await visitor.welcomed()
     assert b"of one user" in await (await house.connect()).rest()
-    house.keeper.uid = 2
+    house.access.uid = 2
     for _ in range(2):
         assert await (await house.connect()).welcomed()
-    house.keeper.uid = 3
+    house.access.uid = 3
     assert b"5 connections at a time" in await (await house.connect()).rest()
     visitors[0].say(b"quit\n")
     assert await visitors[0].rest() == b"ok\n"
@@ -800,7 +800,7 @@ async def test_one_users_many_commands_do_not_delay_anothers_one(house: House, m
     monkeypatch.setattr(house.kernel, "get_value", get_value)
     many = [await house.connect() for _ in range(400)]
     assert all([await visitor.welcomed() for visitor in many])
-    house.keeper.uid = 2
+    house.access.uid = 2
     one = await house.connect()
     assert await one.welcomed()
     for visitor in many:

@@ -1,4 +1,4 @@
-"""Messages from the bus: whole or in pieces, senseless ones between good ones, calls of which the body waits."""
+"""Messages from the bus: whole or in pieces, malformed ones between good ones, calls of which the body waits."""
 
 import os
 import socket
@@ -54,7 +54,7 @@ def test_a_message_in_pieces(ends: tuple[socket.socket, socket.socket]) -> None:
 
 
 @pytest.mark.parametrize("place", [1, 3], ids=["an unknown type", "another version"])
-def test_a_senseless_message_is_left_out(ends: tuple[socket.socket, socket.socket], place: int) -> None:
+def test_a_malformed_message_is_left_out(ends: tuple[socket.socket, socket.socket], place: int) -> None:
     bad = marshalled()
     bad[place] = 99
     ends[0].sendall(bad + marshalled(body="next"))
@@ -116,7 +116,7 @@ def test_a_calls_body_waits(ends: tuple[socket.socket, socket.socket]) -> None:
     assert read_whole(reader).body == [["x"] * 5000]
 
 
-def test_a_body_that_is_too_large_or_senseless(
+def test_a_body_that_is_too_large_or_malformed(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = marshalled("as", ["x"] * 5000)
@@ -132,11 +132,11 @@ def test_a_body_that_is_too_large_or_senseless(
 
 def test_descriptors_are_those_of_the_message_that_they_came_with(ends: tuple[socket.socket, socket.socket]) -> None:
     reader = MessageReader(ends[1])
-    senseless = marshalled()
-    senseless[3] = 99
+    malformed = marshalled()
+    malformed[3] = 99
     with open(os.devnull) as one, open(os.devnull) as two:
         ends[0].sendall(marshalled())
-        socket.send_fds(ends[0], [senseless], [one.fileno()])
+        socket.send_fds(ends[0], [malformed], [one.fileno()])
         socket.send_fds(ends[0], [marshalled(body="x" * 100_000)], [one.fileno(), two.fileno()])
         ends[0].sendall(marshalled())
     assert read_whole(reader).unix_fds == []

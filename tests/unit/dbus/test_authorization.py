@@ -35,7 +35,7 @@ class FakeBus:
 
 
 class House:
-    """An admission, and what it has decided."""
+    """An authorization, and what it has decided."""
 
     def __init__(self, access: Access) -> None:
         self.bus = FakeBus()

@@ -233,13 +233,13 @@ from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.items.specs import ProcessSpec
 async def main():
     kernel = Kernel()
-    launcher = ForkServer()
-    kernel.fork = launcher.fork
+    server = ForkServer()
+    kernel.fork = server.fork
     try:
         print((await kernel.make_process(ProcessSpec("a", ("true",)))).running)
     except Spawn as error:
         print(error, kernel.process_count)
-    launcher.close()
+    server.close()
 asyncio.run(main())
 """
 

@@ -175,7 +175,7 @@ async def test_two_watches_of_one_client_lose_nothing_to_each_other(kernel: Kern
     kernel.remove_processes(["p"])
 
 
-async def test_of_a_retired_process_another_papad_knows_each_of_them(kernel: Kernel) -> None:
+async def test_of_a_superseded_process_another_papad_knows_each_of_them(kernel: Kernel) -> None:
     quick, slow = await lag(kernel)
     log = quick.cursors[0].log
     assert consumers_of(log, superseded=False) == ((OTHERS, 0, 0),)

@@ -20,8 +20,8 @@ NO_ROW = {
     # It follows from another one, or says how work is cut into pieces: nothing is refused or lost beyond it.
     "bus.writer.LOW_WATER": "where reading begins again that HIGH_WATER has ended",
     "dbus.in_flight.KEPT_COST": "what one record counts in MAX_FLIGHT",
-    "process.poller.MAX_COALESCE_DELAY": "a delay, after which all is read",
-    "process.poller.MAX_PER_ITERATION": "pipes that are read at a turn; the others have the next one",
+    "process.pipe_poller.MAX_COALESCE_DELAY": "a delay, after which all is read",
+    "process.pipe_poller.MAX_PER_ITERATION": "pipes that are read at a turn; the others have the next one",
     "output.log.MAX_BATCH": "records that are read in one piece",
     "line.replies._MAX_ERROR": "the text of an error, which is papad's own, is cut",
     "output.watches.MAX_EVENTS": "events that are taken at a time",

@@ -74,7 +74,7 @@ def test_as_many_as_linux_passes_at_once_fit() -> None:
         os.close(fd)
 
 
-def test_what_is_no_parcel_is_none_and_stays_as_it_is(tmp_path: Path, three: list[int]) -> None:
+def test_what_is_not_a_bundle_is_none_and_stays_as_it_is(tmp_path: Path, three: list[int]) -> None:
     assert [contents(fd) for fd in three] == [None] * 3
     kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
     for kind in kinds:

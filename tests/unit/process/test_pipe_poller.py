@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from papa_dbus.service.process import poller
-from papa_dbus.service.process.poller import Poller
+from papa_dbus.service.process import pipe_poller as poller
+from papa_dbus.service.process.pipe_poller import Poller
 from tests.support import turns
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import dbus_next
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 MODULES = sorted(file for folder in ("papa_dbus", "tests", "benchmarks") for file in (PROJECT / folder).rglob("*.py"))
 
 

@@ -211,13 +211,6 @@ def begin_counting_children() -> None:
     _others.update(children())
 
 
-def cgroup_of(pid: int) -> str:
-    """The unified control group of a process."""
-    return next(
-        line.removeprefix("0::") for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line[:3] == "0::"
-    )
-
-
 def alive(pid: int) -> bool:
     """Whether a process is there, be it a zombie."""
     try:

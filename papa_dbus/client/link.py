@@ -1,6 +1,6 @@
 """A client's way to papad: finds its bus, makes calls that outlast a restart, and passes on what watches get.
 
-Knows who serves the kernel's name at the moment: only what comes from there is believed.
+Knows who serves papad's name at the moment: only what comes from there is believed.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class KernelConnection:
         self._closed = False
 
     async def start(self) -> None:
-        """Begin to follow who serves the kernel's name."""
+        """Begin to follow who serves papad's name."""
         self._bus.on_connected.append(self._find_owner)
         self._bus.on_signal.append(self._hear)
         self._bus.on_lost = self._lose_bus

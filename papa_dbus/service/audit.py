@@ -15,12 +15,11 @@ _FIELDS: Final = {"socket": "PAPA_SOCKET", "value": "PAPA_VALUE", "process": "PA
 
 
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
-    """Record that an item was ``made`` or ``removed``, or the kernel ended."""
+    """Record that an item was ``made`` or ``removed``, or papad ended."""
     caller = acting_caller()
     log.info(
-        "%s '%s' %s%s%s",
-        kind,
-        name,
+        "%s %s%s%s",
+        name if kind == "kernel" else f"{kind} '{name}'",
         action,
         "" if caller is None else f" by {caller}",
         f": {detail}" if detail else "",

@@ -29,7 +29,7 @@ CONTRACT = PROJECT / "papa_dbus/org.papa.Kernel.xml"
 
 PAPACTL_ENVIRONMENT = {
     "PAPA_BUS_ADDRESS": "The message bus of papad: system, session or an address.",
-    "NO_COLOR": "Where it is set, and not empty, nothing is coloured (no-color.org).",
+    "NO_COLOR": "If it is set and not empty, nothing is coloured (no-color.org).",
 }
 CIRCUSD = """
 The process manager Circus, with its own options, and with use_papa in watchers and sockets: what they start and bind is

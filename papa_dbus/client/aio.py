@@ -244,7 +244,7 @@ class Kernel:
         )
 
     async def exit_if_idle(self) -> bool:
-        """Ask papad to exit where it holds nothing; whether it does."""
+        """Ask papad to exit if it holds nothing; return whether it does."""
         exiting: bool = (await self._call("ExitIfIdle", again=False)).body[0]
         return exiting
 

@@ -52,9 +52,9 @@ async def consume(
 
     That goes on until they have ended: what has been written is acknowledged, and leaves papad.
 
-    Output is acknowledged only after it has been written; to a file, after it is on the disk (fsync). Where papactl or
-    the machine stops between the two, that piece comes again: never lost, perhaps twice. Two who consume the same
-    process both get everything. Ctrl-C ends papactl, and the rest stays in papad.
+    Output is acknowledged only after it has been written; to a file, after it is on the disk (fsync). If papactl or the
+    machine stops between the two, that piece comes again: never lost, perhaps twice. If two clients consume the same
+    process, each receives all of its output. Ctrl-C ends papactl, and the rest stays in papad.
 
     A file that is moved away is opened again under its name: with the next output, or at once after SIGHUP, SIGUSR1 or
     SIGUSR2, as logrotate sends them. If the disk is full, papactl says so and waits; papad keeps --bufsize bytes for

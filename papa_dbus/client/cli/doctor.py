@@ -19,11 +19,11 @@ _MARKS = {
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def doctor(as_json: bool) -> None:
-    """Check what papad stands on.
+    """Diagnose the installation.
 
-    Bus, policy, group, units, descriptor store, Linux.
+    Check bus, policy, group, units, descriptor store and Linux.
 
-    Each line says what is right, or what is missing and what to do. Starts nothing. The exit status is 1 where
+    Each line says what is right, or what is missing and what to do. Starts nothing. The exit status is 1 if
     something is bad, else 0.
     """
     findings = asyncio.run(doctor_checks.all_findings(click.get_current_context().ensure_object(Target)))

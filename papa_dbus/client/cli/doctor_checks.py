@@ -91,9 +91,10 @@ def _linux() -> list[Finding]:
     if findings:
         return findings
     if version >= _EXIT_INFO:
-        return [good("Linux", f"{release}: exit codes are known even of who ends after a crash of papad")]
+        return [good("Linux", f"{release}: exit codes of processes that end while papad is down are preserved")]
     needed = ".".join(map(str, _EXIT_INFO))
-    return [note("Linux", f"{release}: who ends after a crash of papad has no exit code; Linux {needed} tells it")]
+    lost = "exit codes of processes that end while papad is down are lost"
+    return [note("Linux", f"{release}: {lost}; Linux {needed} keeps them")]
 
 
 def _group() -> Finding:

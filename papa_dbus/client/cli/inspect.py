@@ -112,7 +112,7 @@ def _print_status(info: KernelInfo, processes: Sequence[Process], where: str) ->
 def _other_version(version: str) -> str | None:
     if version == __version__:
         return None
-    return f"papactl is {__version__}; where that is newer, 'systemctl reload papa' upgrades papad in place"
+    return f"papactl is {__version__}; if that is newer, 'systemctl reload papa' upgrades papad in place"
 
 
 def _count(number: int, word: str, plural: str = "s") -> str:
@@ -215,9 +215,9 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
 @click.command("exit-if-idle", cls=Command)
 @with_kernel()
 async def exit_if_idle(kernel: Kernel) -> int:
-    """Have papad exit where it holds nothing.
+    """Have papad exit if it holds nothing.
 
-    Where it does hold something it stays, and the exit status is 1.
+    If it does hold something it stays, and the exit status is 1.
     """
     if await kernel.exit_if_idle():
         printing.line("papad exits")

@@ -183,12 +183,12 @@ async def logs(
 ) -> None:
     """Show processes' output.
 
-    It is what nobody has acknowledged yet, and nothing is taken away from anybody. A managed process's output is
-    acknowledged by its manager, so what that has read already is gone from here.
+    It is the output that has not been acknowledged yet; reading it does not acknowledge it. A manager acknowledges the
+    output of its processes, so what it has read already is not shown here.
 
     Lines that were written in pieces are put together. Each has its time and the process's name before it; [err] behind
     the name says that it comes from stderr, [papa] that it is papad's word. In --output cat it is the line alone,
-    byte for byte where it goes to a pipe or a file.
+    byte for byte if stdout is a pipe or a file.
 
     With --follow, a line whose end does not come is shown after half a second, as far as it has come: [partial] says
     that more of it may follow, [continued], without a time, that this is more of it. So are the parts of a line of more

@@ -46,7 +46,7 @@ def _limits(given: tuple[str, ...]) -> dict[str, Any] | None:
     env={
         "words": ["--env", "-E"],
         "metavar": "NAME[=VALUE]",
-        "help": "A variable, of papactl's own environment where it has no value; may be repeated. Where there is one,"
+        "help": "A variable, of papactl's own environment if it has no value; may be repeated. If there is one,"
         " these are the whole environment.",
     },
     working_dir={
@@ -81,13 +81,13 @@ async def run(
 ) -> int | None:
     """Start a process and leave it to papad.
 
-    The command comes after --, so that its options are its own. A program or a directory whose path is relative is
-    looked for where papactl is called; with -H it must be absolute. The process's user is --user USER; papad on
-    the user's own bus is `papactl --user run`. $(socket.NAME.fileno) and $(socket.NAME.port) in the command are
-    replaced.
+    The command comes after --, so that its options are its own. A relative path of a program or a
+    directory starts from the directory in which papactl is called; with -H it must be absolute. The process's user is
+    --user USER; papad on the user's own bus is `papactl --user run`. $(socket.NAME.fileno) and $(socket.NAME.port) in
+    the command are replaced.
 
-    With --follow papactl reads along, as `papactl logs`, and ends as the process does: with its exit status, or with
-    128 and the signal's number; 125 where papactl itself fails. Ctrl-C ends papactl, not the process.
+    With --follow papactl shows its output, as `papactl logs -f` does, and ends as the process does: with its exit
+    status, or with 128 and the signal's number; 125 if papactl itself fails. Ctrl-C ends papactl, not the process.
 
     \b
     Examples:
@@ -141,7 +141,7 @@ async def wait(kernel: Kernel, name: str) -> int:
     """Wait for a process's end.
 
     papactl ends with its exit status. A process that a signal has ended gives 128 and the signal's number, as in a
-    shell; where papactl itself fails, or nobody could see the exit code, it is 125. None of the output is taken.
+    shell; if papactl itself fails, or nobody could see the exit code, it is 125. No output is acknowledged.
 
     \b
     Example:

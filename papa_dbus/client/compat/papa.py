@@ -265,7 +265,7 @@ class Papa:
         return self._kernel.pid()
 
     def exit_if_idle(self) -> bool:
-        """Ask papad to exit where it holds nothing; whether it does."""
+        """Ask papad to exit if it holds nothing; return whether it does."""
         return self._kernel.exit_if_idle()
 
     # ---------------------------------------------------------------- defaults

@@ -19,6 +19,7 @@ DROP_IN = "[Unit]\nBefore=circus.service\n"
 _TRAP = "trap 'trap \"\" TERM INT; echo {0}; sleep 1; echo one; sleep 1; echo two; exit 4' {0}; "
 #: Its watcher says INT; systemd ends scopes by TERM.
 WORDS = f"{_TRAP.format('TERM')}{_TRAP.format('INT')}echo ready; while :; do sleep 0.1; done"
+CIRCUSCTL = "/opt/circus/bin/circusctl --timeout 30"
 CIRCUS = f"""[circus]
 logoutput = {FOLDER}/circus.log
 [watcher:words]
@@ -63,10 +64,9 @@ def hosting(debian: Container, request: pytest.FixtureRequest) -> Iterator[Conta
     for name in ("words", "much"):
         debian.wait_until(f"grep -q ready {FOLDER}/{name}.log || {{ cat {FOLDER}/circus.log >&2; false; }}")
     yield debian
-    debian.run(
-        "rm -rf /etc/systemd/system/papa-.scope.d; systemctl stop papa.slice; systemctl stop circus papa.service"
-    )
-    debian.run("systemctl clean --what=all papa.service")
+    # circusd first: it would start again what has ended, and that would outlive papad.
+    debian.run("systemctl stop circus; systemctl stop papa.slice papa.service; systemctl clean --what=all papa.service")
+    debian.run("rm -rf /etc/systemd/system/papa-.scope.d")
 
 
 def said(container: Container, name: str) -> list[str]:
@@ -113,3 +113,18 @@ def test_circusd_alone_is_restarted(hosting: Container) -> None:
     hosting.wait_until(f"grep -q 'words: process 1 was found' {FOLDER}/circus.log")
     assert hosting.run("papactl list processes --no-legend | awk '{print $1, $3}'").stdout == before
     assert said(hosting, "words") == ["ready"]
+
+
+def test_the_slice_alone_is_stopped(hosting: Container) -> None:
+    """circusd still runs, and starts the program again. What that prints is in the log once, over a restart too."""
+    hosting.run("systemctl stop papa.slice")
+    twice = f"[ $(grep -c ready {FOLDER}/words.log) = 2 ]"
+    # If systemd was still ending the slice, circusd has used up its tries (max_retry), and is asked.
+    hosting.wait_until(f"{twice} || {{ {CIRCUSCTL} start words >&2; {twice}; }}")
+    assert said(hosting, "words") == ["ready", "TERM", "one", "two", "ready"]
+    pid = hosting.run("papactl list processes circus.words.1 --no-legend | awk '{print $3}'").stdout
+    hosting.run(f"systemctl stop circus; rm {FOLDER}/*.log; systemctl start circus")
+    hosting.wait_until(f"grep -q 'words: process 1 was found in papa (PID {pid.strip()})' {FOLDER}/circus.log")
+    assert said(hosting, "words") == []
+    hosting.run(f"{CIRCUSCTL} stop words --waiting")
+    assert said(hosting, "words") == ["INT", "one", "two"]

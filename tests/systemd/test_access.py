@@ -1,4 +1,4 @@
-"""Who may talk to the system's kernel: root, the group papa and whom polkit authorizes, on the bus and on the port."""
+"""Who may talk to the system's papad: root, the group papa and whom polkit authorizes, on the bus and on the port."""
 
 import json
 import subprocess

@@ -59,7 +59,7 @@ def test_a_screen_with_a_unit(papa: Container) -> None:
         assert doctor.status == 0
         assert screen[0].startswith("ok Linux")
         assert "ok policy /etc/dbus-1/system.d/org.papa.Kernel.conf" in screen
-        assert "ok group root may talk to the system's kernel" in screen
+        assert "ok group root may talk to the system's papad" in screen
         assert "ok papa.service active, disabled" in screen
         assert "ok papa.socket active, enabled" in screen
         assert doctor.colour_of("ok") == "green"

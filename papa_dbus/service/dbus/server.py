@@ -371,7 +371,8 @@ class DBusServer:
             self._queues.sent(client, uid, answer.size)
 
     async def close(self) -> None:
-        """Answer what is under way as far as it is done, and leave the bus."""
+        """Answer what is under way as far as it is done, and leave the bus. No call is run any more."""
+        self._bus.on_call = lambda call: None  # its sender is told once papad has left the bus
         self._forget_clients()
         await self._subscriptions.closed()
         await self._bus.close()

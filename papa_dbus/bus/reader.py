@@ -67,7 +67,7 @@ class MessageReader:
     def read_message(self) -> Any:
         """Return the next message, or None until more has come. Makes one system call at most.
 
-        Raises Senseless if it is left out, OSError, EOFError or ValueError if the connection is lost.
+        Raises MalformedMessage if it is left out, OSError, EOFError or ValueError if the connection is lost.
         """
         size, fields = self._first()
         if not size and not self._drained and self._fill():

@@ -187,7 +187,8 @@ class Output:
                     self._listen(False)
                     self._loop.call_later(_RETRY, self._pass_on)
                     return
-                logger.exception("%s: %d bytes of the output of process %d are lost", name, len(piece.data), pid)
+                lost = len(self._pending[0].data)
+                logger.exception("%s: %d bytes of the output of process %d are lost", name, lost, pid)
             self._pending.popleft()
             self._failed_with = None
         if self._watch is None:

@@ -124,11 +124,12 @@ def test_a_file_that_cannot_be_rotated(circusd: Circusd) -> None:
     circusd.do("stop")
 
 
-def test_the_standard_output_of_circusd_itself(circusd: Circusd) -> None:
-    """A watcher without a stream has its output there."""
+@pytest.mark.parametrize("stream", ["", "stdout_stream.class = StdoutStream"])
+def test_the_standard_output_of_circusd_itself(circusd: Circusd, stream: str) -> None:
+    """A watcher without a stream has its output there, too."""
     with disk(circusd.folder / "disk") as folder:
         circusd.log = folder / "app.log"
-        configure(circusd, folder, papa=True, stream="")
+        configure(circusd, folder, papa=True, stream=stream)
         circusd.begin()
         wait_until(lambda: shutil.disk_usage(folder).free == 0, "there is room")
         mount("-o", "remount,size=20m", folder)

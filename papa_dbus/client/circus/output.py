@@ -8,13 +8,14 @@ since those come again as a whole. Later ones are not taken for them, so it does
 """
 
 import os
+import sys
 import time
 from collections import deque
 from dataclasses import replace
 from typing import Any
 
 from circus import logger
-from circus.stream import FancyStdoutStream
+from circus.stream import FancyStdoutStream, StdoutStream
 from tornado.ioloop import IOLoop
 
 from papa_dbus.client.circus.failed_writes import undone_if_it_fails
@@ -221,6 +222,9 @@ class Output:
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]
         stream = self._stream(piece.stream)
+        if type(stream) is StdoutStream:  # its buffer would keep what it has not written, and that is written again
+            sys.stdout.flush()
+            stream, fd = None, sys.stdout.fileno()
         if stream is not None:
             with undone_if_it_fails(stream):
                 self._files.write(stream, name, piece, last=self._exit is not None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, SignatureBodyMismatchError, Variant
 
-from papa_dbus.bus import unixexec
+from papa_dbus.bus import transport, unixexec
 from papa_dbus.bus.address import BusLost, address_of
 from papa_dbus.bus.connection import Connection
 from papa_dbus.bus.driver import DRIVER, match_rule
@@ -104,9 +104,10 @@ class Bus:
 
     async def _connect(self) -> None:
         connection: Connection | None = None
+        seconds = unixexec.CONNECT_TIMEOUT if unixexec.is_program(self.address) else CALL_TIMEOUT
         try:
-            connection = Connection(self.address, self)
-            async with asyncio.timeout(unixexec.CONNECT_TIMEOUT if unixexec.is_program(self.address) else CALL_TIMEOUT):
+            async with asyncio.timeout(seconds):
+                connection = Connection(*await transport.connect(self.address), self)
                 await connection.open()
             self._connection = connection
             for hook in self.on_connected:
@@ -119,6 +120,8 @@ class Bus:
         except Exception as error:
             self._drop(connection)
             reason = error.strerror if isinstance(error, OSError) else str(error)
+            if isinstance(error, TimeoutError) and not reason:
+                reason = f"it has not answered in {seconds:.3g} s"
             raise BusLost(f"{self.described} cannot be reached: {reason or repr(error)}") from error
         except BaseException:  # the caller waits no longer
             self._drop(connection)

@@ -8,6 +8,7 @@ and a call on it never returns if it is lost.
 import asyncio
 import logging
 import os
+import socket
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 from dbus_next import Message, MessageType
 from dbus_next.errors import AuthError
 
-from papa_dbus.bus import transport
+from papa_dbus.bus import transport, unixexec
 from papa_dbus.bus.driver import DRIVER
 from papa_dbus.bus.reader import MalformedMessage, MessageReader, close_descriptors
 from papa_dbus.bus.replies import Replies
@@ -44,19 +45,18 @@ class Owner(Protocol):
 
 
 class Connection:
-    """A connection to the bus at an address.
+    """A connection to the bus at the other end of a socket, with the program that is there, as connect() gives them.
 
-    Raises InvalidAddressError, or OSError if the bus is not there. ``lost`` is done once the connection is, with the
-    error that ended it, None if ``lose`` was called without one.
+    ``lost`` is done once the connection is, with the error that ended it, None if ``lose`` was called without one.
     """
 
-    def __init__(self, address: str, owner: Owner) -> None:
+    def __init__(self, sock: socket.socket, program: unixexec.Program | None, owner: Owner) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[BaseException | None] = self._loop.create_future()
         self.closed = False
         self.unique_name: str | None = None  # until open() has returned
-        self.socket, self._program = transport.connect(address)
-        self._fd = self.socket.fileno()
+        self.socket, self._program = sock, program
+        self._fd = sock.fileno()
         self._owner = owner
         self._serial = 0
         self._reader = MessageReader(self.socket)

@@ -122,7 +122,7 @@ class MessageReader:
         except BlockingIOError:
             return False
         if not data:
-            raise EOFError
+            raise EOFError("it closed the connection")
         for level, kind, fds in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._fds += array.array("i", fds)

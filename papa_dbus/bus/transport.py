@@ -13,10 +13,12 @@ from papa_dbus.bus.address import parse
 _SOCKET_BUFFER = 64 * 1024
 #: Bytes of a line of the bus's while it lets us in.
 _MAX_AUTH_LINE = 16 * 1024
+#: Seconds before a bus is tried again that has not accepted those who came before.
+_QUEUE_FULL = 0.05
 _SHOWN = 200  # characters of such a line in an error
 
 
-def connect(address: str) -> tuple[socket.socket, unixexec.Program | None]:
+async def connect(address: str) -> tuple[socket.socket, unixexec.Program | None]:
     """Return a socket that is connected and does not block, and the program at its other end, if the address names one.
 
     The transports of an address are tried in its order. Raises InvalidAddressError, or the last one's OSError.
@@ -27,13 +29,13 @@ def connect(address: str) -> tuple[socket.socket, unixexec.Program | None]:
         return program.socket, program
     for transport, options in transports[:-1]:
         try:
-            return _open(transport, options), None
+            return await _open(transport, options), None
         except OSError:
             continue
-    return _open(*transports[-1]), None
+    return await _open(*transports[-1]), None
 
 
-def _open(transport: str, options: dict[str, str]) -> socket.socket:
+async def _open(transport: str, options: dict[str, str]) -> socket.socket:
     place: str | tuple[str, int]
     if transport == "tcp":
         family, place = socket.AF_INET, (options.get("host", ""), int(options.get("port", 0)))
@@ -45,13 +47,27 @@ def _open(transport: str, options: dict[str, str]) -> socket.socket:
         raise InvalidAddressError(f"transport '{transport}' with {', '.join(options) or 'no option'} is not supported")
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.connect(place)
         sock.setblocking(False)
+        if family == socket.AF_UNIX:
+            await _connect_unix(sock, place)
+        else:
+            await asyncio.get_running_loop().sock_connect(sock, place)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect_unix(sock: socket.socket, place: str | tuple[str, int]) -> None:
+    """Connect, and wait while those that the bus has not accepted yet fill its queue. Linux does not tell its end."""
+    while True:
+        try:
+            sock.connect(place)
+        except BlockingIOError:
+            await asyncio.sleep(_QUEUE_FULL)
+        else:
+            return
 
 
 async def authenticate(sock: socket.socket, passes_descriptors: bool) -> None:

@@ -1,8 +1,9 @@
 """A log file on a disk that is full: plain Circus drops what it cannot write, with use_papa nothing is lost."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ for number in range({LINES}): print(f"{{number:09}} " + "x" * 89)
 open(sys.argv[1], "w").close()
 signal.pause()
 """
+
+_TO_FILE = "stdout_stream.class = FileStream\nstdout_stream.filename = {}/app.log"
 
 
 @pytest.fixture(scope="module", params=[VERSIONS[0], VERSIONS[-1]])
@@ -43,7 +46,7 @@ def mount(*arguments: str | Path) -> None:
     subprocess.run(["mount", *arguments], check=True, timeout=PATIENCE)
 
 
-def configure(circusd: Circusd, folder: Path, papa: bool) -> None:
+def configure(circusd: Circusd, folder: Path, papa: bool, stream: str | None = None) -> None:
     """Have a watcher write to the disk more than it takes."""
     program = circusd.folder / "program.py"
     program.write_text(PROGRAM)
@@ -51,8 +54,7 @@ def configure(circusd: Circusd, folder: Path, papa: bool) -> None:
 [watcher:app]
 cmd = python3 -u {program} {circusd.folder}/done
 copy_env = true
-stdout_stream.class = FileStream
-stdout_stream.filename = {folder}/app.log
+{_TO_FILE.format(folder) if stream is None else stream}
 {"use_papa = true" if papa else ""}
 """)
 
@@ -62,9 +64,17 @@ def has_no_room(circusd: Circusd) -> None:
     wait_until(lambda: "No space left on device" in circusd.words(), "nothing about the disk")
 
 
-def lines(file: Path) -> list[int]:
-    """The numbers of the whole lines in a file."""
-    return [int(line[:9]) for line in file.read_text().splitlines() if len(line) == 99]
+def lines(*files: Path) -> list[int]:
+    """The numbers of the whole lines in files, the first one's first."""
+    text = "".join(file.read_text() for file in files)
+    return [int(line[:9]) for line in text.splitlines() if len(line) == 99 and line[:9].isdigit()]
+
+
+def numbered(folder: Path, number: int) -> bool:
+    """Return whether the newest file has this line."""
+    with suppress(FileNotFoundError):  # it is being rotated
+        return f"\n{number:09} " in (folder / "app.log").read_text()
+    return False
 
 
 def test_with_papa_the_program_waits(circusd: Circusd) -> None:
@@ -79,6 +89,57 @@ def test_with_papa_the_program_waits(circusd: Circusd) -> None:
         wait_until(lambda: (folder / "app.log").stat().st_size >= LINES * 100, circusd.words)
         assert lines(folder / "app.log") == list(range(LINES))
         circusd.do("stop")
+
+
+def test_a_file_that_was_rotated_meanwhile(circusd: Circusd) -> None:
+    """What a write that failed has left in the new file is not there a second time."""
+    with disk(circusd.folder / "disk") as folder:
+        rotated = f"{_TO_FILE.format(folder)}\nstdout_stream.max_bytes = 20000\nstdout_stream.backup_count = 999"
+        configure(circusd, folder, papa=True, stream=rotated)
+        circusd.begin()
+        has_no_room(circusd)
+        mount("-o", "remount,size=20m", folder)
+        wait_until((circusd.folder / "done").exists, circusd.words)
+
+        wait_until(lambda: numbered(folder, LINES - 1), circusd.words)
+        files = sorted(folder.iterdir(), key=lambda file: -int(file.name[len("app.log.") :] or 0))
+        assert lines(*files) == list(range(LINES))
+        circusd.do("stop")
+
+
+def test_a_file_that_cannot_be_rotated(circusd: Circusd) -> None:
+    """The log says why, and once it can nothing is lost or there twice."""
+    folder = circusd.folder / "logs"
+    (folder / "app.log.1" / "in the way").mkdir(parents=True)
+    rotated = f"{_TO_FILE.format(folder)}\nstdout_stream.max_bytes = 3000000\nstdout_stream.backup_count = 1"
+    configure(circusd, folder, papa=True, stream=rotated)
+    circusd.begin()
+    wait_until(lambda: "Is a directory" in circusd.words(), circusd.words)
+    (folder / "app.log.1" / "in the way").rmdir()
+    (folder / "app.log.1").rmdir()
+    wait_until((circusd.folder / "done").exists, circusd.words)
+    wait_until(lambda: numbered(folder, LINES - 1), circusd.words)
+    assert "NoneType" not in circusd.words()
+    assert lines(folder / "app.log.1", folder / "app.log") == list(range(LINES))
+    circusd.do("stop")
+
+
+@pytest.mark.parametrize("stream", ["", "stdout_stream.class = StdoutStream"])
+def test_the_standard_output_of_circusd_itself(circusd: Circusd, stream: str) -> None:
+    """A watcher without a stream has its output there, too."""
+    with disk(circusd.folder / "disk") as folder:
+        circusd.log = folder / "app.log"
+        configure(circusd, folder, papa=True, stream=stream)
+        circusd.begin()
+        wait_until(lambda: shutil.disk_usage(folder).free == 0, "there is room")
+        mount("-o", "remount,size=20m", folder)
+        wait_until((circusd.folder / "done").exists, circusd.words)
+        wait_until(lambda: numbered(folder, LINES - 1), circusd.words)
+        assert lines(folder / "app.log") == list(range(LINES))
+        circusd.do("stop")
+        circusd.quit()
+    circusd.log = circusd.folder / "log"
+    circusd.begin()
 
 
 def test_commands_are_answered_and_others_go_on_meanwhile(circusd: Circusd) -> None:

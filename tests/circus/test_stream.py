@@ -53,9 +53,9 @@ def wait_for(circusd: Circusd, text: str) -> None:
     wait_until(lambda: log(circusd) == text, lambda: log(circusd))
 
 
-def go_on(circusd: Circusd) -> None:
+def go_on(circusd: Circusd, name: str = "fifo") -> None:
     """Let the program of a test take its next step."""
-    with (circusd.folder / "fifo").open("w") as fifo:
+    with (circusd.folder / name).open("w") as fifo:
         fifo.write("\n")
 
 
@@ -153,6 +153,40 @@ def test_partial_lines_of_two_processes_in_one_file(circusd: Circusd) -> None:
     wait_for(circusd, "<1>mine\n<1> too\n")
     go_on(circusd)
     wait_for(circusd, "<1>mine\n<1> too\n<1> goes on\n")
+
+
+@pytest.mark.parametrize("how", ["quits", "is killed"])
+def test_partial_lines_of_two_processes_in_one_file_over_a_restart_of_circusd(
+    place: Place, circusd: Circusd, how: str
+) -> None:
+    """The next circusd continues the line that is open in the file, and no other process's."""
+    for number in (1, 2):
+        os.mkfifo(circusd.folder / f"fifo{number}")
+    program = f"""
+import signal, sys
+def wait(): open({str(circusd.folder / "fifo")!r} + sys.argv[1]).read()
+wait(); print("begun", end="")
+wait(); print(" and ended")
+signal.pause()
+"""
+    configure(circusd, program, stamp=True, count=2)
+    circusd.begin()
+    circusd.running("app", 2)
+    go_on(circusd, "fifo1")
+    wait_for(circusd, "<1>begun")
+    go_on(circusd, "fifo2")
+    wait_for(circusd, "<1>begun\n<2>begun")
+    if how == "quits":
+        circusd.quit()
+    else:
+        for name in place.processes():
+            wait_until(lambda name=name: place.kept(name) == 0, place.processes)  # type: ignore[misc]
+        circusd.kill()
+    circusd.begin()
+    go_on(circusd, "fifo1")
+    wait_for(circusd, "<1>begun\n<2>begun\n<1> and ended\n")
+    go_on(circusd, "fifo2")
+    wait_for(circusd, "<1>begun\n<2>begun\n<1> and ended\n<2> and ended\n")
 
 
 @pytest.mark.parametrize("stamp", [False, True])

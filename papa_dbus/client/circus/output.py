@@ -7,16 +7,18 @@ When circusd quits, Papa also keeps how much of the records in hand has been pas
 since those come again as a whole. Later ones are not taken for them, so it does not matter when circusd is killed.
 """
 
-import contextlib
 import os
+import sys
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from circus import logger
-from circus.stream import FancyStdoutStream
+from circus.stream import FancyStdoutStream, StdoutStream
 from tornado.ioloop import IOLoop
 
+from papa_dbus.client.circus.failed_writes import undone_if_it_fails
 from papa_dbus.client.circus.output_notes import OutputNotes
 from papa_dbus.client.circus.partial_lines import OpenLines
 from papa_dbus.client.compat import papa
@@ -186,7 +188,8 @@ class Output:
                     self._listen(False)
                     self._loop.call_later(_RETRY, self._pass_on)
                     return
-                logger.exception("%s: %d bytes of the output of process %d are lost", name, len(piece.data), pid)
+                lost = len(self._pending[0].data)
+                logger.exception("%s: %d bytes of the output of process %d are lost", name, lost, pid)
             self._pending.popleft()
             self._failed_with = None
         if self._watch is None:
@@ -219,17 +222,20 @@ class Output:
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]
         stream = self._stream(piece.stream)
+        if type(stream) is StdoutStream:  # its buffer would keep what it has not written, and that is written again
+            sys.stdout.flush()
+            stream, fd = None, sys.stdout.fileno()
         if stream is not None:
-            before = _end_of_file(stream)
-            try:
+            with undone_if_it_fails(stream):
                 self._files.write(stream, name, piece, last=self._exit is not None)
-            except Exception:
-                _undo(stream, before)
-                raise
             return
         left = piece.data  # no stream: where it would go without Papa
-        while left:
-            left = left[os.write(fd, left) :]
+        try:
+            while left:
+                left = left[os.write(fd, left) :]
+        except OSError:
+            self._pending[0] = replace(piece, data=left)  # the rest alone is tried again
+            raise
 
     def _listen(self, listen: bool) -> None:
         if listen and not self._listening:
@@ -258,24 +264,3 @@ class Output:
 def _known_by(event: Event) -> list[int]:
     """Return what tells an event from all others of its process and of those of its name."""
     return [event.last_seq, 0] if isinstance(event, Dropped) else [event.seq, event.timestamp]
-
-
-def _end_of_file(stream: Any) -> tuple[int, int] | None:
-    """Which file a file stream of Circus's writes to, and how long it is."""
-    try:
-        status = os.fstat(stream._file.fileno())
-    except (AttributeError, OSError, ValueError):
-        return None
-    return status.st_ino, status.st_size
-
-
-def _undo(stream: Any, before: tuple[int, int] | None) -> None:
-    """Have a file forget a write that failed, in its buffer and on the disk: all of it is written again."""
-    if not hasattr(stream, "_file"):
-        return
-    with contextlib.suppress(OSError):
-        stream.close()
-    with contextlib.suppress(OSError):
-        stream.open()
-        if before is not None and (now := _end_of_file(stream)) is not None and now[0] == before[0]:
-            os.ftruncate(stream._file.fileno(), before[1])

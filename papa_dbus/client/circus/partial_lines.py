@@ -6,14 +6,18 @@ file is known here.
 """
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from papa_dbus.client.line_assembler import Piece
 
-#: By file: the process and its stream whose line has no end yet.
-_open_lines: dict[str, tuple["OpenLines", str]] = {}
+#: Whose line is open in a file: a process and its stream. None: the file ends with a whole line.
+_Owner = tuple["OpenLines", str] | None
+_open_lines: dict[str, _Owner] = {}  # by file; of files that this circusd has written to
+#: The files that ended with a part of a line when this circusd began.
+_left: set[str] = set()
 
 
 class OpenLines:
@@ -31,38 +35,52 @@ class OpenLines:
                 stream(said if whole or last else said | {"begun": True})
             return
         file = stream._filename
-        if piece.continued and file not in _open_lines and not _ends_whole(stream):
-            _open_lines[file] = self, piece.stream  # the last circusd has begun it
-        if whole and file not in _open_lines:
+        self._find_owner(stream, file, piece)
+        if whole and not _is_open(file):
             stream(said)
             return
-        if not piece.data and _open_lines.get(file) != (self, piece.stream):
+        if not piece.data and _open_lines[file] != (self, piece.stream):
             return  # somebody else's line has ended this one
         data = self._continued(stream, file, piece)
         if last and not data.endswith(b"\n"):
             data += b"\n"
         with _unstamped(stream):
             stream(said | {"data": data, "begun": not data.endswith(b"\n")})
-        if data.endswith(b"\n"):
-            _open_lines.pop(file, None)
-        else:
+        _open_lines[file] = None if data.endswith(b"\n") else (self, piece.stream)
+        _left.discard(file)
+
+    def _find_owner(self, stream: Any, file: str, piece: Piece) -> None:
+        """Find out what the last circusd has left in a file, and whether that is a part of this line."""
+        if file not in _open_lines:
+            _open_lines[file] = None
+            if not _ends_whole(stream):
+                _left.add(file)
+        if piece.continued and file in _left and _begins_last_line(stream, self._stamp(stream, piece)):
+            _left.remove(file)
             _open_lines[file] = self, piece.stream
+
+    def _stamp(self, stream: Any, piece: Piece) -> bytes:
+        """Return what Circus puts before each line."""
+        time = stream.fromtimestamp(piece.timestamp).strftime(stream._time_format)
+        return f"{time} [{self._process.pid}] | ".encode()
 
     def _continued(self, stream: Any, file: str, piece: Piece) -> bytes:
         """What is to be written, with its stamps."""
         data, before = piece.data, b""
-        if file in _open_lines:
-            if _open_lines[file] == (self, piece.stream):
-                head, end, data = data.partition(b"\n")
-                before = head + end
-            elif data:
-                before = b"\n"  # another's line is open there
+        if _open_lines[file] == (self, piece.stream):
+            head, end, data = data.partition(b"\n")
+            before = head + end
+        elif data and _is_open(file):
+            before = b"\n"  # another's line
         if not data:
             return before
-        time = stream.fromtimestamp(piece.timestamp).strftime(stream._time_format)
-        stamp = f"{time} [{self._process.pid}] | ".encode()
+        stamp = self._stamp(stream, piece)
         end = b"\n" if data.endswith(b"\n") else b""
         return before + stamp + data.removesuffix(b"\n").replace(b"\n", b"\n" + stamp) + end
+
+
+def _is_open(file: str) -> bool:
+    return _open_lines[file] is not None or file in _left
 
 
 @contextlib.contextmanager
@@ -83,3 +101,13 @@ def _ends_whole(stream: Any) -> bool:
         return not size or os.pread(descriptor, 1, size - 1) == b"\n"
     except (AttributeError, OSError, ValueError):
         return True
+
+
+def _begins_last_line(stream: Any, text: bytes) -> bool:
+    """Return whether the last line of a file begins so."""
+    try:
+        with mmap.mmap(stream._file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            begin = content.rfind(b"\n") + 1
+            return content[begin : begin + len(text)] == text
+    except (AttributeError, OSError, ValueError):
+        return False

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,16 +183,17 @@ class DBusServer:
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
         spec = WatchSpec(**conversion.options(WATCH_OPTIONS, options))
-        return self._once_noted(self._subscriptions.open(call.sender, patterns, spec))
+        number, found = self._subscriptions.open(call.sender, patterns, spec)
+        return self._once_noted(found, (number, found))
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
         self._subscriptions.acknowledge(call.sender, number, up_to)
-        return self._once_noted(())
+        return self._once_noted(up_to, ())
 
-    def _once_noted(self, result: Result) -> Result | Awaitable[Result]:
+    def _once_noted(self, processes: Iterable[str], result: Result) -> Result | Awaitable[Result]:
         """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""
-        noted = self._kernel.noted()
+        noted = self._kernel.noted(processes)
         return result if noted is None else self._after(noted, result)
 
     @staticmethod
@@ -371,11 +372,12 @@ class DBusServer:
             self._queues.sent(client, uid, answer.size)
 
     async def close(self) -> None:
-        """Answer what is under way as far as it is done, and leave the bus."""
+        """Answer what is under way as far as it is done, and leave the bus. No call is run any more."""
+        self._bus.on_call = lambda call: None  # its sender is told once papad has left the bus
         self._forget_clients()
         await self._subscriptions.closed()
         await self._bus.close()
-        if (noted := self._kernel.noted()) is not None:
+        if (noted := self._kernel.all_noted()) is not None:
             await noted
         for task in self._tasks:
             task.cancel()

@@ -435,8 +435,9 @@ class Subscriptions:
         self._drop(client)
 
     def _drop(self, client: _Client) -> None:
-        if self._clients.pop(client.name, None) is None:
+        if self._clients.get(client.name) is not client:  # another bus may have given its name to another
             return
+        del self._clients[client.name]
         for serial, _ in client.flight.read(2**32):
             self._by_serial.pop(serial, None)
         if client.retry is not None:

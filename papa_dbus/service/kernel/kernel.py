@@ -550,8 +550,16 @@ class Kernel:
             self._note_consumers(process)
             yield
 
-    def noted(self) -> "asyncio.Future[None] | None":
-        """Return what tells when it is stored how far consumers have come, None if it is."""
+    def noted(self, names: Iterable[str]) -> "asyncio.Future[None] | None":
+        """Return what tells when it is stored how far consumers of these have come, None if it is.
+
+        Whoever has to do with others waits for none of it: one client's watches can make much of it.
+        """
+        processes = (each for name in names for each in (self._processes.get(name), *self._superseded.of(name)))
+        return self.all_noted() if any(process in self._to_note for process in processes) else None
+
+    def all_noted(self) -> "asyncio.Future[None] | None":
+        """Return what tells when that is stored for all processes, None if it is."""
         return None if self._noted is None or self._noted.done() else asyncio.shield(self._noted)
 
     def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":

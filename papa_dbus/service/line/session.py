@@ -489,7 +489,7 @@ class Session(asyncio.BufferedProtocol):
     async def _keep_watching(self, watch: Watch, batch: list[WatchEvent], sent: bool, line: bytes = b"") -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it."""
         try:
-            if (noted := self._kernel.noted()) is not None:
+            if (noted := self._kernel.noted(watch.names)) is not None:
                 await noted
             if line:
                 await self._send(line)

@@ -11,11 +11,12 @@ import pytest
 from dbus_next import Message, MessageType
 
 from papa_dbus.bus import Bus, BusLost, transport
+from papa_dbus.bus import bus as bus_module
 from papa_dbus.bus import connection as bus_connection
 from papa_dbus.bus.connection import Connection
 from papa_dbus.bus.reader import MessageReader
 from tests.dbus_messages import as_bytes
-from tests.support import PATIENCE, descriptors
+from tests.support import PATIENCE, descriptors, turns
 
 
 class FakeBus:
@@ -89,7 +90,7 @@ def named(name: str) -> Message:
 
 @contextlib.asynccontextmanager
 async def connected(fake: FakeBus) -> AsyncIterator[Connection]:
-    connection = Connection(fake.address, Bus(fake.address))
+    connection = Connection(*await transport.connect(fake.address), Bus(fake.address))
     try:
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(connection.open(), fake.serve(named(":1.5")))
@@ -160,14 +161,43 @@ async def test_a_call_of_a_connection_that_is_closed_has_no_reply(fake: FakeBus)
 
 
 async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:
-    sock, program = transport.connect(f"unix:path={tmp_path}/none;{fake.address}")
+    sock, program = await transport.connect(f"unix:path={tmp_path}/none;{fake.address}")
     assert program is None
     sock.close()
     with pytest.raises(ConnectionRefusedError):
-        transport.connect(f"unix:path={tmp_path}/none;unix:abstract={tmp_path}/neither")
+        await transport.connect(f"unix:path={tmp_path}/none;unix:abstract={tmp_path}/neither")
 
 
 @pytest.mark.parametrize("address", ["launchd:env=X", "unix:tmpdir=/tmp", "nonsense", "unix:path=/nowhere"])
 async def test_an_address_where_no_bus_can_be(address: str) -> None:
     with pytest.raises(BusLost, match="cannot be reached"):
         await Bus(address).start()
+
+
+async def test_a_bus_whose_queue_is_full_holds_up_nobody(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as open_sockets:
+        listener = open_sockets.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(tmp_path / "bus"))
+        listener.listen(0)
+        waiting = open_sockets.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(tmp_path / "bus"))
+        connecting = asyncio.ensure_future(transport.connect(f"unix:path={tmp_path}/bus"))
+        await turns(10)  # would be none while connect(2) waits
+        assert not connecting.done()
+        open_sockets.enter_context(listener.accept()[0])
+        sock, _ = await asyncio.wait_for(connecting, PATIENCE)
+        sock.close()
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_a_bus_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepts: bool) -> None:
+    monkeypatch.setattr(bus_module, "CALL_TIMEOUT", 0.1)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        listener.bind(str(tmp_path / "bus"))
+        listener.listen(0)
+        if not accepts:
+            waiting.connect(str(tmp_path / "bus"))
+        before = descriptors()
+        with pytest.raises(BusLost, match="cannot be reached: it has not answered in 0.1 s"):
+            await Bus(f"unix:path={tmp_path}/bus").start()
+        assert not descriptors().items() - before.items()

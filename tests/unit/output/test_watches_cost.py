@@ -22,10 +22,21 @@ def watch(kernel: Kernel, who: str) -> Watch:
 
 async def noted(kernel: Kernel) -> None:
     """Wait until it is stored how far consumers have come; that it is not yet."""
-    noted = kernel.noted()
+    noted = kernel.all_noted()
     assert noted is not None
     await noted
-    assert kernel.noted() is None
+    assert kernel.all_noted() is None
+
+
+async def test_who_reads_another_process_does_not_wait_for_what_is_stored_of_this(kernel: Kernel) -> None:
+    for name in ("p", "other"):
+        await run(kernel, "sleep", "600", name=name)
+    guests = [watch(kernel, f":1.{n}") for n in range(2)]
+    assert kernel.noted(["other"]) is None
+    assert kernel.noted(["other", "p"]) is not None
+    await noted(kernel)
+    for guest in guests:
+        guest.close()
 
 
 async def test_consumers_that_come_and_go_cost_little(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

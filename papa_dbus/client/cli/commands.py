@@ -17,12 +17,12 @@ from papa_dbus.client.cli.group import Group
 )  # fmt: skip
 @click.version_option(__version__, message="papactl %(version)s")
 def papactl(**_: Any) -> None:
-    """Looks at the Papa process kernel and tells it what to hold.
+    """Inspect and control the Papa daemon.
 
     A NAME is a whole name, or a beginning and a final * (quoted, so that the shell leaves it alone).
 
-    Without -H, --system, --user or --bus it is the kernel at PAPA_BUS_ADDRESS where that is set; else on the system bus
-    where there is one; else on the user's bus. These options may also stand after the command, unless that has an
+    Without -H, --system, --user or --bus papad is looked up at PAPA_BUS_ADDRESS if that is set, then on the system bus,
+    then on the user's bus. These options may also stand after the command, unless that has an
     option of the same name. Words of supervisorctl, systemctl, circusctl, docker and pm2 (ps, tail, stop, restart, …)
     are known: they are done, or papactl says what to type.
 

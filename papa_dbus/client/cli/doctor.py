@@ -19,7 +19,7 @@ _MARKS = {
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def doctor(as_json: bool) -> None:
-    """Check what the kernel stands on.
+    """Check the installation and say what to do.
 
     Bus, policy, group, units, descriptor store, Linux.
 

@@ -91,9 +91,10 @@ def _linux() -> list[Finding]:
     if findings:
         return findings
     if version >= _EXIT_INFO:
-        return [good("Linux", f"{release}: exit codes are known even of who ends after a crash of the kernel")]
+        return [good("Linux", f"{release}: exit codes of processes that end while papad is down are kept")]
     needed = ".".join(map(str, _EXIT_INFO))
-    return [note("Linux", f"{release}: who ends after a crash of the kernel has no exit code; Linux {needed} tells it")]
+    lost = "exit codes of processes that end while papad is down are not known"
+    return [note("Linux", f"{release}: {lost}; Linux {needed} and newer keep them")]
 
 
 def _group() -> Finding:

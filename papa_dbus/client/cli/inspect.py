@@ -217,7 +217,7 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
 @click.command("exit-if-idle", cls=Command)
 @with_kernel()
 async def exit_if_idle(kernel: Kernel) -> int:
-    """Have the kernel exit where it holds nothing.
+    """Have papad exit if it holds nothing.
 
     Where it does hold something it stays, and the exit status is 1.
     """

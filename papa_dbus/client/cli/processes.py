@@ -79,7 +79,7 @@ async def run(
     remove: bool,
     **options: Any,
 ) -> int | None:
-    """Start a process and leave it to the kernel.
+    """Start a process and leave it to papad.
 
     The command comes after --, so that its options are its own. A program or a directory whose path is relative is
     looked for where papactl is called; with -H it must be absolute. The process's user is --user USER; the kernel on

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def circus(request: pytest.FixtureRequest, wheel: Path) -> Iterator[WithoutSyste
     """A machine whose circusd runs, and one of whose logs is on a small disk."""
     with bare_machine(wheel, request.param, "papa-circusd") as machine:
         machine.container.copy_in(FILES, "/srv/trouble")
-        machine.run("cd /srv/trouble && mkfifo ends.fifo parts.fifo full.fifo")
+        machine.run("cd /srv/trouble && mkfifo ends.fifo parts.fifo full.fifo leaves.fifo")
         machine.run("mkdir /srv/full && mount -t tmpfs -o size=64k none /srv/full")
         machine.begin(INI)
         yield machine
@@ -82,10 +83,50 @@ def test_an_end_while_circusd_is_away(circus: WithoutSystemd) -> None:
     new = running(circus, "ends", other=pid)
     assert circus.ctl("status", "ends") == "active"
     assert log(circus, "ends") == ["last words"]
-    noted = [json.loads(line) for line in circus.path("/srv/trouble/hooks.log").read_text().splitlines()]
-    assert [said["pid"] for said in noted if said["hook"] == "after_spawn"] == [pid, new]
-    [reaped] = [said for said in noted if said["hook"] == "after_reap"]
-    assert (reaped["process_pid"], reaped["exit_code"]) == (pid, -9)
+    assert [said["pid"] for said in noted(circus) if said["hook"] == "after_spawn"] == [pid, new]
+    assert reaped(circus, pid) == [-9]
+
+
+def noted(circus: WithoutSystemd) -> list[dict[str, Any]]:
+    """What the hooks have been told."""
+    return [json.loads(line) for line in circus.path("/srv/trouble/hooks.log").read_text().splitlines()]
+
+
+def reaped(circus: WithoutSystemd, pid: int) -> list[int]:
+    """The exit codes with which a process has been reaped."""
+    of_it = (said for said in noted(circus) if said.get("process_pid") == pid)
+    return [said["exit_code"] for said in of_it if said["hook"] == "after_reap"]
+
+
+def test_an_end_that_leaves_a_descendant(circus: WithoutSystemd) -> None:
+    """A descendant that has the pipes is no reason to reap twice, nor to start nothing; it runs on."""
+    words = circus.path("/srv/web/log/circus.log")
+    pid = running(circus, "leaves")
+    for _ in range(2):
+        circus.run(f"kill -KILL {pid}")
+        last, pid = pid, running(circus, "leaves", other=pid)
+        assert reaped(circus, last) == [-9]
+    assert "leaves: process 1 ended while circusd was away" not in words.read_text()
+    for left in circus.path("/srv/trouble/left.pids").read_text().split():
+        circus.run(f"kill -0 {left}")  # fails if there is none
+
+
+def test_an_end_that_an_earlier_circusd_has_read(circus: WithoutSystemd) -> None:
+    """It was killed before it reaped: the next does, with the code that Papa still has, and starts another."""
+    pid = running(circus, "leaves")
+    circus.quit()
+    circus.run(f"kill -KILL {pid}")
+    consume = (
+        "import asyncio\nfrom papa_dbus.client import aio\nfrom papa_dbus.client.records import Exited\n"
+        "async def main():\n async with aio.connect() as kernel:\n"
+        "  async with kernel.watch('circus.leaves.1') as events:\n"
+        "   async for event in events:\n    if isinstance(event, Exited): break\n"
+        "asyncio.run(main())"
+    )
+    circus.run(["env", circus.environment, "/opt/circus/bin/python", "-c", consume])
+    circus.begin(INI)
+    running(circus, "leaves", other=pid)
+    assert reaped(circus, pid) == [-9]
 
 
 def test_a_line_begun_before_circusd_quits(circus: WithoutSystemd) -> None:

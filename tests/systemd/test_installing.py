@@ -23,6 +23,7 @@ def test_installed_on_a_running_system_and_uninstalled_again(bare: Container) ->
     again = bare.run(f"cd /root/papa && {OFFLINE} make install").stdout
     assert "systemctl reload papa" in again  # the one that runs is left alone
 
+    bare.run("papactl socket make left --path /var/lib/left.sock && test -S /var/lib/left.sock")
     bare.run("cd /root/papa && make uninstall")
     assert set(bare.run(LIST).stdout.splitlines()) - GROUP_FILES == before - GROUP_FILES
     assert (

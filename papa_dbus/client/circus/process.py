@@ -17,6 +17,7 @@ from papa_dbus.client.circus.output import Output
 from papa_dbus.client.circus.prefix import prefix
 from papa_dbus.client.compat import papa
 from papa_dbus.client.compat.line_connection import readable
+from papa_dbus.errors import NotFound
 from papa_dbus.names import UNKNOWN_EXIT
 
 #: Seconds for the last output of a process that has ended, or was killed, to arrive.
@@ -232,6 +233,18 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
                 logger.warning("%s: %s", self.name, error)
         self._forget_asked()
         self.let_go()
+        self._free_name()
+
+    def _free_name(self) -> None:
+        """Have Papa forget it if it is still there: a descendant has its pipes, which Circus closes at this moment."""
+        try:
+            found = self.kernel.list_processes(self.papa_name).get(self.papa_name)
+            if found and found["pid"] == self.pid and not found["running"]:
+                self.kernel.remove_processes(self.papa_name)
+        except NotFound:  # the descendant has ended just now
+            pass
+        except papa.Error as error:
+            logger.warning("%s: %s", self.name, error)
 
     def let_go(self) -> None:
         """Watch it no more."""

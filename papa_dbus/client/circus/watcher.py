@@ -13,6 +13,7 @@ from papa_dbus.client.circus import inherited
 from papa_dbus.client.circus.prefix import claim, fault, of_watcher
 from papa_dbus.client.circus.process import PapaProcess
 from papa_dbus.client.compat import papa
+from papa_dbus.names import UNKNOWN_EXIT
 
 _RETRY = 0.1  # seconds, where another of Circus's commands runs
 #: Seconds between an end and what Circus does about it. Commands are refused while it does that, so a plugin that hears
@@ -165,6 +166,8 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
                 ended = PapaProcess(self.name, wid, self.cmd, working_dir=self.working_dir, watcher=self)
                 self.processes[ended.pid] = ended
                 ended.read_last_words()
+                if ended.exit_code is None:  # an earlier circusd has read it, and a descendant has its pipes
+                    ended.ended(int(found.get("exit_code", UNKNOWN_EXIT)))
                 logger.info(
                     "%s: process %d ended while circusd was away (PID %d, exit code %s)",
                     self.name, wid, ended.pid, ended.exit_code,

@@ -130,7 +130,7 @@ class ProcessCommand(Command):
         except click.NoSuchOption as error:
             if "--" in args:
                 raise
-            hint = "A command's own options come after --."
+            hint = "A command's own options come after --"
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 

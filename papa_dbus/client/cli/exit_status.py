@@ -58,8 +58,10 @@ _STATUS: dict[type[PapaError], Status] = {
     NoReply: Status.UNREACHABLE,
     AccessDenied: Status.ACCESS_DENIED,
 }
+#: How dbus-daemon and dbus-broker begin what they say of a refusal of theirs.
+_BUS_DENIES = ("Rejected send message", "Sender is not authorized")
 _DENIED = (
-    "only root and the members of the group papa may talk to it: use sudo, or have an administrator run"
+    "only root and the members of the group papa may talk to papad: use sudo, or have an administrator run"
     " 'usermod -aG papa USER' and log in again"
 )
 
@@ -111,7 +113,7 @@ def _end_with(error: BaseException) -> int:
             return Status.TERMINATED
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "papactl"
-            printing.say(f"{error.format_message()} ({path} --help)")
+            printing.say(f"{_in_our_style(error.format_message())} ({path} --help)")
             return Status.USAGE
         case click.ClickException():
             printing.say(error.format_message())
@@ -127,10 +129,16 @@ def _end_with(error: BaseException) -> int:
 
 def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
-        return f"permission denied ({error}): {_DENIED}"
+        by_bus = str(error).startswith(_BUS_DENIES)  # with all that it knows of both ends
+        return f"permission denied: {_DENIED}" + ("" if by_bus else f" ({error})")
     if isinstance(error, Unreachable) and not isinstance(error, BusFull):
         return f"cannot reach papad: {error}; run 'papactl doctor'"
     return str(error)
+
+
+def _in_our_style(message: str) -> str:
+    """Return click's sentence as papactl's are: without a capital and a full stop."""
+    return message[:1].lower() + message[1:].removesuffix(".")
 
 
 def _forget_stdout() -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-_KINDS = ("sockets", "processes", "values")
+_SINGULAR: dict[str, completion.Kind] = {"sockets": "socket", "processes": "process", "values": "value"}
+_KINDS = tuple(_SINGULAR)
 
 
 @click.command(cls=Command)
@@ -124,7 +125,7 @@ class _Kind(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 o
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the kind; say how a single item is listed."""
-        kind = {"socket": "sockets", "process": "processes", "value": "values"}.get(value, value)
+        kind = {singular: kind for kind, singular in _SINGULAR.items()}.get(value, value)
         if kind not in _KINDS:
             self.fail(
                 f"{value!r} is none of {', '.join(map(repr, _KINDS))}; 'papactl show {value}' shows one item",
@@ -144,7 +145,7 @@ async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_
     """List sockets, processes and values.
 
     On a terminal it is a table; in a pipe it has plain columns, sizes in bytes and times in µs since 1970, the last
-    column being the one that may have spaces in it.
+    column being the one that may have spaces in it. Except with --json, a whole NAME that is not there is an error.
 
     \b
     Examples:
@@ -157,6 +158,8 @@ async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_
     if as_json:
         printing.as_json(_as_json(found[kind], kind) if kind else {k: _as_json(found[k], k) for k in kinds})
         return
+    if kind is not None:
+        await completion.check(kernel, (_SINGULAR[kind],), [name for name in patterns if not name.endswith("*")])
     for each in kinds:
         if kind is None and not found[each]:
             continue

@@ -153,14 +153,14 @@ def end(kernel: Kernel) -> None:
         if info.running:
             os.kill(info.pid, signal.SIGKILL)
             os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
-        kernel._processes[info.name].poll()
+        kernel._processes.listed[info.name].poll()
     if kernel.process_count:
         kernel.remove_processes(["*"])
     if kernel.socket_count:
         kernel.remove_sockets(["*"])
-    for process in list(kernel._superseded):
+    for process in list(kernel._processes.superseded):
         process.poll()
-    for watch in list(kernel._watches.values()):
+    for watch in list(kernel._watches.open.values()):
         watch.close()
     kernel.close()
 

@@ -131,6 +131,11 @@ async def run(kernel: Kernel, *command: str, name: str = "p", **options: object)
     return await kernel.make_process(ProcessSpec(name, command, **options))  # type: ignore[arg-type]
 
 
+async def ended(kernel: Kernel, name: str = "p") -> None:
+    """Wait until a process is listed as ended."""
+    await until(lambda: not any(info.running for info in kernel.list_processes([name])), f"the end of {name}")
+
+
 async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: object) -> str:
     """Run a process to its end, read it and return what it printed."""
     await run(kernel, *command, name=name, **options)

@@ -11,7 +11,7 @@ from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn
 from papa_dbus.service.items.specs import ProcessSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import Exited
-from tests.support import Reader, children, run, until
+from tests.support import Reader, children, ended, run
 
 pytestmark = pytest.mark.usefixtures("forked_by")
 
@@ -107,11 +107,6 @@ async def test_an_empty_list_removes_nothing(kernel: Kernel) -> None:
     with pytest.raises(InvalidArgs, match="which process"):
         kernel.remove_processes([])
     assert kernel.process_count == 1
-
-
-async def ended(kernel: Kernel, name: str = "p") -> None:
-    """Wait until a process is listed as ended."""
-    await until(lambda: not any(info.running for info in kernel.list_processes([name])), f"the end of {name}")
 
 
 async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:

@@ -131,6 +131,11 @@ async def run(kernel: Kernel, *command: str, name: str = "p", **options: object)
     return await kernel.make_process(ProcessSpec(name, command, **options))  # type: ignore[arg-type]
 
 
+async def ended(kernel: Kernel, name: str = "p") -> None:
+    """Wait until a process is listed as ended."""
+    await until(lambda: not any(info.running for info in kernel.list_processes([name])), f"the end of {name}")
+
+
 async def output_of(kernel: Kernel, *command: str, name: str = "p", **options: object) -> str:
     """Run a process to its end, read it and return what it printed."""
     await run(kernel, *command, name=name, **options)
@@ -153,14 +158,14 @@ def end(kernel: Kernel) -> None:
         if info.running:
             os.kill(info.pid, signal.SIGKILL)
             os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
-        kernel._processes[info.name].poll()
+        kernel._processes.listed[info.name].poll()
     if kernel.process_count:
         kernel.remove_processes(["*"])
     if kernel.socket_count:
         kernel.remove_sockets(["*"])
-    for process in list(kernel._superseded):
+    for process in list(kernel._processes.superseded):
         process.poll()
-    for watch in list(kernel._watches.values()):
+    for watch in list(kernel._watches.open.values()):
         watch.close()
     kernel.close()
 

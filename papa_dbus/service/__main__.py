@@ -16,7 +16,7 @@ from papa_dbus.errors import PapaError
 from papa_dbus.service import rlimits
 from papa_dbus.service.app import LAST_WORDS_SECONDS, STATE_FILE, Papad
 from papa_dbus.service.fork.fork import ForkServer
-from papa_dbus.service.items.store import Store
+from papa_dbus.service.items.store_file import check_file
 from papa_dbus.service.journal.socket import Journal, OwnLog
 from papa_dbus.service.line.server import PortFor
 from papa_dbus.service.private_bus import OwnBus
@@ -127,7 +127,7 @@ def _check() -> int:
         log.error("papad --check is for the unit's ExecReload=: RUNTIME_DIRECTORY, which says whose state, is not set")
         return 1
     try:
-        Store.check(folder / STATE_FILE)
+        check_file(folder / STATE_FILE)
     except PapaError as error:
         log.error("papad %s cannot take over: %s", __version__, error)
         return 1

@@ -19,7 +19,8 @@ from papa_dbus.service.dbus.server import DBusServer
 from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.journal.socket import Journal, OwnLog
-from papa_dbus.service.kernel.kernel import Change, Kernel
+from papa_dbus.service.kernel.changes import Change
+from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line.handover import Connection, pack, unpack
 from papa_dbus.service.line.server import LineServer, PortFor
 from papa_dbus.service.private_bus import OwnBus

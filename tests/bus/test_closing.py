@@ -53,5 +53,5 @@ async def test_who_has_the_name_of_one_that_left_the_bus_before_is_not_forgotten
             for _ in leaving:
                 pass
             assert name in subscriptions._clients
-        await until(lambda: not papad.kernel._watches, "the end of the second one's watch")
+        await until(lambda: not papad.kernel._watches.open, "the end of the second one's watch")
         scripted_child.end()

@@ -17,7 +17,7 @@ from dbus_next.errors import DBusError
 from papa_dbus import __version__
 from papa_dbus.bus import Message, MessageFlag, MessageType, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
-from papa_dbus.service.dbus import server as dbus_server
+from papa_dbus.service.dbus import answers, standard
 from papa_dbus.service.dbus.objects import child_path
 from tests.bus.client import Client
 from tests.bus.daemon import Papad
@@ -115,11 +115,11 @@ async def test_a_peer_answers_at_any_path(client: Client, web: str, path: str) -
 
 def test_a_machine_without_an_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     older = tmp_path / "older"
-    monkeypatch.setattr(dbus_server, "_MACHINE_IDS", (str(tmp_path / "none"), str(older)))
-    with pytest.raises(dbus_server.Refused, match="no identity"):
-        dbus_server._machine_id()
+    monkeypatch.setattr(standard, "_MACHINE_IDS", (str(tmp_path / "none"), str(older)))
+    with pytest.raises(answers.Refused, match="no identity"):
+        standard._machine_id()
     older.write_text("0123456789abcdef0123456789abcdef\n")
-    assert dbus_server._machine_id() == "0123456789abcdef0123456789abcdef"
+    assert standard._machine_id() == "0123456789abcdef0123456789abcdef"
 
 
 async def test_paths_without_an_object(client: Client, web: str) -> None:

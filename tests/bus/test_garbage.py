@@ -45,7 +45,7 @@ async def test_clients_leave_no_cycles(bus_address: str, tmp_path: Path, garbage
     async with papad_inside(bus_address) as papad:
         async for client in connected(bus_address):
             await _use(client, scripted_child)
-        await until(lambda: not papad.kernel._watches, "the end of the client's watches")
+        await until(lambda: not papad.kernel._watches.open, "the end of the client's watches")
         scripted_child.end()
         gc.collect()
         modules = Counter(getattr(type(item), "__module__", "") + getattr(item, "__module__", "") for item in garbage)

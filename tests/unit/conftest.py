@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.kernel.kernel import Kernel
 from tests.dbus_messages import DbusNextSender
 from tests.leftovers import ask_for_tasks, no_task_is_left, nothing_is_left, temporary_folder  # noqa: F401 (fixtures)
@@ -37,9 +38,24 @@ async def kernel() -> AsyncIterator[Kernel]:
         os.close(int(fd))
         del left[fd]
     assert not children()
-    assert not kernel._processes
-    assert not kernel._superseded
+    assert not kernel._processes.listed
+    assert not kernel._processes.superseded
     assert not left
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[ForkServer]:
+    """Give a fork server, which is no child that a test has to account for."""
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
+
+
+@pytest.fixture(params=["papad", "fork server"])
+def forked_by(request: pytest.FixtureRequest, fork_server: ForkServer, kernel: Kernel) -> None:
+    """Run each test twice: papad forks, or the fork server for it."""
+    if request.param == "fork server":
+        kernel.fork = fork_server.fork
 
 
 @pytest.fixture

@@ -22,13 +22,12 @@ from papa_dbus.service.dbus.authorization import _ASK_TIMEOUT, Authorization
 from papa_dbus.service.dbus.in_flight import Flight, Flights
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
-from papa_dbus.service.items.values import Values
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.process import hosted as process_hosted
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.systemd import fd_store as systemd_fd_store
 from papa_dbus.service.systemd import scopes as systemd_scopes
-from tests.support import PATIENCE, Reader, children, run, until
+from tests.support import PATIENCE, Reader, children, run
 
 
 def test_what_nobody_asks_otherwise_for() -> None:
@@ -59,52 +58,7 @@ def test_a_window_that_is_too_large_is_named() -> None:
         WatchSpec(window=schema.MAX_WINDOW + 1)
 
 
-# ----------------------------------------------------------------- values
-
-
-def test_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, most in (("MAX_VALUES", 2), ("MAX_VALUE_BYTES", 100), ("MAX_VALUES_BYTES", 150)):
-        monkeypatch.setattr(limits, name, most)
-    values = Values()
-
-    def keep(name: str, size: int) -> None:
-        values.check(name, "x" * size)
-        values.set(name, "x" * size)
-
-    keep("a", 99)  # with its name 100
-    with pytest.raises(Limit, match="value 'a': a value may have 100 bytes at most"):
-        keep("a", 100)
-    with pytest.raises(Limit, match="value 'b': all values together may have 150 bytes at most"):
-        keep("b", 50)
-    keep("b", 49)
-    with pytest.raises(Limit, match="value 'c': all values together"):
-        keep("c", 0)
-    keep("a", 1)
-    with pytest.raises(Limit, match="value 'c': there may be 2 values at most"):
-        keep("c", 0)
-    values.remove("b")
-    keep("c", 99)
-
-
 # -------------------------------------------------------- processes and watches
-
-
-async def test_earlier_processes_whose_reader_went_are_bounded(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The oldest is given up, which the journal says; the next reader gets the others."""
-    monkeypatch.setattr(limits, "MAX_UNREAD_PREDECESSORS", 2)
-    await run(kernel, "echo", "0")
-    for number in range(1, 5):
-        reader = Reader(kernel, ["p"], acknowledge=False)
-        await until(lambda: not kernel.list_processes()[0].running, "its end")
-        await run(kernel, "echo", str(number))
-        reader.watch.close()
-        assert len(kernel._superseded) == min(number, 2)
-    assert caplog.text.count("2 bytes that nobody has read are given up") == 2
-    last = Reader(kernel, ["p"])
-    await last.until_exited(3)
-    assert last.data() == b"2\n3\n4\n"
 
 
 async def test_a_program_that_does_not_start_in_time_is_an_error(

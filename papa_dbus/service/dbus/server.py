@@ -5,58 +5,41 @@ stands in the contract's XML alone.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from papa_dbus import __version__, errors, names
+from papa_dbus import errors, names
 from papa_dbus.bus import Bus, Message, MessageFlag, read_body
-from papa_dbus.bus.bus import DRIVER, MAX_MESSAGE, Entries
+from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.clock import now
 from papa_dbus.service.dbus import conversion, objects
+from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
+from papa_dbus.service.dbus.properties import Properties
 from papa_dbus.service.dbus.rights import rights_for
 from papa_dbus.service.dbus.signals import SignalEmitter
+from papa_dbus.service.dbus.standard import PEER, StandardInterfaces
 from papa_dbus.service.dbus.watches import Subscriptions
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.shares import Shares
-from papa_dbus.service.steps import Steps
 
 log = logging.getLogger(__name__)
 
 
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
-_PEER = "org.freedesktop.DBus.Peer"
-_ERROR = "org.freedesktop.DBus.Error."
-#: Where a machine's identity is (machine-id(5)); D-Bus's own is older.
-_MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 #: Calls that wait for something else than papad, and do not hold up their sender's next ones.
 _WAITING = frozenset({"MakeSocket", "MakeProcess"})
 #: Bytes that a call costs beside its own while it is under way.
 _COST_OF_PENDING = 65_536
-
-Result = tuple[Any, ...]
-Handler = Callable[[Message], "Result | Awaitable[Result]"]
-
-
-class Refused(Exception):
-    """An answer of the bus's own kind: its error name and text."""
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(text)
-        self.name = _ERROR + name
 
 
 class DBusServer:
@@ -65,7 +48,7 @@ class DBusServer:
     def __init__(self, kernel: Kernel, bus: Bus, access: Access) -> None:
         self._kernel = kernel
         self._bus = bus
-        self._started = now()
+        properties = Properties(kernel)
         self._contract = objects.read_contract()
         self._tree = objects.Tree(
             self._contract,
@@ -73,8 +56,8 @@ class DBusServer:
                 "process": lambda: kernel.process_names,
                 "socket": lambda: kernel.socket_names,
             },
-            self._item_properties,
-            self._kernel_properties,
+            properties.of_item,
+            properties.of_kernel,
         )
         self._access = access
         self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
@@ -86,32 +69,12 @@ class DBusServer:
         self._authorization.on_revoked = self._subscriptions.revoke
         self._authorization.resume = self._subscriptions.pump_all
         self._signals = SignalEmitter(kernel, bus, self._tree, self._queues)
-        self._steps = Steps()
+        self._answers = Answers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
-            _PEER: {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
-            "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
-            "org.freedesktop.DBus.Properties": {"Get": self._get, "GetAll": self._get_all, "Set": self._set},
-            "org.freedesktop.DBus.ObjectManager": {"GetManagedObjects": self._managed},
-            objects.KERNEL_INTERFACE: {
-                "MakeSocket": self._make_socket,
-                "ListSockets": self._list_sockets,
-                "RemoveSockets": self._remove_sockets,
-                "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
-                "SetValue": self._set_value,
-                "GetValue": lambda call: (kernel.get_value(call.body[0]),),
-                "ListValues": lambda call: self._dictionary("a{ss}", kernel.each_value(call.body[0])),
-                "RemoveValues": lambda call: self._names(kernel.removing_values(call.body[0])),
-                "MakeProcess": self._make_process,
-                "ListProcesses": self._list_processes,
-                "RemoveProcesses": lambda call: self._names(kernel.removing_processes(call.body[0])),
-                "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
-                "Watch": self._watch,
-                "Acknowledge": self._acknowledge,
-                "Unwatch": self._unwatch,
-                "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
-            },
+            **StandardInterfaces(self._tree, self._answers).handlers,
+            objects.KERNEL_INTERFACE: self._methods(),
         }
         bus.on_call = self._authorization.submit
         bus.on_read = self._authorization.go_on
@@ -121,6 +84,27 @@ class DBusServer:
         bus.on_drained = self._go_on
         bus.warn = access.budget.warn
         kernel.listeners.append(self._signals.hear)
+
+    def _methods(self) -> dict[str, Handler]:
+        kernel = self._kernel
+        return {
+            "MakeSocket": self._make_socket,
+            "ListSockets": self._list_sockets,
+            "RemoveSockets": self._remove_sockets,
+            "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
+            "SetValue": self._set_value,
+            "GetValue": lambda call: (kernel.get_value(call.body[0]),),
+            "ListValues": lambda call: self._answers.dictionary("a{ss}", kernel.each_value(call.body[0])),
+            "RemoveValues": lambda call: self._answers.names(kernel.removing_values(call.body[0])),
+            "MakeProcess": self._make_process,
+            "ListProcesses": self._list_processes,
+            "RemoveProcesses": lambda call: self._answers.names(kernel.removing_processes(call.body[0])),
+            "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
+            "Watch": self._watch,
+            "Acknowledge": self._acknowledge,
+            "Unwatch": self._unwatch,
+            "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
+        }
 
     async def _take_name(self) -> None:
         reply = await self._bus.call(*DRIVER, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
@@ -150,7 +134,7 @@ class DBusServer:
 
     def _remove_sockets(self, call: Message) -> Result | Awaitable[Result]:
         files = self._kernel.files(call.body[0])
-        answer = self._names(self._kernel.removing_sockets(call.body[0]))
+        answer = self._answers.names(self._kernel.removing_sockets(call.body[0]))
         return self._without_files(answer, files) if files else answer
 
     async def _without_files(self, answer: Result | Awaitable[Result], files: Sequence[str]) -> Result:
@@ -165,7 +149,7 @@ class DBusServer:
 
     def _list_sockets(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_socket(call.body[0])
-        return self._dictionary("a{sa{sv}}", ((info.name, conversion.socket_result(info)) for info in infos))
+        return self._answers.dictionary("a{sa{sv}}", ((info.name, conversion.socket_result(info)) for info in infos))
 
     def _set_value(self, call: Message) -> Result:
         self._kernel.set_value(*call.body)
@@ -178,7 +162,7 @@ class DBusServer:
 
     def _list_processes(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_process(call.body[0])
-        return self._dictionary("a{sa{sv}}", ((info.name, conversion.process_result(info)) for info in infos))
+        return self._answers.dictionary("a{sa{sv}}", ((info.name, conversion.process_result(info)) for info in infos))
 
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
@@ -204,80 +188,6 @@ class DBusServer:
     def _unwatch(self, call: Message) -> Result:
         self._subscriptions.end(call.sender, call.body[0])
         return ()
-
-    # ----------------------------------------------------------- in some steps
-
-    def _dictionary(self, signature: str, entries: Iterator[tuple[str, Any]]) -> Result | Awaitable[Result]:
-        """Answer with a dictionary, however large."""
-        encoded = Entries(signature)
-
-        def add(some: list[tuple[str, Any]]) -> None:
-            encoded.add(dict(some))
-            if len(encoded.data) > MAX_MESSAGE:
-                raise errors.Limit(f"the answer has more than {MAX_MESSAGE} bytes: ask for less, with patterns")
-
-        return self._steps.take(entries, add, lambda: (encoded,))
-
-    def _names(self, names: Iterator[str]) -> Result | Awaitable[Result]:
-        """Answer with names, however long each takes."""
-        found: list[str] = []
-        return self._steps.take(names, found.extend, lambda: (found,))
-
-    # ------------------------------------------------- the standard interfaces
-
-    def _managed(self, call: Message) -> Result | Awaitable[Result]:  # noqa: ARG002
-        return self._dictionary("a{oa{sa{sv}}}", self._tree.managed())
-
-    def _introspect(self, call: Message) -> Result | Awaitable[Result]:
-        pieces = self._tree.introspect(call.path)
-        if pieces is None:
-            raise Refused("UnknownObject", f"there is no object {call.path}")
-        xml: list[str] = []
-        return self._steps.take(pieces, xml.extend, lambda: ("".join(xml),))
-
-    def _values(self, call: Message) -> dict[str, Any]:
-        """Return the properties of the interface that a call names, of all if it names none (an empty string)."""
-        wanted = call.body[0]
-        own = self._tree.interfaces(call.path)
-        if wanted and wanted not in (self._tree.shown(call.path) or ()):
-            raise Refused("UnknownInterface", f"{call.path} has no interface '{wanted}'")
-        found: dict[str, Any] = {}
-        for interface, values in own.items():
-            if wanted in ("", interface):
-                found |= self._tree.variants(interface, values)
-        return found
-
-    def _get(self, call: Message) -> Result:
-        values = self._values(call)
-        if call.body[1] not in values:
-            raise Refused("UnknownProperty", f"{call.body[0] or call.path} has no property '{call.body[1]}'")
-        return (values[call.body[1]],)
-
-    def _get_all(self, call: Message) -> Result:
-        return (self._values(call),)
-
-    def _set(self, call: Message) -> Result:
-        self._get(call)
-        raise Refused("PropertyReadOnly", f"property '{call.body[1]}' can only be read")
-
-    def _item_properties(self, kind: str, name: str, whole: bool) -> dict[str, Any] | None:
-        if kind == "socket":
-            return next(
-                (conversion.socket_properties(i) for i in self._kernel.each_socket([name]) if i.name == name), None
-            )
-        found = next((info for info in self._kernel.each_process([name]) if info.name == name), None)
-        return None if found is None else conversion.process_properties(found if whole else found.short())
-
-    def _kernel_properties(self) -> dict[str, Any]:
-        kernel = self._kernel
-        return {
-            "Version": __version__,
-            "Started": self._started,
-            "SocketCount": kernel.socket_count,
-            "ValueCount": kernel.value_count,
-            "ProcessCount": kernel.process_count,
-            "BufferedBytes": kernel.buffered_bytes,
-        }
 
     # ---------------------------------------------------------------- dispatch
 
@@ -312,8 +222,8 @@ class DBusServer:
 
     def _find(self, call: Message) -> tuple[objects.Method, Handler]:
         present = self._tree.shown(call.path)
-        if present is None and call.interface == _PEER:
-            present = [_PEER]  # "It does not matter which object path a ping is sent to" (D-Bus Specification, Peer)
+        if present is None and call.interface == PEER:
+            present = [PEER]  # "It does not matter which object path a ping is sent to" (D-Bus Specification, Peer)
         if present is None:
             raise Refused("UnknownObject", f"there is no object {call.path}")
         wanted = [call.interface] if call.interface else present
@@ -386,11 +296,3 @@ class DBusServer:
 def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _machine_id() -> str:
-    for path in map(Path, _MACHINE_IDS):
-        with contextlib.suppress(OSError):
-            if found := path.read_text(encoding="ascii").strip():
-                return found
-    raise Refused("FileNotFound", f"this machine has no identity: neither of {', '.join(_MACHINE_IDS)} can be read")

@@ -14,7 +14,8 @@ from papa_dbus import names
 from papa_dbus.bus import Bus, Message, MessageType, Variant
 from papa_dbus.service.dbus import objects
 from papa_dbus.service.dbus.broker_queues import EVERYBODY, Queues
-from papa_dbus.service.kernel.kernel import Change, Kernel, Kind
+from papa_dbus.service.kernel.changes import Change, Kind
+from papa_dbus.service.kernel.kernel import Kernel
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}

@@ -3,19 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from papa_dbus.errors import InvalidArgs
 from papa_dbus.service.fork.errand import FileIdentity
 from papa_dbus.service.items.results import ProcessInfo, SocketInfo
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 
-if TYPE_CHECKING:
-    pass
-
-
 _Stored = TypeVar("_Stored", SocketSpec, ProcessSpec, SocketInfo, ProcessInfo, "ProcessRecord")
 Kind = Literal["socket", "process"]
 Info = SocketInfo | ProcessInfo
+#: What load() and load_info() raise for a row that makes no sense.
+CORRUPT_ROW = (ValueError, TypeError, AttributeError, InvalidArgs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class ProcessRecord:
     last_words: tuple[tuple[str, int, int, str], ...] = ()
 
     def __post_init__(self) -> None:
-        """Make of lists, as they were stored, what they were. Raises one of store._CORRUPT_ROW."""
+        """Make of lists, as they were stored, what they were. Raises one of CORRUPT_ROW."""
         consumers = tuple((str(who), int(seq), int(offset)) for who, seq, offset in self.consumers)
         words = tuple((str(stream), int(seq), int(when), str(text)) for stream, seq, when, text in self.last_words)
         object.__setattr__(self, "consumers", consumers)
@@ -113,7 +112,7 @@ def load_info(kind: Kind, text: str) -> Info:
 def load(kind: type[_Stored], text: str) -> _Stored:
     """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
 
-    Raises one of store._CORRUPT_ROW.
+    Raises one of CORRUPT_ROW.
     """
     known = {field.name for field in fields(kind)}
     stored: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}

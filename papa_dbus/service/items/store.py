@@ -5,22 +5,21 @@ any instant a ``kill -9`` loses nothing and leaves nothing behind that papad doe
 nor fd store, nothing is stored: it would end with papad, and nobody read it. Knows neither systemd nor any protocol.
 """
 
-import contextlib
 import itertools
 import json
 import logging
 import os
-import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from papa_dbus.errors import InvalidArgs, PapaError
+from papa_dbus.errors import PapaError
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.errand import FileIdentity
+from papa_dbus.service.items.requests import Requests
 from papa_dbus.service.items.rows import (
+    CORRUPT_ROW,
     Gone,
     Kind,
     ProcessRecord,
@@ -31,16 +30,12 @@ from papa_dbus.service.items.rows import (
     dump_fields,
     fields_of,
     load,
-    load_info,
 )
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
-from papa_dbus.service.items.store_file import is_text, open_database, refuse_newer
+from papa_dbus.service.items.store_file import is_text, open_database
 
 log = logging.getLogger(__name__)
 
-
-#: What load() raises for a row that makes no sense.
-_CORRUPT_ROW = (ValueError, TypeError, AttributeError, InvalidArgs)
 
 #: Milliseconds in which another program's lock may go; until the store is open there are five seconds for it.
 _BUSY_MS = 20
@@ -70,36 +65,13 @@ class Store:
         self._db = open_database(path)
         self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         self._db.in_use = True
+        self._requests = Requests(self._db)
         self.close = weakref.finalize(self, self._db.close)  # the file stays
-
-    @staticmethod
-    def check(path: Path) -> None:
-        """Raise PapaError where this version could not go on with what another papad has stored, and is using."""
-        if not path.exists():
-            return
-        try:
-            db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-            with contextlib.closing(db):
-                refuse_newer(db, path)
-        except sqlite3.Error as error:
-            raise PapaError(f"{path} cannot be read: {error}") from None
 
     def _next_key(self) -> int:
         if not self._lasts:
             return next(self._keys)
         return int(self._db.one("UPDATE keys SET last = last + 1 RETURNING last"))
-
-    @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """What is stored meanwhile is stored as one, or, after an error, not at all."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     def _keep(self, name: str, fds: Sequence[int], more: bool = False) -> None:
         if self._fd_store is not None:
@@ -146,18 +118,8 @@ class Store:
     ) -> None:
         if self._lasts:
             row = dump({**fields_of(spec), "inode": os.fstat(fd).st_ino, "file": file})
-            with self._with_token("socket", spec, key):
+            with self._requests.made("socket", spec, key):
                 self._db.execute("INSERT INTO sockets VALUES (?, ?, ?, ?)", (key, spec.name, row, port))
-
-    @contextmanager
-    def _with_token(self, kind: Kind, spec: SocketSpec | ProcessSpec, key: int) -> Iterator[None]:
-        """Store the request's token, if it has one, together with what is stored meanwhile."""
-        if spec.token is None:
-            yield
-            return
-        with self.all_or_nothing():
-            yield
-            self._insert_request(kind, spec.token, spec.name, key)
 
     def note_passed(self, passed: Iterable[tuple[SocketSpec, int]]) -> tuple[list[int], list[str]]:
         """Store which sockets papad was passed, with their descriptors, in the place of those of its last start.
@@ -165,7 +127,7 @@ class Store:
         Nothing is kept of them: they are passed again. Returns their keys, and the names of last time's.
         """
         keys = []
-        with self.all_or_nothing():
+        with self._db.all_or_nothing():
             before = [stored for stored in self.sockets() if stored.spec.passed]
             for stored in before:
                 self._db.execute("DELETE FROM sockets WHERE key = ?", (stored.key,))
@@ -177,7 +139,7 @@ class Store:
     def remove_socket(self, key: int, gone: Gone | None = None) -> None:
         """Forget a socket, but for what is still told of it."""
         if self._lasts:
-            with self._telling("socket", gone):
+            with self._requests.telling("socket", gone):
                 self._db.execute("DELETE FROM sockets WHERE key = ?", (key,))
         crash_point("socket's row removed")
         self._drop(f"s{key}")
@@ -196,7 +158,7 @@ class Store:
                 row = json.loads(spec)
                 file = None if row.get("file") is None else tuple(map(int, row["file"]))
                 found.append(StoredSocket(key, load(SocketSpec, spec), row.get("inode"), file))
-            except _CORRUPT_ROW as error:
+            except CORRUPT_ROW as error:
                 log.error("not recovered: socket '%s': its row is damaged: %s", name, error)
                 self._forget("sockets", key)
         return found
@@ -239,14 +201,14 @@ class Store:
 
     def _insert_process(self, spec: ProcessSpec, pipes: Mapping[Any, int]) -> int:
         inodes = {stream: os.fstat(fd).st_ino for stream, fd in pipes.items()}
-        with self.all_or_nothing():  # one write to the file
+        with self._db.all_or_nothing():  # one write to the file
             key = self._next_key()
             self._db.execute(
                 "INSERT INTO processes VALUES (?, ?, ?, NULL, ?, 'starting')",
                 (key, spec.name, dump_fields(spec), dump(inodes)),
             )
             if spec.token is not None:
-                self._insert_request("process", spec.token, spec.name, key)
+                self._requests.insert("process", spec.token, spec.name, key)
         return key
 
     def process_runs(self, key: int, facts: ProcessRecord, pidfd: int) -> None:
@@ -285,58 +247,10 @@ class Store:
         if not self._lasts:
             return
         try:
-            with self._telling("process", gone):
+            with self._requests.telling("process", gone):
                 self._db.execute(f"DELETE FROM {table} WHERE rowid = ?", (key,))  # noqa: S608 (one of ours)
         except PapaError as error:
             log.error("a row of what has gone stays among the %s: %s", table, error)
-
-    # ---------------------------------------------------------------- requests
-
-    def _insert_request(self, kind: Kind, token: str, name: str, key: int) -> None:
-        # Whoever asks has looked for the token: a row that has it is one that could not be forgotten.
-        self._db.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, NULL, NULL)", (kind, token, name, key))
-
-    def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
-        """Store that an item that is there was asked for."""
-        if self._lasts:
-            self._insert_request(kind, token, name, key)
-
-    @contextmanager
-    def _telling(self, kind: Kind, gone: Gone | None) -> Iterator[None]:
-        """Store what is still told of an item that is forgotten meanwhile, together with that."""
-        if gone is None:
-            yield
-            return
-        with self.all_or_nothing():
-            yield
-            result = dump_fields(gone.result)
-            for token in gone.tokens:
-                change = "UPDATE requests SET result = ?, gone = ? WHERE kind = ? AND token = ?"
-                self._db.execute(change, (result, gone.at, kind, token))
-
-    def forget_request(self, kind: Kind, token: str) -> None:
-        """Forget a token. If that cannot be done, the next papad does it."""
-        if not self._lasts:
-            return
-        try:
-            self._db.execute("DELETE FROM requests WHERE kind = ? AND token = ?", (kind, token))
-        except PapaError as error:
-            log.error("a token of a request for a %s stays stored: %s", kind, error)
-
-    def requests(self, kind: Kind) -> list[StoredRequest]:
-        """Return all that were stored, oldest first. A row that makes no sense is reported and forgotten."""
-        query = "SELECT token, name, key, result, gone FROM requests WHERE kind = ? ORDER BY rowid"
-        found = []
-        for token, name, key, result, gone in self._db.execute(query, (kind,)).fetchall():
-            try:
-                if not (is_text(token) and is_text(name)):
-                    raise TypeError("its token or name is not text")
-                last = None if result is None else load_info(kind, result)
-                found.append(StoredRequest(token, name, int(key), last, None if last is None else int(gone)))
-            except _CORRUPT_ROW as error:
-                log.error("a request for %s %r is forgotten: its row is damaged: %s", kind, name, error)
-                self.forget_request(kind, token)
-        return found
 
     def processes(self) -> list[StoredProcess]:
         """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
@@ -357,7 +271,23 @@ class Store:
                 found.append(
                     StoredProcess(key, load(ProcessSpec, spec), load(ProcessRecord, facts), inodes, state, status)
                 )
-            except _CORRUPT_ROW as error:
+            except CORRUPT_ROW as error:
                 log.error("not recovered: process '%s': its row is damaged: %s", name, error)
                 self.forget_process(key)
         return found
+
+    # ---------------------------------------------------------------- requests
+
+    def add_request(self, kind: Kind, token: str, name: str, key: int) -> None:
+        """Store that an item that is there was asked for."""
+        if self._lasts:
+            self._requests.insert(kind, token, name, key)
+
+    def forget_request(self, kind: Kind, token: str) -> None:
+        """Forget a token. If that cannot be done, the next papad does it."""
+        if self._lasts:
+            self._requests.forget(kind, token)
+
+    def requests(self, kind: Kind) -> list[StoredRequest]:
+        """Return all that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        return self._requests.read(kind)

@@ -1,5 +1,6 @@
 """The SQLite file of the store: opening it, its layout and its versions, and what becomes of a damaged one."""
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -71,6 +72,18 @@ class Database(sqlite3.Connection):
             return value
 
     @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is stored meanwhile is stored as one, or, after an error, not at all."""
+        self.execute("BEGIN")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self.in_transaction:
+                self.execute("ROLLBACK")
+            raise
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
@@ -136,6 +149,18 @@ def refuse_newer(db: sqlite3.Connection, path: Path) -> int:
     if version > VERSION:
         raise TooNew(f"{path} was written by a newer papad (layout {version}, this one knows {VERSION})")
     return version
+
+
+def check_file(path: Path) -> None:
+    """Raise PapaError where this version could not go on with what another papad has stored, and is using."""
+    if not path.exists():
+        return
+    try:
+        db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(db):
+            refuse_newer(db, path)
+    except sqlite3.Error as error:
+        raise PapaError(f"{path} cannot be read: {error}") from None
 
 
 def text_of(stored: bytes) -> str:

@@ -8,19 +8,17 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from papa_dbus.errors import Spawn
 from papa_dbus.service.fork.exit_status import pid_of, poll_exit_status
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.store import Store
+from papa_dbus.service.kernel.starts import Start
 from papa_dbus.service.output.files import INDEX_NAME, OUTPUT_NAME, LogFiles
 from papa_dbus.service.output.log import Stream, discard
-from papa_dbus.service.process.gate import Word, executed, said
+from papa_dbus.service.process.gate import Word
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds
-from papa_dbus.service.process.start import note_no_home
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +87,14 @@ class Recovery:
                 self._lack(_title(stored), "its pidfd did not come back; if it still runs, it goes on without papad")
                 self._store.forget_process(stored.key)
 
-    def host(self, start: "Start") -> tuple[StoredProcess, HostedProcess]:
+    def host(self, start: Start) -> tuple[StoredProcess, HostedProcess]:
         """Make a process of one that has executed its program."""
         if start.word is Word.EXECUTED_WITHOUT_HOME:
             start.without_home(self._store)
         start.close_status()
         return start.stored, self._host(start.stored, start.found)
 
-    def forget(self, start: "Start") -> None:
+    def forget(self, start: Start) -> None:
         """Forget a process whose program was not executed: it ends by itself."""
         log.info("process '%s' (PID %d) was not started before papad ended", start.name, start.stored.facts.pid)
         self._store.remove_process(start.stored.key)
@@ -170,45 +168,6 @@ def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProce
 
 def _title(stored: StoredProcess) -> str:
     return f"process '{stored.spec.name}' (PID {stored.facts.pid})"
-
-
-class Start:
-    """A process whose start an earlier papad has seen or not. ``found``: its descriptors by role."""
-
-    def __init__(self, stored: StoredProcess, found: dict[str, int]) -> None:
-        self.stored = stored
-        self.found = found
-        self._status = found.pop("status", None)
-
-    @property
-    def name(self) -> str:
-        """The process's."""
-        return self.stored.spec.name
-
-    @property
-    def word(self) -> Word:
-        """What it has said by its status pipe. Without one an older papad has stored it: past its gate, or nearly."""
-        return Word.EXECUTED if self._status is None else said(self._status)
-
-    async def executed(self, store: Store) -> bool:
-        """Wait until it has executed its program, or it is certain that it will not."""
-        try:
-            return self._status is None or await executed(
-                self._status, self.found["pidfd"], lambda: self.without_home(store)
-            )
-        except Spawn:
-            return False
-
-    def without_home(self, store: Store) -> None:
-        """Note that its user's home was not there."""
-        facts = note_no_home(store, self.stored.key, self.name, self.stored.facts)
-        self.stored = replace(self.stored, facts=facts)
-
-    def close_status(self) -> None:
-        """Let go of the pipe, of which the fd store has a duplicate."""
-        if self._status is not None:
-            os.close(self._status)
-            self._status = None
 
 
 class _Drain:

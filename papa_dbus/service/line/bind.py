@@ -3,11 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import grp
 import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,42 @@ _LOCK_PAUSE = 0.02
 
 LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _NO_IPV6 = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+def bind_loopback(port: int) -> list[socket.socket]:
+    """Listen on the loopback addresses; port 0 lets Linux choose one for both. Raises Bind."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, host in LOOPBACK:
+            if (sock := bind_tcp(family, host, port)) is not None:
+                sockets.append(sock)
+                port = sock.getsockname()[1]
+    except Bind:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def bind_path(path: str, group: str | None) -> tuple[socket.socket, Callable[[], None]]:
+    """Listen on a Unix socket of a group, mode 0660; return it, and what removes its file. Raises Bind.
+
+    A file that an earlier papad left is replaced, one on which somebody listens never.
+    """
+    with locked(path):
+        remove_leftover(path)
+        sock = bind_unix(path, _group_id(group))
+    made = Path(path).lstat()
+    return sock, lambda: remove_own(path, made)
+
+
+def _group_id(group: str | None) -> int | None:
+    if group is None:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:  # there is no such group: root and papad's own user may
+        return None
 
 
 def bind_tcp(family: int, host: str, port: int) -> socket.socket | None:

@@ -6,21 +6,19 @@ Owns how many there may be, and asks ``access`` who is at the other end; what is
 import asyncio
 import enum
 import functools
-import grp
 import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from papa_dbus.errors import AccessDenied, Bind, Limit, PapaError
+from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.caller import Caller
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.limits import FLIGHT_SHARE
-from papa_dbus.service.line.bind import BACKLOG, LOOPBACK, bind_tcp, bind_unix, locked, remove_leftover, remove_own
+from papa_dbus.service.line.bind import BACKLOG, bind_loopback, bind_path
 from papa_dbus.service.line.handover import Connection
 from papa_dbus.service.line.listener import Listener
 from papa_dbus.service.line.session import MAX_BATCH, Session, TooMuch
@@ -92,37 +90,16 @@ class LineServer:
 
     def bind(self, port: int) -> list[socket.socket]:
         """Listen on the loopback addresses; port 0 lets Linux choose one for both. Raises Bind."""
-        sockets: list[socket.socket] = []
-        try:
-            for family, host in LOOPBACK:
-                if (sock := bind_tcp(family, host, port)) is not None:
-                    sockets.append(sock)
-                    port = sock.getsockname()[1]
-        except Bind:
-            for sock in sockets:
-                sock.close()
-            raise
-        return sockets
+        return bind_loopback(port)
 
     def bind_unix(self, path: str) -> socket.socket:
         """Listen on a Unix socket, mode 0660 and of the group that may use it. Raises Bind.
 
         A file that an earlier papad left is replaced, one on which somebody listens never.
         """
-        with locked(path):
-            remove_leftover(path)
-            sock = bind_unix(path, self._group_id())
-        made = Path(path).lstat()
-        self._removals.append(lambda: remove_own(path, made))
+        sock, remove = bind_path(path, self._access.group)
+        self._removals.append(remove)
         return sock
-
-    def _group_id(self) -> int | None:
-        if self._access.group is None:
-            return None
-        try:
-            return grp.getgrnam(self._access.group).gr_gid
-        except KeyError:  # there is no such group: root and papad's own user may
-            return None
 
     # ----------------------------------------------------------------------- life
 

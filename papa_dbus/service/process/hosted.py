@@ -1,30 +1,24 @@
-"""Hosted processes: a program, its output pipes, its log and its end.
+"""Hosted processes: a program, its log and its end.
 
 The kernel knows the names; this module knows one process at a time. Its states are a table.
 """
 
 import asyncio
 import enum
-import fcntl
 import logging
 import os
-import select
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from papa_dbus.errors import NotFound
-from papa_dbus.service import limits
 from papa_dbus.service.clock import now
 from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, poll_exit_status
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import CHUNK, OutputLog, Stream
-from papa_dbus.service.process.gate import (
-    readable,
-)
+from papa_dbus.service.output.log import OutputLog, Stream
 from papa_dbus.service.process.pipe_poller import Poller
+from papa_dbus.service.process.pipes import OutputPipes
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +30,6 @@ ScopeAssigner = Callable[[int, str, Mapping[str, int]], Awaitable[str | None]]
 #: Seconds between two looks at a process that has ended, that systemd has not reaped yet, and whose exit code is not
 #: known before: first, and at most. After so many in all it is reported as unknown.
 _FIRST_LOOK, _LAST_LOOK, _LOOKS_SECONDS = 0.02, 2.0, 60.0
-#: Bytes that the pipes of a process hold that has filled one: 64 KiB are filled in less than a turn of the loop.
-_WIDE = 256 * 1024
-_BURST = 8  # chunks that one pipe may fill before others have their turn
 
 
 class State(enum.Enum):
@@ -69,10 +60,7 @@ class HostedProcess:
         "_callbacks",
         "_ended_at",
         "_looking",
-        "_paused",
         "_pipes",
-        "_unread_at_exit",
-        "_wide",
         "exit_code",
         "facts",
         "key",
@@ -97,10 +85,8 @@ class HostedProcess:
         capacity = self.spec.bufsize if stored.pipes and not self.removed else 0
         self.log = make_log(capacity, self._on_room, fds.files)
         self._callbacks = callbacks
-        self._pipes = dict(fds.pipes)
-        self._unread_at_exit: dict[Stream, int] = {}
-        self._paused = False
-        self._wide = False
+        self._pipes = OutputPipes(fds.pipes, self.log, callbacks.poller, self._note_releasable, self._finish)
+        self._set_waits()
         self._looking = False
         self._ended_at = 0
         if self.log.exit is not None:
@@ -108,7 +94,7 @@ class HostedProcess:
             self.state = State.ENDED
         else:
             callbacks.poller.add(self.pidfd, self._poll)
-        self._listen()
+        self._pipes.listen()
 
     @property
     def removed(self) -> bool:
@@ -117,70 +103,16 @@ class HostedProcess:
 
     # ------------------------------------------------------------------ output
 
-    def _listen(self) -> None:
-        for stream, fd in self._pipes.items():
-            self._callbacks.poller.add(fd, self._read_out if stream == "out" else self._read_err)
-
-    def _room(self) -> int:
-        """Bytes that may be read now: with ``overflow=block`` what is free, else always a chunk."""
-        if self.spec.overflow == "block" and not self.removed and self.log.consumers:
-            if self.log.records >= limits.MAX_RECORDS:
-                return 0
-            return min(CHUNK, self.log.capacity - self.log.buffered)
-        return CHUNK
-
-    def _read_out(self) -> bool:
-        return self._read("out")
-
-    def _read_err(self) -> bool:
-        return self._read("err")
-
-    def _read(self, stream: Stream) -> bool:
-        """Returns whether its writer may be waiting: it was much, or there is more."""
-        total = 0
-        for _ in range(_BURST):
-            most = self._room()
-            if most <= 0:
-                self._pause()
-                return False
-            size = self.log.splice_from(self._pipes[stream], stream, most)
-            if size == 0:
-                self._close_pipe(stream)
-            if self._unread_at_exit:
-                self._note_read(stream, size)
-            total += size or 0
-            if total >= CHUNK // 2 and not self._wide:
-                self._widen()
-            if size is None or size < min(most, self.log.capacity) or stream not in self._pipes:
-                return total >= CHUNK
-        return True
-
-    def _widen(self) -> None:
-        """Give the child room to write on while papad does something else: it fills its pipes."""
-        self._wide = True
-        for fd in self._pipes.values():
-            with suppress(OSError):  # the user has as many as there may be (pipe(7), pipe-user-pages-soft)
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
-
-    def _pause(self) -> None:
-        self._paused = True
-        for fd in self._pipes.values():
-            self._callbacks.poller.remove(fd)
+    def _set_waits(self) -> None:
+        self._pipes.waits = self.spec.overflow == "block" and not self.removed
 
     def _on_room(self) -> None:
         """Something has left the log, or its consumers have: go on where reading was held up."""
-        if self._paused and self._room() > 0:
-            self._paused = False
-            self._listen()
+        self._pipes.resume()
         self._callbacks.on_releasable(self)
 
-    def _close_pipe(self, stream: Stream) -> None:
-        fd = self._pipes.pop(stream)
-        self._callbacks.poller.remove(fd)
-        os.close(fd)
-        if not self._pipes:
-            self.log.complete()
-            self._callbacks.on_releasable(self)
+    def _note_releasable(self) -> None:
+        self._callbacks.on_releasable(self)
 
     # --------------------------------------------------------------------- end
 
@@ -217,31 +149,20 @@ class HostedProcess:
         self.exit_code = code
         self._ended_at = now()
         self._move(State.ENDING)
-        self._unread_at_exit = {stream: readable(fd) for stream, fd in self._pipes.items()}
-        for stream in list(self._pipes):
-            # What is in a pipe now was written before the end; a descendant may write on for ever.
-            if self._unread_at_exit.get(stream) and not self._paused:
-                self._read(stream)
-        self._finish_if_read()
+        self._pipes.read_rest()
 
-    def _note_read(self, stream: Stream, size: int | None) -> None:
-        left = self._unread_at_exit.get(stream, 0) - (size or 0)
-        self._unread_at_exit[stream] = max(0, left) if size else 0
-        self._finish_if_read()
-
-    def _finish_if_read(self) -> None:
-        if self.state is State.ENDING and not any(self._unread_at_exit.values()):
-            self._unread_at_exit.clear()
-            for stream, fd in list(self._pipes.items()):
-                # Now, not when the loop comes to it: a client that acknowledges the end, and asks for the list, may be
-                # served before that, and would find the process still there.
-                if _at_its_end(fd):
-                    self._close_pipe(stream)
-            # What it wrote before may have been read after it: times go in the order of the numbers.
-            self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
-            self._move(State.ENDED)
-            self._callbacks.on_end(self)
-            self._callbacks.on_releasable(self)
+    def _finish(self) -> None:
+        """Note its end behind what it wrote before."""
+        if self.state is not State.ENDING:
+            return
+        # Now, not when the loop comes to it: a client that acknowledges the end, and asks for the list, may be served
+        # before that, and would find the process still there.
+        self._pipes.close_ended()
+        # What it wrote before may have been read after it: times go in the order of the numbers.
+        self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
+        self._move(State.ENDED)
+        self._callbacks.on_end(self)
+        self._callbacks.on_releasable(self)
 
     def _move(self, state: State) -> None:
         if state not in _NEXT[self.state]:
@@ -286,6 +207,7 @@ class HostedProcess:
     def forget_output(self) -> None:
         """Keep nothing more of it; what it still writes is read and thrown away, so that it can go on."""
         self.facts = replace(self.facts, removed=True)
+        self._set_waits()
         self.log.discard_all()
         self._on_room()
 
@@ -299,6 +221,7 @@ class HostedProcess:
         """Keep output again, after forget_output(): the process has been asked for anew."""
         if self.removed:
             self.facts = replace(self.facts, removed=False)
+            self._set_waits()
             self.log.resume(self.spec.bufsize if self._pipes else 0)
 
     def dispose(self) -> None:
@@ -356,10 +279,3 @@ class ProcessFds:
     pidfd: int
     pipes: Mapping[Stream, int]
     files: LogFiles
-
-
-def _at_its_end(pipe: int) -> bool:
-    """Whether a pipe has no writer and holds nothing (poll(2))."""
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    return [events for _, events in poll.poll(0)] == [select.POLLHUP]

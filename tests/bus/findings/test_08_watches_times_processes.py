@@ -38,9 +38,9 @@ async def test_a_watch_that_follows_ends_at_the_bound(bus_address: str) -> None:
             await client.watch("p*", **OBSERVE, follow=Variant("b", True))
             for number in range(4):
                 await client.make_process(f"p{number}", "sleep", "1000")
-            assert len(papad.kernel._watches) == 1
+            assert len(papad.kernel._watches.open) == 1
             await client.make_process("p4", "sleep", "1000")
-            assert not papad.kernel._watches
+            assert not papad.kernel._watches.open
             await client.watch("p0", "p1", "p2", "p3", **OBSERVE)  # all that it had is free again
 
 
@@ -50,9 +50,9 @@ async def test_a_cursor_takes_little_until_something_is_in_flight(bus_address: s
             await client.make_process("p", "sh", "-c", "echo x; exec sleep 1000")
             watch = await client.watch("p")
             [[_, _, records]] = await client.until("Output")
-            [cursor] = papad.kernel._watches[watch].cursors
+            [cursor] = papad.kernel._watches.open[watch].cursors
             assert len(cursor._sent) == 1
             await client.call("Acknowledge", "ta{st}", watch, {"p": records[-1][0]})
             await client.watch("p")
-            first, second = (watch.cursors[0] for watch in papad.kernel._watches.values())
+            first, second = (watch.cursors[0] for watch in papad.kernel._watches.open.values())
             assert first._sent is second._sent

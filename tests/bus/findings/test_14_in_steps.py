@@ -17,7 +17,7 @@ async def test_an_acknowledgement_is_stored_before_it_is_answered(
 ) -> None:
     async with papad_inside(bus_address) as papad:
         said: list[str] = []
-        store, reply = papad.kernel._note_consumers, papad.server._reply
+        store, reply = papad.kernel._processes.consumers._note, papad.server._reply
 
         def note(process: HostedProcess) -> None:
             said.append("stored")
@@ -33,7 +33,7 @@ async def test_an_acknowledgement_is_stored_before_it_is_answered(
                 await other.watch("p")
                 watch = await one.watch("p")
                 [[_, _, records]] = await one.until("Output")
-                monkeypatch.setattr(papad.kernel, "_note_consumers", note)
+                monkeypatch.setattr(papad.kernel._processes.consumers, "_note", note)
                 monkeypatch.setattr(papad.server, "_reply", answer)
                 await one.call("Acknowledge", "ta{st}", watch, {"p": records[-1][0]})
                 assert said == ["stored", "answered"]
@@ -48,6 +48,6 @@ async def test_who_may_hear_no_more_is_told_so_of_each_watch(bus_address: str, m
         monkeypatch.setattr(steps, "STEP", 0.0)
         papad.server._subscriptions.revoke(name)
         await turns(20)
-        assert 0 < len(papad.kernel._watches) < len(watches)
+        assert 0 < len(papad.kernel._watches.open) < len(watches)
         await client.wait(lambda: len(client.ends) == len(watches), "each end")
         assert client.ends == [(number, "revoked") for number in watches]

@@ -872,13 +872,13 @@ async def test_stopping_tells_everybody_and_ends_what_runs(house: House) -> None
     await watching.until(b"\n")
     making.say(b"make process q /bin/sleep 600\n")
     async with asyncio.timeout(PATIENCE):
-        while ("process", "q") not in house.kernel._pending:  # for a few turns only
+        while ("process", "q") not in house.kernel._reservations:  # for a few turns only
             await turns()
     await house.server.stop()
     for visitor in (idle, typing, watching):
         assert await visitor.rest() == b"Error: papad is stopping\n> "
     assert re.fullmatch(rb"q pid=\d+ .*\n> Error: papad is stopping\n> ", await making.rest())
-    assert house.kernel._watches == {}
+    assert house.kernel._watches.open == {}
 
 
 async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(

@@ -101,7 +101,7 @@ async def test_a_child_at_its_gate_holds_nothing_of_others(kernel: Kernel, fork_
 
 async def test_a_number_that_is_far_up_is_not_kept(kernel: Kernel, fork_server: ForkServer) -> None:
     await kernel.make_socket(SocketSpec("s", port=0))
-    hosted = kernel._sockets["s"]
+    hosted = kernel._sockets.hosted["s"]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # as papad does
     far = fcntl.fcntl(hosted.fileno, fcntl.F_DUPFD_CLOEXEC, 5000)

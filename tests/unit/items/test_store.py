@@ -10,7 +10,7 @@ from papa_dbus.errors import PapaError
 from papa_dbus.service.items.rows import ProcessRecord, StoredProcess, StoredSocket
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.items.store import Store
-from papa_dbus.service.items.store_file import VERSION, TooNew
+from papa_dbus.service.items.store_file import VERSION, TooNew, check_file
 
 STORES = Path(__file__).parent / "stores"
 
@@ -164,21 +164,21 @@ def test_one_that_is_too_new_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(TooNew, match=rf"written by a newer papad \(layout {VERSION + 1}, this one knows {VERSION}\)"):
         Store(path)
     with pytest.raises(TooNew):
-        Store.check(path)
+        check_file(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["state.sqlite"]
 
 
 def test_a_newer_version_asks_while_another_uses_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    Store.check(path)  # there is none yet
+    check_file(path)  # there is none yet
     assert not path.exists()
     store = Store(path)
-    Store.check(path)
+    check_file(path)
     store._db.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(TooNew):
-        Store.check(path)
+        check_file(path)
     store.close()
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(PapaError, match="cannot be read"):
-        Store.check(path)
+        check_file(path)

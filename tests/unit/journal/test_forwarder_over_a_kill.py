@@ -59,17 +59,17 @@ async def test_the_last_line_the_end_and_what_was_left_out(tmp_path: Path) -> No
     assert full.said == [b"whole"]
     # What follows is a kill, as far as one process can have it.
     killed._store.close()
-    killed._callbacks.poller.close()
+    killed._processes.callbacks.poller.close()
 
     given = {name: [os.dup(fd) for fd in fds] for name, fds in fd_store.held.items()}
     journal = Sink(room=1000)
     kernel = Kernel(store=Store(tmp_path / "state.db", fd_store), journal=journal)
     assert not kernel.recover(given)
     assert not kernel.list_processes()
-    await until(lambda: not kernel._superseded, "end of the last words")
+    await until(lambda: not kernel._processes.superseded, "end of the last words")
     assert journal.said == [b"half", "ended with exit status 3"]
     assert (fd_store.held, kernel._store.processes()) == ({}, [])
     kernel.close()
-    for process in killed._superseded:
+    for process in killed._processes.superseded:
         os.close(process.pidfd)
         process.log.close()

@@ -107,7 +107,7 @@ async def kernel(there: Journald) -> AsyncIterator[Kernel]:
         if info.running:
             os.kill(info.pid, signal.SIGKILL)
             os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
-            kernel._processes[info.name].poll()
+            kernel._processes.listed[info.name].poll()
     if kernel.process_count:
         kernel.remove_processes(["*"])
     there.read()

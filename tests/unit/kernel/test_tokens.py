@@ -1,20 +1,15 @@
 """Tokens of requests: how many are kept, and for how long, whatever becomes of their items."""
 
-import errno
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
 
 import pytest
 
-from papa_dbus.errors import InvalidArgs, Limit, Spawn
+from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.service import limits
 from papa_dbus.service.items.results import SocketInfo
-from papa_dbus.service.items.rows import ProcessRecord, StoredProcess
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
 from papa_dbus.service.items.store import Store
-from papa_dbus.service.kernel import kernel as kernel_module
 from papa_dbus.service.kernel import tokens
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.kernel.tokens import Tokens
@@ -199,38 +194,6 @@ async def test_a_token_that_could_not_be_forgotten_may_be_used_again(store: Stor
     store.add_request("socket", OTHER, "s2", 2)
     assert [(each.token, each.key) for each in store.requests("socket")] == [(OTHER, 2)]
     store.close()
-
-
-class Broken:
-    """What an earlier papad has started, and the recovery that cannot host it."""
-
-    name = "p"
-
-    def __init__(self, store: Store) -> None:
-        self.stored = StoredProcess(7, ProcessSpec("p", ("true",)), ProcessRecord(4711, 0, 0, 0, "/"), {}, "running")
-        store.add_request("process", OTHER, "p", 7)
-
-    async def executed(self, store: Store) -> bool:
-        """Say that it runs."""
-        return True
-
-    def host(self, start: "Broken") -> NoReturn:
-        """Fail."""
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-
-async def test_what_cannot_be_hosted_is_not_said_to_be_being_started(store: Store) -> None:
-    """It may run, so the token does not start another one."""
-    kernel = Kernel(store=store)
-    broken = cast("Any", Broken(store))
-    kernel._process_tokens.recover({7: kernel_module._being_started("p")})
-    start = kernel._await_start(broken, broken)
-    for _ in range(2):
-        with pytest.raises(Spawn, match=r"'p' \(PID 4711\) was started by an earlier papad and cannot be hosted"):
-            await run(kernel, "true", token=OTHER)
-    await start
-    assert (await run(kernel, "true", token=f"{OTHER}2")).name == "p"
-    end(kernel)
 
 
 async def test_a_token_is_not_compared(kernel: Kernel) -> None:

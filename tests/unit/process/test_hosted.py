@@ -1,47 +1,29 @@
 """Hosted processes, real ones: what they get, what is kept of them, how they end."""
 
 import asyncio
-import fcntl
 import json
-import logging
 import os
 import pwd
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from papa_dbus.errors import Exists, InvalidArgs, Limit, NotFound, Spawn
-from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.fork.fork import ForkServer
-from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
+from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.events import Exited
 from tests.bus.scripted_child import ScriptedChild
-from tests.support import PATIENCE, Reader, alive, children, descriptors, output_of, run, turns, until
+from tests.support import PATIENCE, Reader, alive, children, descriptors, ended, output_of, run, turns, until
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
 threads_own = 0b11 << 31
 DUMP = "import sys, json; json.dump(sys.argv[1:], sys.stdout)"
-
-
-@pytest.fixture(scope="module")
-def fork_server() -> Iterator[ForkServer]:
-    """Give a fork server, which is no child that a test has to account for."""
-    fork_server = ForkServer()
-    yield fork_server
-    fork_server.close()
-
-
-@pytest.fixture(autouse=True, params=["papad", "fork server"])
-def forked_by(request: pytest.FixtureRequest, fork_server: ForkServer, kernel: Kernel) -> None:
-    """Run each test twice: who forks makes no difference."""
-    if request.param == "fork server":
-        kernel.fork = fork_server.fork
+#: Who forks makes no difference.
+pytestmark = pytest.mark.usefixtures("forked_by")
 
 
 # ------------------------------------------------------------------ what it gets
@@ -285,7 +267,7 @@ async def test_defect_05_the_end_of_one_stream_does_not_end_the_other(kernel: Ke
     await run(kernel, *scripted_child.command)
     reader = Reader(kernel, ["p"])
     scripted_child.close_stdout()
-    await until(lambda: len(kernel._processes["p"]._pipes) == 1, "the end of stdout")
+    await until(lambda: len(kernel._processes.listed["p"]._pipes.fds) == 1, "the end of stdout")
     for text in ("still", "here"):
         scripted_child.complain(text)
         await reader.until(text)
@@ -335,77 +317,6 @@ async def test_a_process_whose_descendant_writes_stays_until_all_is_read(kernel:
 # ----------------------------------------------------------- a name's next process
 
 
-async def test_the_same_request_gives_the_running_process(kernel: Kernel) -> None:
-    first = await run(kernel, "sleep", "60")
-    assert (await run(kernel, "sleep", "60")).pid == first.pid
-    with pytest.raises(Exists, match="process 'p' runs"):
-        await run(kernel, "sleep", "61")
-    with pytest.raises(Exists, match="process 'p' runs"):
-        await run(kernel, "sleep", "60", umask=0)
-
-
-async def test_requests_at_the_same_time_make_one_process(kernel: Kernel) -> None:
-    made = await asyncio.gather(*(run(kernel, "sleep", "60") for _ in range(20)))
-    assert len({info.pid for info in made}) == 1
-    assert len(children()) == 1
-
-
-async def test_a_failed_start_lets_the_next_in_line_try(kernel: Kernel) -> None:
-    results = await asyncio.gather(
-        run(kernel, "/nope"), run(kernel, "/nope"), run(kernel, "sleep", "60"), return_exceptions=True
-    )
-    assert [type(result).__name__ for result in results] == ["Spawn", "Spawn", "ProcessInfo"]
-
-
-async def test_defect_20_an_ended_process_is_never_returned_as_a_success(kernel: Kernel) -> None:
-    """However soon after its end it is asked for again: twenty times killed, twenty times a new PID."""
-    seen = set()
-    for _ in range(20):
-        info = await run(kernel, "sleep", "60")
-        assert info.pid not in seen
-        seen.add(info.pid)
-        os.kill(info.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
-
-
-async def test_an_ended_process_with_unread_output_keeps_its_name(kernel: Kernel) -> None:
-    await run(kernel, "echo", "unread")
-    await ended(kernel)
-    with pytest.raises(Exists, match=r"process 'p' has ended, and 7 bytes of its output are unread"):
-        await run(kernel, "echo", "unread")
-    kernel.remove_processes(["p"])
-    assert kernel.process_count == 0
-    await run(kernel, "echo", "unread")
-
-
-async def test_a_name_is_free_while_a_consumer_reads_the_old_one_to_its_end(kernel: Kernel) -> None:
-    old = await run(kernel, "sh", "-c", "echo old; exit 1")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    await reader.until_exited()
-    new = await run(kernel, "sh", "-c", "echo new; exit 2")
-    assert new.pid != old.pid
-    assert [info.pid for info in kernel.list_processes()] == [new.pid]
-    second = Reader(kernel, ["p"])
-    await second.until_exited()
-    assert (second.data(), second.ends[0].exit_code) == (b"new\n", 2)
-    assert (reader.data(), [end.exit_code for end in reader.ends]) == (b"old\n", [1])
-    reader.watch.acknowledge_taken()
-    assert reader.done.is_set()
-    assert not kernel._superseded
-
-
-async def test_a_reader_that_dies_after_the_name_was_made_again_loses_nothing(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "echo last words; exit 1")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    await reader.until_exited()
-    await run(kernel, "sh", "-c", "echo new; exit 2")
-    reader.watch.close()
-    second = Reader(kernel, ["p"])
-    await second.until_exited(2)
-    assert second.data() == b"last words\nnew\n"
-    assert [end.exit_code for end in second.ends] == [1, 2]
-
-
 async def test_a_failed_start_leaves_no_descriptor(kernel: Kernel) -> None:
     before = descriptors()
     for _ in range(5):
@@ -442,154 +353,7 @@ async def test_a_child_that_is_killed_at_its_gate_leaves_nothing(kernel: Kernel)
     assert reader.ends[0].exit_code == -9
 
 
-async def test_a_failed_successor_leaves_the_old_one_as_it_was(kernel: Kernel) -> None:
-    await run(kernel, "true")
-    await ended(kernel)
-    with pytest.raises(Spawn):
-        await run(kernel, "/nope")
-    assert kernel.list_processes()[0].exit_code == 0
-
-
-async def test_a_removed_process_that_is_asked_for_again_is_heard_again(kernel: Kernel) -> None:
-    command = ["sh", "-c", "echo one; read x < $0; echo two; sleep 60"]
-    fifo = f"/tmp/papa-test-{os.getpid()}"
-    os.mkfifo(fifo)
-    try:
-        first = await run(kernel, *command, fifo)
-        await Reader(kernel, ["p"], acknowledge=False).until("one")
-        kernel.remove_processes(["p"])
-        assert (await run(kernel, *command, fifo)).pid == first.pid
-        reader = Reader(kernel, ["p"])
-        Path(fifo).write_text("go\n")
-        await reader.until("two")
-    finally:
-        Path(fifo).unlink()
-
-
-# ------------------------------------------------------------------------ overflow
-
-
-async def test_drop_never_holds_the_child_up(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "head -c 3000000 /dev/zero; echo done >&2", bufsize=100_000)
-    await ended(kernel)
-    info = kernel.list_processes()[0]
-    assert info.buffered <= 100_000
-    assert info.buffered + info.dropped == 3_000_005
-    reader = Reader(kernel, ["p"])
-    await reader.until_exited()
-    assert reader.dropped + len(reader.data()) == 3_000_005
-
-
-async def test_a_child_that_fills_its_pipes_gets_larger_ones(kernel: Kernel) -> None:
-    """One that prints a line does not: what a pipe holds is the machine's memory, too."""
-    sizes = {}
-    for name, script in {"line": "echo line", "flood": "head -c 100000 /dev/zero"}.items():
-        await run(kernel, "sh", "-c", f"{script}; exec sleep 60", name=name)
-        await Reader(kernel, [name], mode="observe").until("line" if name == "line" else "\0" * 100_000)
-        sizes[name] = [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in kernel._processes[name]._pipes.values()]
-    assert sizes == {"line": [65536, 65536], "flood": [262144, 262144]}
-
-
-async def test_block_loses_nothing_while_a_consumer_is_there(kernel: Kernel, gate: Path) -> None:
-    script = f"read x < {gate}; seq 1 400000"
-    info = await run(kernel, "sh", "-c", script, bufsize=100_000, overflow="block", name="p", stderr="stdout")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    gate.write_text("go\n")
-    await reader.until("1\n")
-    await until(lambda: kernel.list_processes()[0].buffered >= 90_000, "a full log")
-    assert alive(info.pid)
-    reader._acknowledge = True
-    reader.watch.acknowledge_taken()
-    await reader.until_exited()
-    assert reader.data() == b"".join(b"%d\n" % n for n in range(1, 400_001))
-    assert reader.dropped == 0
-
-
-async def test_block_holds_a_child_whose_many_records_would_be_dropped(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("papa_dbus.service.limits.MAX_RECORDS", 20)
-    scripted_child = ScriptedChild(tmp_path)
-    await run(kernel, *scripted_child.command, overflow="block")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    for number in range(20):
-        scripted_child.say(str(number))
-        await reader.until(f"{number}\n")  # each is a record of its own
-    scripted_child.say(*(str(number) for number in range(20, 60)))
-    scripted_child.end()
-    await ended(kernel)
-    reader._acknowledge = True
-    reader.watch.acknowledge_taken()
-    await reader.until_exited()
-    assert reader.data() == b"".join(b"%d\n" % n for n in range(60))
-    assert reader.dropped == 0
-
-
-async def test_block_without_a_consumer_drops(kernel: Kernel) -> None:
-    await run(kernel, "sh", "-c", "seq 1 400000", bufsize=100_000, overflow="block")
-    await ended(kernel)
-    assert kernel.list_processes()[0].dropped > 0
-
-
-async def test_block_goes_on_when_the_consumer_leaves(kernel: Kernel, gate: Path) -> None:
-    await run(kernel, "sh", "-c", f"read x < {gate}; seq 1 400000", bufsize=100_000, overflow="block")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    gate.write_text("go\n")
-    await reader.until("1\n")
-    reader.watch.close()
-    await ended(kernel)
-
-
-async def test_block_shows_the_end_of_a_child_whose_last_output_waits(kernel: Kernel, gate: Path) -> None:
-    script = f"read x < {gate}; head -c 150000 /dev/zero; exit 5"
-    await run(kernel, "sh", "-c", script, bufsize=100_000, overflow="block")
-    reader = Reader(kernel, ["p"], acknowledge=False)
-    gate.write_text("go\n")
-    await ended(kernel)
-    assert not reader.ends
-    reader._acknowledge = True
-    reader.watch.acknowledge_taken()
-    await reader.until_exited()
-    assert len(reader.data()) == 150_000
-    assert reader.ends[0].exit_code == 5
-
-
 # -------------------------------------------------------------------------- hands
-
-
-async def test_listing_and_removing_by_pid(kernel: Kernel) -> None:
-    info = await run(kernel, "sleep", "60")
-    await run(kernel, "sleep", "60", name="other")
-    assert [found.name for found in kernel.list_processes([str(info.pid)])] == ["p"]
-    assert kernel.remove_processes([str(info.pid)]) == ["p"]
-    with pytest.raises(NotFound, match="process '1' is not there"):
-        kernel.remove_processes(["1"])
-
-
-async def test_a_pidfd_for_a_client(kernel: Kernel) -> None:
-    await run(kernel, "sleep", "60")
-    fd = kernel.open_process("p")
-    signal.pidfd_send_signal(fd, signal.SIGKILL)
-    os.close(fd)
-    await ended(kernel)
-    with pytest.raises(NotFound, match="has ended"):
-        kernel.open_process("p")
-
-
-async def test_an_empty_list_removes_nothing(kernel: Kernel) -> None:
-    await run(kernel, "sleep", "60")
-    with pytest.raises(InvalidArgs, match="which process"):
-        kernel.remove_processes([])
-    assert kernel.process_count == 1
-
-
-async def test_a_follower_sees_what_is_made_later(kernel: Kernel) -> None:
-    reader = Reader(kernel, ["w.*"], mode="observe", follow=True)
-    await run(kernel, "echo", "one", name="w.1")
-    await run(kernel, "echo", "no", name="x")
-    await run(kernel, "echo", "two", name="w.2")
-    await reader.until_exited(2)
-    assert (reader.data(name="w.1"), reader.data(name="w.2"), reader.data(name="x")) == (b"one\n", b"two\n", b"")
 
 
 async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path) -> None:
@@ -616,38 +380,6 @@ async def test_a_process_is_placed_before_it_runs(kernel: Kernel, tmp_path: Path
     assert marker.exists()
 
 
-async def test_it_exits_if_nothing_is_held_and_the_journal_says_who_asked(
-    kernel: Kernel, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    exits = []
-    kernel.on_exit = lambda: exits.append(True)
-    kernel.set_value("v", "1")
-    assert not kernel.exit_if_idle()
-    kernel.remove_values(["v"])
-    await run(kernel, "sleep", "60")
-    assert not kernel.exit_if_idle()
-    os.kill(kernel.list_processes()[0].pid, signal.SIGKILL)
-    await Reader(kernel, ["p"]).until_exited()
-    with acting(Caller(1000, 7, ":1.9")):
-        assert kernel.exit_if_idle()
-    assert exits == [True]
-    [record] = [record.__dict__ for record in caplog.records if record.__dict__.get("PAPA_ACTION") == "ended"]
-    assert (record["PAPA_KERNEL"], record["PAPA_CALLER_UID"], record["PAPA_CALLER"]) == ("papad", "1000", ":1.9")
-
-
-async def ended(kernel: Kernel, name: str = "p") -> None:
-    """Wait until a process is listed as ended."""
-    await until(lambda: not any(info.running for info in kernel.list_processes([name])), f"the end of {name}")
-
-
-async def test_the_spec_is_compared_as_a_whole(kernel: Kernel) -> None:
-    spec = ProcessSpec("p", ("sleep", "60"), env={"A": "1"}, rlimits={"core": 0})
-    first = await kernel.make_process(spec)
-    again = ProcessSpec("p", ("sleep", "60"), env={"A": "1"}, rlimits={"core": 0})
-    assert (await kernel.make_process(again)).pid == first.pid
-
-
 @pytest.mark.root
 async def test_a_user_without_a_home_has_the_root_directory(kernel: Kernel) -> None:
     user = next(entry.pw_name for entry in pwd.getpwall() if not Path(entry.pw_dir).exists())
@@ -666,16 +398,3 @@ async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_reque
     with pytest.raises(Limit, match="no scope"):
         await run(kernel, "true")
     assert not children()
-
-
-async def test_an_end_that_is_acknowledged_at_once_leaves_the_list(kernel: Kernel) -> None:
-    """Before the loop has come to the pipes, whose end is there with the process's."""
-    info = await run(kernel, "/bin/sh", "-c", "echo x >&2; exec sleep 600")
-    watch = kernel.watch(["p"], WatchSpec(), lambda: None)
-    process = kernel._processes["p"]
-    os.kill(info.pid, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)  # the loop has no turn
-    process.poll()
-    assert isinstance(watch.take(1 << 20)[-1], Exited)
-    watch.acknowledge_taken()
-    assert kernel.list_processes() == []

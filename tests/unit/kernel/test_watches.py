@@ -1,4 +1,4 @@
-"""What a watch that follows keeps is bounded, whatever it asks for, and costs nobody's MakeProcess anything."""
+"""Watches of what is made later: bounded, whatever they ask for, and they cost nobody's MakeProcess anything."""
 
 import pytest
 
@@ -6,18 +6,12 @@ from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.names import MAX_NAME_BYTES
 from papa_dbus.service import limits
 from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.items.registry import Patterns
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.watches import Watch
-from tests.support import end, run
+from tests.support import Reader, end, run
 
 FOLLOW = WatchSpec(mode="observe", follow=True)
-
-
-@pytest.fixture
-def kernel() -> Kernel:
-    return Kernel()
 
 
 def watch(kernel: Kernel, *patterns: str, uid: int = 0, client: str = ":1.1", spec: WatchSpec = FOLLOW) -> Watch:
@@ -37,7 +31,8 @@ def test_patterns_are_bounded_as_processes_are(monkeypatch: pytest.MonkeyPatch) 
     kernel.close()
 
 
-def test_a_pattern_is_no_longer_than_a_name_may_be(kernel: Kernel) -> None:
+def test_a_pattern_is_no_longer_than_a_name_may_be() -> None:
+    kernel = Kernel()
     longest = "ä" * (MAX_NAME_BYTES // 2)
     watch(kernel, longest, f"{longest}*")
     with pytest.raises(InvalidArgs, match="longer than a name may be"):
@@ -58,7 +53,8 @@ def test_one_user_leaves_watches_to_the_others(monkeypatch: pytest.MonkeyPatch) 
     kernel.close()
 
 
-async def test_each_one_whose_pattern_stands_for_a_name_follows_it(kernel: Kernel) -> None:
+async def test_each_one_whose_pattern_stands_for_a_name_follows_it() -> None:
+    kernel = Kernel()
     ours = [watch(kernel), watch(kernel, "web.*"), watch(kernel, "db", "web.1", "w*"), watch(kernel, "*")]
     others = [watch(kernel, "web"), watch(kernel, "web.1.*"), watch(kernel, "db*")]
     closed = watch(kernel, "web.*")
@@ -69,13 +65,10 @@ async def test_each_one_whose_pattern_stands_for_a_name_follows_it(kernel: Kerne
     end(kernel)
 
 
-def test_holders_of_patterns_that_have_gone_leave_nothing() -> None:
-    patterns: Patterns[str] = Patterns()
-    patterns.add("one", ["a*", "b", "b"])
-    patterns.add("other", ["a*"])
-    assert patterns.holders_of("abc") == ["one", "other"]
-    assert patterns.remove("one") == 2
-    assert (patterns.holders_of("abc"), patterns.holders_of("b")) == (["other"], [])
-    assert patterns.remove("other") == 1
-    assert patterns.remove("other") == 0
-    assert not patterns._holders
+async def test_a_follower_sees_what_is_made_later(kernel: Kernel) -> None:
+    reader = Reader(kernel, ["w.*"], mode="observe", follow=True)
+    await run(kernel, "echo", "one", name="w.1")
+    await run(kernel, "echo", "no", name="x")
+    await run(kernel, "echo", "two", name="w.2")
+    await reader.until_exited(2)
+    assert (reader.data(name="w.1"), reader.data(name="w.2"), reader.data(name="x")) == (b"one\n", b"two\n", b"")

@@ -143,7 +143,7 @@ async def test_whom_nobody_waits_for_any_more_is_given_up_in_steps(
     monkeypatch.setattr(limits, "ABSENCE", 0.0)
     await kernel.close_watches(watches)
     await until(lambda: not any(log.consumers for log in logs), "all to be given up")
-    assert not kernel._absences
+    assert not kernel._processes.consumers._absences
     kernel.remove_processes(["*"])
 
 

@@ -1,0 +1,50 @@
+"""What a method of the bus answers: at once, or in steps if it is long; or that it refuses."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from papa_dbus import errors
+from papa_dbus.bus import Message
+from papa_dbus.bus.bus import MAX_MESSAGE, Entries
+from papa_dbus.service.steps import Steps
+
+_ERROR = "org.freedesktop.DBus.Error."
+
+Result = tuple[Any, ...]
+Handler = Callable[[Message], "Result | Awaitable[Result]"]
+
+
+class Refused(Exception):
+    """An answer of the bus's own kind: its error name and text."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = _ERROR + name
+
+
+class Answers:
+    """Answers that may be long. Those that take several steps are put together one after the other."""
+
+    def __init__(self) -> None:
+        self._steps = Steps()
+
+    def dictionary(self, signature: str, entries: Iterator[tuple[str, Any]]) -> Result | Awaitable[Result]:
+        """Answer with a dictionary, however large."""
+        encoded = Entries(signature)
+
+        def add(some: list[tuple[str, Any]]) -> None:
+            encoded.add(dict(some))
+            if len(encoded.data) > MAX_MESSAGE:
+                raise errors.Limit(f"the answer has more than {MAX_MESSAGE} bytes: ask for less, with patterns")
+
+        return self._steps.take(entries, add, lambda: (encoded,))
+
+    def names(self, items: Iterator[str]) -> Result | Awaitable[Result]:
+        """Answer with names, however long each takes."""
+        found: list[str] = []
+        return self._steps.take(items, found.extend, lambda: (found,))
+
+    def text(self, pieces: Iterator[str]) -> Result | Awaitable[Result]:
+        """Answer with one text."""
+        found: list[str] = []
+        return self._steps.take(pieces, found.extend, lambda: ("".join(found),))

@@ -4,8 +4,11 @@ comes a second time after a restart. No I/O.
 
 from array import array
 from collections import deque
+from enum import Enum, auto
+from typing import Final
 
 from papa_dbus.client.records import Dropped, Event, Exited, Record
+from papa_dbus.state_table import follow
 
 #: Records of one process that papad keeps, at most (its MAX_RECORDS): only these can come again.
 _KEPT = 131_072
@@ -33,11 +36,14 @@ class _Trail:
 
     A number and its timestamp tell a record from one of another process of that name. They are compared for being the
     same, never for which is later: a clock may be set back. Of a timestamp its last 32 bits are kept.
+
+    It begins at ``begin``, and has timestamps from ``first`` on: what is before was dropped, or is too long ago.
     """
 
-    __slots__ = ("_first", "_stamps")
+    __slots__ = ("_first", "_stamps", "begin")
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, begin: int, first: int) -> None:
+        self.begin = begin
         self._first = first
         self._stamps = array("I")
 
@@ -59,27 +65,75 @@ class _Trail:
 
     def covers(self, seq: int) -> bool:
         """Return whether a number lies in it."""
-        return self._first <= seq <= self.next
+        return self.begin <= seq <= self.next
+
+
+class Stage(Enum):
+    """What has become of an event that has come."""
+
+    DELIVERED = auto()  # the reader has it in hand
+    HANDLED = auto()  # the reader has dealt with it, and papad has not confirmed the acknowledgement yet
+    DELIVERED_BEFORE = auto()  # as DELIVERED, on a watch that was lost: it is expected to come again
+    HANDLED_BEFORE = auto()  # as HANDLED, likewise
+    CONFIRMED = auto()  # papad has the acknowledgement, or needs none
+
+
+class StageEvent(Enum):
+    """What happens to an event that has come."""
+
+    HANDLE = auto()  # the reader says that it has dealt with it
+    CONFIRM = auto()  # papad has taken the acknowledgement
+    LOSE = auto()  # a consumer's watch is lost
+    STOP = auto()  # an observer's watch is lost
+    PASS = auto()  # a later one has come again, or a new one
+    REPLAY = auto()  # it comes again
+
+
+_S, _E = Stage, StageEvent
+STAGE: Final = {
+    _S.DELIVERED: {_E.HANDLE: _S.HANDLED, _E.LOSE: _S.DELIVERED_BEFORE, _E.STOP: _S.CONFIRMED},
+    _S.HANDLED: {
+        _E.HANDLE: _S.HANDLED,
+        _E.CONFIRM: _S.CONFIRMED,
+        _E.LOSE: _S.HANDLED_BEFORE,
+        _E.STOP: _S.CONFIRMED,
+    },
+    _S.DELIVERED_BEFORE: {
+        _E.HANDLE: _S.HANDLED_BEFORE,
+        _E.LOSE: _S.DELIVERED_BEFORE,
+        _E.PASS: _S.CONFIRMED,
+        _E.REPLAY: _S.DELIVERED,
+    },
+    _S.HANDLED_BEFORE: {
+        _E.HANDLE: _S.HANDLED_BEFORE,
+        _E.LOSE: _S.HANDLED_BEFORE,
+        _E.PASS: _S.CONFIRMED,
+        _E.REPLAY: _S.HANDLED,
+    },
+    _S.CONFIRMED: {**dict.fromkeys(StageEvent, _S.CONFIRMED), _E.REPLAY: _S.HANDLED},
+}
 
 
 class Progress:
     """How far the reader has come with the processes of one name, and how much of that papad knows.
 
-    Each event that comes goes through these states:
+    No gap: an event is only taken if it follows, which ``next`` tells. Nothing twice: only an event without a stage is
+    new to the reader, and it is *delivered* then. What may happen to it afterwards, as ``STAGE`` has it:
 
-    - *delivered*: the reader has it in hand;
-    - *handled*: the reader has dealt with it, and papad has not confirmed the acknowledgement yet;
-    - confirmed, and forgotten here.
+    ================  ==============  =========  ================  =========  =========  =========
+    stage             handle          confirm    lose              stop       pass       replay
+    ================  ==============  =========  ================  =========  =========  =========
+    delivered         handled         -          delivered before  confirmed  -          -
+    handled           handled         confirmed  handled before    confirmed  -          -
+    delivered before  handled before  -          delivered before  -          confirmed  delivered
+    handled before    handled before  -          handled before    -          confirmed  handled
+    confirmed         confirmed       confirmed  confirmed         confirmed  confirmed  handled
+    ================  ==============  =========  ================  =========  =========  =========
 
-    If the watch is lost, what is given or done may come again. A consumer's is *expected_replay* then, in its order,
-    with a note whether it was done. Of what comes on the next watch,
-
-    - an event that is in *expected_replay* is given or done as before, and the reader does not get it a second time.
-      Those before it in *expected_replay* do not come any more: papad has had their acknowledgement;
-    - another that the reader has had, which *trails* tells, is done. An observer acknowledges only to get more, so that
-      papad may send anything again; a consumer gets again what another one has not acknowledged, unless papad knows
-      where it was;
-    - any other is new.
+    An event's stage is the place where it is kept: the deques ``delivered`` and ``handled``; ``expected_replay``, in
+    order and with its stage; a confirmed one only in ``trails``. What is before another in ``expected_replay`` does not
+    come any more if that one does: papad has had its acknowledgement. A consumer gets a confirmed one again if another
+    consumer has not acknowledged it; an observer acknowledges only to get more, and papad may send it anything again.
 
     ``next`` is the number that must come next. It is None if any may: at the beginning of a watch, and after an end,
     which another process of that name may follow. ``begin`` is the number with which the watch must begin then, as
@@ -91,7 +145,7 @@ class Progress:
     def __init__(self) -> None:
         self.delivered: deque[Mark] = deque()
         self.handled: deque[Mark] = deque()
-        self.expected_replay: dict[Mark, bool] = {}
+        self.expected_replay: dict[Mark, Stage] = {}
         self.trails: deque[_Trail] = deque(maxlen=_PROCESSES_OF_A_NAME)
         self.last: Mark | None = None  # of what was given
         self.next: int | None = None
@@ -107,8 +161,9 @@ class Progress:
     def lose(self, observer: bool) -> None:
         """Note that the watch is lost."""
         if not observer:
-            expected_replay = dict.fromkeys(self.handled, True) | dict.fromkeys(self.delivered, False)
-            self.expected_replay = expected_replay | self.expected_replay
+            handled = dict.fromkeys(self.handled, follow(STAGE, Stage.HANDLED, StageEvent.LOSE))
+            delivered = dict.fromkeys(self.delivered, follow(STAGE, Stage.DELIVERED, StageEvent.LOSE))
+            self.expected_replay = handled | delivered | self.expected_replay
         self.delivered.clear()
         self.handled.clear()
         self.next = self.begin = None
@@ -146,10 +201,12 @@ class Progress:
         """Note an event that has come; returns whether it is new to the reader."""
         mark = mark_of(event)
         self.ended = isinstance(event, Exited)
-        if isinstance(event, Dropped):
-            pass  # undelivered_part() has looked already
+        if isinstance(event, Dropped):  # undelivered_part() has looked already
+            follows = self.trails and self.trails[-1].next == event.first_seq
+            self.trails.append(_Trail(self.trails[-1].begin if follows else event.first_seq, event.last_seq + 1))
         elif self._is_replay(event):
-            (self.handled if self._was_handled(mark) else self.delivered).append(mark)
+            stage = follow(STAGE, self._pop_expected(mark), StageEvent.REPLAY)
+            (self.delivered if stage is Stage.DELIVERED else self.handled).append(mark)
             return False
         else:
             self.expected_replay.clear()
@@ -160,32 +217,36 @@ class Progress:
 
     def _trail_for(self, seq: int) -> _Trail:
         if not self.trails or self.trails[-1].next != seq:
-            self.trails.append(_Trail(seq))
+            self.trails.append(_Trail(seq, seq))
         return self.trails[-1]
 
-    def _was_handled(self, mark: Mark) -> bool:
-        """Return whether the reader has dealt with what comes again; what it has in hand it has not."""
+    def _pop_expected(self, mark: Mark) -> Stage:
+        """Return the stage of an event that comes again. Those before it are passed."""
         if mark not in self.expected_replay:
-            return True
+            return Stage.CONFIRMED
         while (first := next(iter(self.expected_replay))) != mark:
             del self.expected_replay[first]
         return self.expected_replay.pop(mark)
 
     def undelivered_part(self, dropped: Dropped) -> Dropped | None:
-        """Return what of the dropped records the reader has not had."""
+        """Return what of the dropped records the reader has not had.
+
+        Sizes are known only of what was expected to come again, so ``bytes`` may count some that the reader has had.
+        """
         first, size = dropped.first_seq, dropped.bytes
         while self.expected_replay and (mark := next(iter(self.expected_replay)))[0] <= dropped.last_seq:
             del self.expected_replay[mark]
-            first, size = mark[0] + 1, size - mark[2]
+            if mark[0] >= first:  # else papad has had its acknowledgement
+                first, size = mark[0] + 1, size - mark[2]
         if self.trails and self.trails[-1].covers(first):
             first = self.trails[-1].next
-        return dropped._replace(first_seq=first, bytes=size) if first <= dropped.last_seq else None
+        return dropped._replace(first_seq=first, bytes=max(size, 0)) if first <= dropped.last_seq else None
 
     def mark_handled(self, mark: Mark) -> bool:
         """Note that the reader has dealt with this, and what was given before; returns whether to tell papad now."""
         if mark in self.expected_replay:  # the kernel will be told once it has sent it again
-            for earlier in self.expected_replay:
-                self.expected_replay[earlier] = True
+            for earlier, stage in self.expected_replay.items():
+                self.expected_replay[earlier] = follow(STAGE, stage, StageEvent.HANDLE)
                 if earlier == mark:
                     break
             return False
@@ -197,6 +258,7 @@ class Progress:
         return True
 
     def confirm(self, seq: int) -> None:
-        """Note that papad has taken the acknowledgement."""
-        while self.handled and self.handled.popleft()[0] != seq:
-            pass
+        """Note that papad has taken the acknowledgement. It may have been told twice, and then nothing follows."""
+        if any(mark[0] == seq for mark in self.handled):
+            while self.handled.popleft()[0] != seq:
+                pass

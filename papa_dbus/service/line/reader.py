@@ -80,7 +80,8 @@ class Foreign:
     protocol: str
 
 
-Event = Line | TooLong | Interrupt | Answer | Foreign
+Input = Line | TooLong | Interrupt | Foreign  # what the client says
+Event = Input | Answer
 
 
 class _State(Enum):

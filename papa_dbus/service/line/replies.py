@@ -69,6 +69,11 @@ def error(text: str) -> bytes:
     return reply(f"Error: {one_line(text[:_MAX_ERROR])}")
 
 
+def foreign(protocol: str) -> bytes:
+    """Return the last line for a client that speaks another protocol."""
+    return error(f"this is Papa's line protocol and not {protocol}; nothing of it was run")
+
+
 def socket_line(info: SocketInfo) -> str:
     """A socket as the client parses it: what applies, in Papa's order."""
     return _line(info.name, pairs(info).items())

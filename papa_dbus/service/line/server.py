@@ -19,9 +19,11 @@ from papa_dbus.service.caller import Caller
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.limits import FLIGHT_SHARE
 from papa_dbus.service.line.bind import BACKLOG, bind_loopback, bind_path
+from papa_dbus.service.line.front_end import TooMuch
 from papa_dbus.service.line.handover import Connection
 from papa_dbus.service.line.listener import Listener
-from papa_dbus.service.line.session import MAX_BATCH, Session, TooMuch
+from papa_dbus.service.line.session import Session
+from papa_dbus.service.line.watch import MAX_BATCH
 from papa_dbus.service.steps import Pace, Steps
 
 #: Connections at a time, and those of one user, so that none can shut the others out.

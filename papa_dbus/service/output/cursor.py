@@ -1,14 +1,40 @@
 """How far a watch has come in one log: what it is sent next, and what it has acknowledged."""
 
 from collections import deque
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from papa_dbus.service.output.events import Dropped, Event, Exited, Output
 from papa_dbus.service.output.log import Exit, OutputLog
 from papa_dbus.service.output.readers import Absent
+from papa_dbus.state_table import follow
 
 if TYPE_CHECKING:
     from papa_dbus.service.output.watches import Watch
+
+
+class Stage(Enum):
+    """How far a cursor is with its process's end."""
+
+    READING = auto()  # the end has not been sent
+    END_SENT = auto()  # the end has been sent, and a consumer has not acknowledged it
+    LATE = auto()  # it came after the end was acknowledged: it reads what descendants write
+    FINISHED = auto()  # all that it is there for has been read
+
+
+class StageEvent(Enum):
+    """What happens to a cursor."""
+
+    SEND_END = auto()
+    FINISH = auto()
+
+
+STAGE: Final = {
+    Stage.READING: {StageEvent.SEND_END: Stage.END_SENT},  # no watch finishes without having told the end
+    Stage.END_SENT: {StageEvent.FINISH: Stage.FINISHED},  # nor tells it twice
+    Stage.LATE: {StageEvent.FINISH: Stage.FINISHED},
+    Stage.FINISHED: {},
+}
 
 
 class Position(NamedTuple):
@@ -31,14 +57,12 @@ class Cursor:
     """How far one watch has come in one process's log."""
 
     __slots__ = (
-        "_exit_sent",
         "_offset",
         "_sent",
+        "_stage",
         "acknowledged",
         "acknowledged_offset",
         "consumes",
-        "finished",
-        "late",
         "log",
         "name",
         "next_seq",
@@ -55,9 +79,7 @@ class Cursor:
         self.acknowledged, self.acknowledged_offset = log.acknowledged, log.acknowledged_offset
         self.next_seq = self.acknowledged + 1
         self._offset = self.acknowledged_offset
-        self.finished = False
-        # Whoever comes after the end was acknowledged reads what descendants write, until they have closed the pipes.
-        self._exit_sent = self.late = log.exit_acknowledged
+        self._stage = Stage.LATE if log.exit_acknowledged else Stage.READING
         # What waits for an acknowledgement: sequence number, bytes, and the offset after it.
         self._sent = _NOTHING
         watch.share.take()
@@ -66,6 +88,19 @@ class Cursor:
         """Go on where the same client's watch was before papad, or the bus, went away."""
         self.acknowledged, self.acknowledged_offset = absent.acknowledged, absent.acknowledged_offset
         self.next_seq, self._offset = self.acknowledged + 1, self.acknowledged_offset
+
+    def _happen(self, event: StageEvent) -> None:
+        self._stage = follow(STAGE, self._stage, event)
+
+    @property
+    def late(self) -> bool:
+        """Return whether it came after the process's end was acknowledged, and has not read all yet."""
+        return self._stage is Stage.LATE
+
+    @property
+    def finished(self) -> bool:
+        """Return whether everything has been read that it is there for."""
+        return self._stage is Stage.FINISHED
 
     @property
     def present(self) -> bool:
@@ -104,7 +139,7 @@ class Cursor:
         first, exit_ = self.log.first_seq, self.log.exit
         if self.next_seq >= first:
             return
-        if exit_ is not None and not self._exit_sent and self.next_seq <= exit_.seq < first:
+        if exit_ is not None and self._stage is Stage.READING and self.next_seq <= exit_.seq < first:
             self._drop_to(events, exit_.seq, exit_.offset)
             self._take_exit(events, exit_)
         self._drop_to(events, first, self.log.first_offset)
@@ -120,7 +155,7 @@ class Cursor:
         known = exit_.code is not None
         events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
         self._note_sent(exit_.seq, 0, exit_.offset)
-        self._exit_sent = True
+        self._happen(StageEvent.SEND_END)
         self.next_seq = exit_.seq + 1
 
     def _note_sent(self, seq: int, size: int, offset: int) -> None:
@@ -158,29 +193,34 @@ class Cursor:
             self.next_seq,
             self._offset,
             self.in_flight,
-            self._exit_sent,
-            self.late,
+            self._stage in (Stage.END_SENT, Stage.LATE),
+            self._stage is Stage.LATE,
         )
 
     @position.setter
     def position(self, to: Position) -> None:
         self.acknowledged, self.acknowledged_offset = to.acknowledged, to.acknowledged_offset
         self.next_seq, self._offset = to.next_seq, to.offset
-        self._exit_sent, self.late = to.exit_sent, to.late
+        self._stage = Stage.LATE if to.late else Stage.END_SENT if to.exit_sent else Stage.READING
         if to.acknowledged < to.next_seq - 1:
             self._note_sent(to.next_seq - 1, to.in_flight, to.offset)
 
     def look_for_the_end(self) -> None:
         """Note whether everything has been read that this cursor is there for."""
-        exit_ = self.log.exit
-        if self.late:
-            nothing_waits = not self.has_more() and not (self.consumes and self._sent)
-            self.finished = self.removed or (self.log.completed and nothing_waits)
-        elif exit_ is not None and self._exit_sent:
-            # An observer holds nothing back, so it need not acknowledge the end either.
-            self.finished = self.acknowledged >= exit_.seq or not self.consumes
+        if self._has_read_all():
+            self._happen(StageEvent.FINISH)
+
+    def _has_read_all(self) -> bool:
+        match self._stage:
+            case Stage.LATE:
+                nothing_waits = not self.has_more() and not (self.consumes and self._sent)
+                return self.removed or (self.log.completed and nothing_waits)
+            case Stage.END_SENT if self.log.exit is not None:
+                # An observer holds nothing back, so it need not acknowledge the end either.
+                return self.acknowledged >= self.log.exit.seq or not self.consumes
+        return False
 
     @property
     def removed(self) -> bool:
-        """Return whether its process was removed after its end was acknowledged: of such a one nothing more is told."""
-        return self.late and not self.log.capacity
+        """Return whether its process was removed. One that came after the end is told nothing more then."""
+        return not self.log.capacity

@@ -7,7 +7,7 @@ import pytest
 
 from papa_dbus.bus import Variant
 from papa_dbus.service.line.server import MAX_MEMORY_OF_USER
-from papa_dbus.service.line.session import MAX_BATCH
+from papa_dbus.service.line.watch import MAX_BATCH
 from tests.bus.client import Client
 from tests.bus.daemon import Papad
 from tests.support import PATIENCE

@@ -26,6 +26,7 @@ from papa_dbus.service.caller import Caller, acting_user
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
+from papa_dbus.service.line import watch as line_watch
 from papa_dbus.service.line.reader import MAX_LINE
 from papa_dbus.service.line.server import LineServer
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
@@ -413,7 +414,7 @@ def test_one_batch_is_bounded(client: LineClient) -> None:
     while sum(sizes) < 3_000_000:
         sizes.append(client.until(b"\n] ").count(b"\0"))
         client.say("\n")
-    assert line_session.MAX_BATCH - 65536 < max(sizes) <= line_session.MAX_BATCH
+    assert line_watch.MAX_BATCH - 65536 < max(sizes) <= line_watch.MAX_BATCH
 
 
 def test_defect_15_q_ends_a_watch_on_which_nothing_arrives(client: LineClient) -> None:
@@ -512,7 +513,7 @@ async def test_the_first_batch_does_not_come_with_the_answer(
     assert answer.count(b"\n") == 1
     assert answer.endswith(b"\n")
     assert batch.startswith(b"out:p:")
-    assert second - first > line_session.SETTLE * 0.99
+    assert second - first > line_watch.SETTLE * 0.99
 
 
 def test_defect_19_a_loss_is_told(papad: Papad, client: LineClient, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""A model of papad, of a bus that loses what it likes, and of a clock that is set back: the client gives all that was
-produced, once and in order, and acknowledges nothing that it has not given.
+"""A model of papad, which drops what is old, of another consumer that lags, of a bus that loses what it likes, and of a
+clock that is set back: the client gives all that was produced, once and in order, or says once that it was dropped, and
+acknowledges nothing that it has not given.
 """
 
 import asyncio
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from papa_dbus.bus import Variant
 from papa_dbus.client import subscription
 from papa_dbus.client.link import WatchId
-from papa_dbus.client.records import Event, Exited
+from papa_dbus.client.records import Dropped, Event, Exited
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NoReply, NotFound
 from tests.support import PATIENCE
 
 #: What the model does before each event: nothing, or what goes wrong.
-STEPS = ["send", "send", "send", "lose", "restart", "refuse", "fail", "set the clock back"]
+STEPS = [
+    *("send", "send", "send", "lose", "restart", "refuse", "fail", "set the clock back"),
+    *("drop", "another comes", "another goes"),
+]
 
 
 class Model:
@@ -40,15 +44,23 @@ class Model:
         self.refusals = 0
         self.clock = 1_000_000
         self.done = False
+        self.dropped = 0  # up to here
+        self.place = 0  # of this watch: it has acknowledged up to here
+        self.other: int | None = None  # the place of another consumer, which stays there
+
+    @property
+    def begin(self) -> int:
+        """Up to here papad has nothing to send again, since all consumers have acknowledged it."""
+        return self.acknowledged if self.other is None else min(self.acknowledged, self.other)
 
     # ------------------------------------------------------------ as the client's link
 
     async def open_watch(self, watcher: Subscription, *_: Any, **__: Any) -> tuple[WatchId, list[str]]:
-        if self.consumes and self.done and self.acknowledged == len(self.produced):
+        if self.consumes and self.done and self.begin == len(self.produced):
             raise NotFound("process 'p' is not there")
         self.number += 1
         self.watcher = watcher
-        self.sent = self.acknowledged
+        self.sent = self.place = self.begin
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
         return ("papad", self.number), ["p"]
 
@@ -62,8 +74,9 @@ class Model:
         for seq in body[0].values():
             assert seq <= self.sent, "this was never sent"
             assert seq <= len(self.delivered), "this was never given"
+            self.place = max(self.place, seq)
             self.acknowledged = max(self.acknowledged, seq)
-        if self.done and self.acknowledged == len(self.produced) and self.consumes:
+        if self.done and self.place == len(self.produced) and self.consumes:
             self.end("finished")
         else:
             asyncio.get_running_loop().call_soon(self.go_on, self.number)
@@ -73,7 +86,7 @@ class Model:
 
     async def call(self, *_: Any, **__: Any) -> Any:
         await asyncio.sleep(0)
-        return SimpleNamespace(body=[{"p": {"acknowledged": Variant("t", self.acknowledged)}}])
+        return SimpleNamespace(body=[{"p": {"acknowledged": Variant("t", self.begin)}}])
 
     def abandon_watch(self, key: WatchId) -> None:
         if key[1] == self.number:
@@ -96,7 +109,7 @@ class Model:
             return
         if self.sent < len(self.produced):
             self.sent = len(self.produced)
-            self.send(self.produced[self.acknowledged :] if self.sent else [])
+            self.send(self.place)
             return
         if not self.steps:
             self.finish()
@@ -107,6 +120,12 @@ class Model:
             watcher.on_disconnect()
         elif step == "fail":
             self.end("failed")
+        elif step in ("another comes", "another goes"):
+            self.other = self.begin if step == "another comes" else None
+            asyncio.get_running_loop().call_soon(self.go_on, self.number)
+        elif step == "drop":
+            self.dropped = len(self.produced) + 1
+            self.produce()
         elif step == "refuse":
             self.refusals += 1
             self.produce()
@@ -119,7 +138,7 @@ class Model:
         self.produced.append((len(self.produced) + 1, self.clock))
         self.sent = len(self.produced)
         if not lost:
-            self.send(self.produced[-1:])
+            self.send(self.sent - 1)
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
 
     def finish(self) -> None:
@@ -129,24 +148,34 @@ class Model:
             self.clock += 1
             self.produced.append((len(self.produced) + 1, self.clock))
             self.sent = len(self.produced)
-            self.send(self.produced[-1:])
+            self.send(self.sent - 1)
         elif not self.consumes:
             self.end("finished")
 
-    def send(self, records: Sequence[tuple[int, int]]) -> None:
-        """Pass records on to the client."""
+    def send(self, after: int) -> None:
+        """Pass on to the client what comes after a number; what was dropped of it is one event."""
         assert self.watcher is not None
-        for seq, timestamp in records:
+        if after < self.dropped:
+            self.watcher.on_signal("Dropped", ["p", after + 1, self.dropped, self.dropped - after])
+        for seq, timestamp in self.produced[max(after, self.dropped) :]:
             if self.done and seq == len(self.produced):
                 self.watcher.on_signal("Exited", ["p", seq, timestamp, 0, True])
             else:
                 self.watcher.on_signal("Output", ["p", [[seq, timestamp, "out", b"x"]]])
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
 
+    def check(self) -> None:
+        """Fail unless all was delivered, once and in order, or said to have been dropped."""
+        assert [seq for seq, _ in self.delivered] == [seq for seq, _ in self.produced]
+        for told, was in zip(self.delivered, self.produced, strict=True):
+            assert told == was or (told == (was[0], 0) and told[0] <= self.dropped)
 
-def _mark(event: Event) -> tuple[int, int]:
-    assert isinstance(event, Exited) or hasattr(event, "seq")
-    return event.seq, event.timestamp  # type: ignore[union-attr]
+
+def _marks(event: Event) -> list[tuple[int, int]]:
+    if isinstance(event, Dropped):
+        assert event.bytes >= 0  # it is exact only if no other consumer lags
+        return [(seq, 0) for seq in range(event.first_seq, event.last_seq + 1)]
+    return [(event.seq, event.timestamp)]
 
 
 async def _read(model: Model, batch: int) -> None:
@@ -154,7 +183,7 @@ async def _read(model: Model, batch: int) -> None:
     await watch.open()
     waiting: list[Event] = []
     while events := await watch.take():
-        model.delivered += map(_mark, events)
+        model.delivered += [mark for event in events for mark in _marks(event)]
         waiting += events
         if len(waiting) >= batch or isinstance(waiting[-1], Exited):
             watch.acknowledge(waiting)
@@ -163,7 +192,7 @@ async def _read(model: Model, batch: int) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.sampled_from(STEPS), max_size=20), st.booleans(), st.integers(1, 3))
+@given(st.lists(st.sampled_from(STEPS), max_size=30), st.booleans(), st.integers(1, 3))
 def test_what_is_produced_is_delivered_once(steps: list[str], consumes: bool, batch: int) -> None:
     before = subscription._PAUSE
     subscription._PAUSE = (0.0001, 0.001)  # type: ignore[misc]
@@ -175,6 +204,6 @@ def test_what_is_produced_is_delivered_once(steps: list[str], consumes: bool, ba
                 await _read(model, batch)
 
         asyncio.run(bounded())
-        assert model.delivered == model.produced
+        model.check()
     finally:
         subscription._PAUSE = before  # type: ignore[misc]

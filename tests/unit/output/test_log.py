@@ -1,7 +1,6 @@
 """The output log and its watches, with real pipes and real memory files; no process and no loop."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -14,13 +13,6 @@ from papa_dbus.service.output.log import OutputLog, Record
 from papa_dbus.service.output.watches import Watch
 from tests.source import Source
 from tests.support import no_room
-
-
-@pytest.fixture
-def source() -> Iterator[Source]:
-    source = Source()
-    yield source
-    source.close()
 
 
 class Client:

@@ -16,6 +16,7 @@ LAYERS = {
     "peer_owner": 0,
     "text": 0,
     "forms": 0,
+    "state_table": 0,
     "bus": 1,
     "schema": 1,
     # papad

@@ -1,6 +1,7 @@
 """A kernel in the test's own loop; what a test leaves behind fails it."""
 
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -56,6 +57,15 @@ def forked_by(request: pytest.FixtureRequest, fork_server: ForkServer, kernel: K
     """Run each test twice: papad forks, or the fork server for it."""
     if request.param == "fork server":
         kernel.fork = fork_server.fork
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as papad has, which raises its own limit: many systems give 1,024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ async def test_consumers_that_come_and_go_cost_little(kernel: Kernel, monkeypatc
     kernel.remove_processes(["p"])
 
 
+@pytest.mark.usefixtures("many_descriptors")
 async def test_much_that_is_acknowledged_at_a_time_is_stored_once_and_in_steps(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

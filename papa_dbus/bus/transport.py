@@ -1,8 +1,10 @@
 """The socket of a connection to a message bus: connected, and let in by the bus."""
 
 import asyncio
+import contextlib
 import os
 import socket
+import struct
 
 from dbus_next.errors import AuthError, InvalidAddressError
 
@@ -13,8 +15,8 @@ from papa_dbus.bus.address import parse
 _SOCKET_BUFFER = 64 * 1024
 #: Bytes of a line of the bus's while it lets us in.
 _MAX_AUTH_LINE = 16 * 1024
-#: Seconds before a bus is tried again that has not accepted those who came before.
-_QUEUE_FULL = 0.05
+#: Seconds that a thread waits at a time for a place in a bus's full queue.
+_QUEUE_FULL = 1
 _SHOWN = 200  # characters of such a line in an error
 
 
@@ -60,14 +62,30 @@ async def _open(transport: str, options: dict[str, str]) -> socket.socket:
 
 
 async def _connect_unix(sock: socket.socket, place: str | tuple[str, int]) -> None:
-    """Connect, and wait while those that the bus has not accepted yet fill its queue. Linux does not tell its end."""
+    """Connect, and wait while those that the bus has not accepted yet fill its queue.
+
+    Linux does not tell when there is room, and gives it to those who wait in connect(2), in turn: whoever only asks now
+    and then comes last (16 s, seen). So a thread waits there.
+    """
     while True:
         try:
             sock.connect(place)
         except BlockingIOError:
-            await asyncio.sleep(_QUEUE_FULL)
+            with contextlib.suppress(BlockingIOError):
+                await asyncio.to_thread(_connect_in_turn, sock, place)
+                return
         else:
             return
+
+
+def _connect_in_turn(sock: socket.socket, place: str | tuple[str, int]) -> None:
+    """Wait for room in the queue, _QUEUE_FULL at most. Raises BlockingIOError if there was none."""
+    sock.setblocking(True)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _QUEUE_FULL, 0))  # socket(7)
+    try:
+        sock.connect(place)
+    finally:
+        sock.setblocking(False)
 
 
 async def authenticate(sock: socket.socket, passes_descriptors: bool) -> None:

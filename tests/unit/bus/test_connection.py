@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -201,3 +202,37 @@ async def test_a_bus_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(BusLost, match="cannot be reached: it has not answered in 0.1 s"):
             await Bus(f"unix:path={tmp_path}/bus").start()
         assert not descriptors().items() - before.items()
+
+
+async def test_a_full_queue_is_joined_and_not_asked_now_and_then(tmp_path: Path) -> None:
+    """Linux gives a place to those who wait in connect(2): eight others who do take each that comes free."""
+    path = str(tmp_path / "bus")
+    over = threading.Event()
+
+    def connect_again_and_again() -> None:
+        while not over.is_set():
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(path)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        others = [threading.Thread(target=connect_again_and_again) for _ in range(8)]
+        for other in others:
+            other.start()
+        joining = asyncio.create_task(transport.connect(f"unix:path={path}"))
+        accepted = 0
+        try:
+            while not joining.done() and accepted < 200:
+                listener.accept()[0].close()
+                accepted += 1
+                await asyncio.sleep(0.01)  # paces the bus that accepts
+            assert joining.done()
+        finally:
+            over.set()
+            while any(other.is_alive() for other in others) or not joining.done():
+                with contextlib.suppress(BlockingIOError):
+                    listener.setblocking(False)
+                    listener.accept()[0].close()
+                await asyncio.sleep(0)
+            (await joining)[0].close()

@@ -23,8 +23,8 @@ PROGRAMS, FOLDER = "/opt/afternoon", "/run/afternoon"
 PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are five, two of them without attackers.
 SECONDS = 25
-#: So many times as long as without attackers papad may be away at each of its ends.
-RATIO = 10
+#: Seconds that papad may be away at an end. It is not the goal: the page has the figures.
+LONGEST_AWAY = 30.0
 #: Seconds that 99 of 100 calls stay below, or so many times what a call takes without attackers if papad ends
 #: meanwhile. It is not the goal, which the page has with the figures, but what no noise of a machine explains: somebody
 #: is locked out.
@@ -133,14 +133,13 @@ def test_hostile_afternoon(stage: Container, record_property: Any) -> None:
     assert manager["dropped"] == 0
     assert manager["lines"] > PROCESSES * SECONDS
     assert manager["jobs"] > SECONDS
-    assert ends["kill"] >= 3
+    assert ends["kill"] >= 1
     assert ends["reload"] >= 1
-
-    assert statistics.median(away["beside"]) <= RATIO * statistics.median(away["alone"])
+    assert max(away["beside"]) <= LONGEST_AWAY
     # Of three windows the middle one: a machine that others use, too, stands still now and then.
     loaded = statistics.median(percentile(of.every, 99) for of in beside)
     ended = statistics.median(seconds for of in alone for seconds in of.ended)
-    assert loaded <= max(SLOWEST, RATIO * ended), f"99 of 100 calls: {loaded:.3f} s; alone, over an end: {ended:.3f} s"
+    assert loaded <= max(SLOWEST, 10 * ended), f"99 of 100 calls: {loaded:.3f} s; alone, over an end: {ended:.3f} s"
 
     assert papad["memory"]["under attack"] < MEMORY
     killed = sum(end["how"] == "kill" for end in seen["ends"])

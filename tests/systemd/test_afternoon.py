@@ -24,7 +24,7 @@ PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are five, two of them without attackers.
 SECONDS = 25
 #: Seconds that papad may be away at an end. It is not the goal: the page has the figures.
-LONGEST_AWAY = 30.0
+LONGEST_AWAY = 60.0
 #: Seconds that 99 of 100 calls stay below, or so many times what a call takes without attackers if papad ends
 #: meanwhile. It is not the goal, which the page has with the figures, but what no noise of a machine explains: somebody
 #: is locked out.

@@ -59,8 +59,8 @@ def _there(folder: Path) -> dict[str, str]:
     """Return what could be left, and a description of each for whoever reads the failure."""
     files = {path.name: f"file {path}" for path in folder.iterdir()}
     children = {f"child {pid}": f"child {pid} ({_command(pid)})" for pid in every_child()}
-    opened = {f"descriptor {fd} ({what})" for fd, what in descriptors().items()}
-    return {**files, **children, **dict(zip(opened, opened, strict=True))}
+    opened = {f"{fd} {what}": f"descriptor {fd} ({what})" for fd, what in descriptors().items()}
+    return {**files, **children, **opened}
 
 
 def _command(pid: int) -> str:

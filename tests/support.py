@@ -152,8 +152,8 @@ async def remove_sockets(kernel: Kernel, *names: str) -> list[str]:
     return removed
 
 
-def end(kernel: Kernel) -> None:
-    """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
+def end_processes(kernel: Kernel) -> None:
+    """Kill all that a kernel in the test's own process hosts, and have it forget them."""
     for info in kernel.list_processes():
         if info.running:
             os.kill(info.pid, signal.SIGKILL)
@@ -161,6 +161,11 @@ def end(kernel: Kernel) -> None:
         kernel._processes.listed[info.name].poll()
     if kernel.process_count:
         kernel.remove_processes(["*"])
+
+
+def end(kernel: Kernel) -> None:
+    """Kill all that a kernel in the test's own process hosts, have it forget everything, and close it."""
+    end_processes(kernel)
     if kernel.socket_count:
         kernel.remove_sockets(["*"])
     for process in list(kernel._processes.superseded):

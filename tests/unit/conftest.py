@@ -60,11 +60,11 @@ def forked_by(request: pytest.FixtureRequest, fork_server: ForkServer, kernel: K
 
 
 @pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """As many as papad has, which raises its own limit: many systems give 1,024."""
+def many_descriptors() -> Iterator[tuple[int, int]]:
+    """Raise the limit of descriptors as papad does, since many systems give 1,024; give the one before."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    yield
+    yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 

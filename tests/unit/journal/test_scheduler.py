@@ -25,7 +25,7 @@ from papa_dbus.service.output.files import JournalPosition
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.watches import Watch
 from tests.source import Source
-from tests.support import PATIENCE, Reader, run, turns, until
+from tests.support import PATIENCE, Reader, end_processes, run, turns, until
 
 Entry = dict[str, bytes]
 
@@ -103,13 +103,7 @@ async def kernel(there: Journald) -> AsyncIterator[Kernel]:
     journal = Journal(str(there.path))
     kernel = Kernel(journal=journal)
     yield kernel
-    for info in kernel.list_processes():
-        if info.running:
-            os.kill(info.pid, signal.SIGKILL)
-            os.waitid(os.P_PID, info.pid, os.WEXITED | os.WNOWAIT)
-            kernel._processes.listed[info.name].poll()
-    if kernel.process_count:
-        kernel.remove_processes(["*"])
+    end_processes(kernel)
     there.read()
     await turns(5)  # its last words
     kernel.close()

@@ -130,14 +130,12 @@ async def test_directory_umask_and_limits(kernel: Kernel, tmp_path: Path) -> Non
     assert said.splitlines() == [str(tmp_path), "0077", "77", "0"]
 
 
-async def test_the_descriptor_limit_is_the_one_papad_was_started_with_or_the_usual(kernel: Kernel) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    try:
-        said = (await output_of(kernel, "sh", "-c", "ulimit -Sn; ulimit -Hn")).split()
-        assert [int(number) for number in said] == [min(before[0], 1024), before[1]]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+async def test_the_descriptor_limit_is_the_one_papad_was_started_with_or_the_usual(
+    kernel: Kernel, many_descriptors: tuple[int, int]
+) -> None:
+    soft, hard = many_descriptors
+    said = (await output_of(kernel, "sh", "-c", "ulimit -Sn; ulimit -Hn")).split()
+    assert [int(number) for number in said] == [min(soft, 1024), hard]
 
 
 @pytest.mark.root

@@ -68,7 +68,7 @@ class Bus:
 
     @property
     def passes_descriptors(self) -> bool:
-        """Whether descriptors can be passed over it."""
+        """Return whether descriptors can be passed over it."""
         return not unixexec.is_program(self.address)
 
     def fileno(self) -> int:
@@ -84,12 +84,12 @@ class Bus:
 
     @property
     def has_room(self) -> bool:
-        """Whether output may be sent now; else on_room or on_drained should be awaited."""
+        """Return whether output may be sent now; if not, wait for on_room or on_drained."""
         return self.connected and self._connection is not None and self._connection.writer.queued < BULK_WATER
 
     @property
     def congested(self) -> bool:
-        """Whether so much waits to be sent that on_drained should be awaited."""
+        """Return whether so much waits to be sent that callers should wait for on_drained."""
         return not self.connected or self._connection is None or self._connection.writer.queued >= HIGH_WATER
 
     async def start(self, wait: bool = False) -> None:

@@ -123,7 +123,7 @@ def _write_signature(out: bytearray, value: Any) -> None:
 
 @functools.lru_cache(KEPT)
 def _of_variant(signature: str) -> tuple[bytes, Write]:
-    """What comes before a variant's value, and what writes that."""
+    """Return what comes before a variant's value, and what writes the value."""
     out = bytearray()
     _write_signature(out, signature)
     [writer] = _writers(signature)

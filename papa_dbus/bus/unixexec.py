@@ -41,7 +41,7 @@ def _escape(word: str) -> str:
 
 
 def is_program(address: str) -> bool:
-    """Whether the address names a program. Descriptors cannot be passed through one."""
+    """Return whether the address names a program. Descriptors cannot be passed through one."""
     return address.startswith(f"{TRANSPORT}:")
 
 

@@ -15,7 +15,7 @@ _RAISED = ("nofile", "fsize")
 
 
 class _Told:
-    """Whether it has been told: once for a circusd."""
+    """Remember whether it has been told: once for each circusd."""
 
     yet = False
 

@@ -68,7 +68,7 @@ class Output:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come."""
+        """Return whether nothing more will come."""
         return self._watch is None
 
     def pump(self) -> None:
@@ -110,7 +110,7 @@ class Output:
         return [name for name in _STREAMS if not isinstance(self._stream(name), FancyStdoutStream)]
 
     def _stream(self, name: str) -> Any:
-        """What Circus passes a stream on to; None: circusd's own."""
+        """Return what Circus passes a stream on to; None if it is circusd's own."""
         redirector = self._process.watcher.stream_redirector
         return redirector.get_stream(_STREAMS[name][0]) if redirector is not None else None
 

@@ -1,4 +1,4 @@
-"""What the next circusd is to know of a process's output, kept in Papa beside the process."""
+"""Notes about a process's output for the next circusd, kept in Papa beside the process."""
 
 import contextlib
 import json

@@ -65,7 +65,7 @@ class OpenLines:
         return f"{time} [{self._process.pid}] | ".encode()
 
     def _continued(self, stream: Any, file: str, piece: Piece) -> bytes:
-        """What is to be written, with its stamps."""
+        """Return what is to be written, with its stamps."""
         data, before = piece.data, b""
         if _open_lines[file] == (self, piece.stream):
             head, end, data = data.partition(b"\n")

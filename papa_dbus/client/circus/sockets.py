@@ -67,7 +67,7 @@ class PapaSocket:
 
     @property
     def shared(self) -> bool:
-        """Whether circusd has it, too: to see requests, and for its own children."""
+        """Return whether circusd has it, too: to see requests, and for its own children."""
         return self._mine is not None and not self.so_reuseport
 
     def _make(self, kernel: papa.Papa) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class PapaSocket:
 
     @staticmethod
     def is_meant(config: dict[str, Any]) -> bool:
-        """Whether a socket section asks for Papa."""
+        """Return whether a socket section asks for Papa."""
         return bool(to_bool(config.get("use_papa")))
 
     @classmethod

@@ -80,7 +80,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return of_watcher(self.name)
 
     def papa_name(self, wid: int) -> str:
-        """What a process is called in Papa."""
+        """Return what a process is called in Papa."""
         return f"{self._prefix}{wid}"
 
     def _find_wids(self) -> list[int]:
@@ -114,7 +114,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     @property
     def pending_socket_event(self) -> bool:
-        """Whether it waits for its first request; not if it runs already."""
+        """Return whether it waits for its first request; not if it runs already."""
         return not (self.use_papa and self._found_wids) and bool(super().pending_socket_event)
 
     @gen.coroutine  # type: ignore[untyped-decorator]

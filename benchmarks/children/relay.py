@@ -56,6 +56,12 @@ class Keeper(Relay):
             os.pwrite(self.index, bytes(80), 0)
         else:
             asyncio.get_running_loop().remove_reader(self.connection)
+            self.ended.set_result(None)
+
+    def end(self) -> None:
+        """Say so, and wait for the reader: closing over a byte that nobody read resets the connection (tcp(7))."""
+        asyncio.get_running_loop().remove_reader(0)
+        self.connection.shutdown(socket.SHUT_WR)
 
 
 async def main(port: str, how: str = "") -> None:

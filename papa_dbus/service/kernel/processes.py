@@ -25,7 +25,7 @@ from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks
 from papa_dbus.service.process.pipe_poller import Poller
-from papa_dbus.service.steps import Chores
+from papa_dbus.service.steps import Chores, Turn
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Processes:
         self.superseded = Superseded(store, self._tokens, journal)
         self.consumers = Consumers(chores, self.superseded)
         self._starts = Starts(store, reservations, self._tokens, self._recovered_later)
-        self._starting = asyncio.Lock()
+        self._starting = Turn()
         self.callbacks = ProcessCallbacks(on_end=self._ended, on_releasable=self._releasable, poller=Poller())
 
     @property

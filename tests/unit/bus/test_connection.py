@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbus_next import Message, MessageType
@@ -18,6 +19,8 @@ from papa_dbus.bus.connection import Connection
 from papa_dbus.bus.reader import MessageReader
 from tests.dbus_messages import as_bytes
 from tests.support import PATIENCE, descriptors, turns
+
+SIGNAL: dict[str, Any] = {"path": "/a", "interface": "a.b", "member": "S", "message_type": MessageType.SIGNAL, "serial": 1}
 
 
 class FakeBus:
@@ -159,6 +162,32 @@ async def test_a_call_of_a_connection_that_is_closed_has_no_reply(fake: FakeBus)
         await fake.next_call()
         connection.lose()
         assert await asking is None
+
+
+@pytest.mark.parametrize(("first", "seen"), [(32, 64), (31, 31)])
+async def test_what_a_bus_has_behind_many_messages_is_read_with_them(
+    fake: FakeBus, monkeypatch: pytest.MonkeyPatch, first: int, seen: int
+) -> None:
+    """A bus has more than the socket holds, and sends it when there is room."""
+    monkeypatch.setattr(bus_connection, "READING_TURN", PATIENCE)
+    signal = bytes(as_bytes(Message(**SIGNAL)))
+    heard: list[Message] = []
+    async with connected(fake) as connection:
+        assert fake.end is not None
+        fake.end.sendall(signal * first)
+        further = [signal * (64 - first)]
+
+        def send_on(reader: MessageReader, seconds: float) -> bool:
+            del reader, seconds
+            assert fake.end is not None
+            fake.end.sendall(sent := b"".join(further))
+            further.clear()
+            return bool(sent)
+
+        monkeypatch.setattr(MessageReader, "wait", send_on)
+        monkeypatch.setattr(connection._owner, "hear", heard.append)
+        connection.read()
+        assert len(heard) == seen
 
 
 async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dbus_next import Message, MessageType
@@ -19,8 +18,6 @@ from papa_dbus.bus.connection import Connection
 from papa_dbus.bus.reader import MessageReader
 from tests.dbus_messages import as_bytes
 from tests.support import PATIENCE, descriptors, turns
-
-SIGNAL: dict[str, Any] = {"path": "/a", "interface": "a.b", "member": "S", "message_type": MessageType.SIGNAL, "serial": 1}
 
 
 class FakeBus:
@@ -170,7 +167,7 @@ async def test_what_a_bus_has_behind_many_messages_is_read_with_them(
 ) -> None:
     """A bus has more than the socket holds, and sends it when there is room."""
     monkeypatch.setattr(bus_connection, "READING_TURN", PATIENCE)
-    signal = bytes(as_bytes(Message(**SIGNAL)))
+    signal = bytes(as_bytes(Message("", "/a", "a.b", "S", MessageType.SIGNAL, serial=1)))
     heard: list[Message] = []
     async with connected(fake) as connection:
         assert fake.end is not None

@@ -167,7 +167,7 @@ async def test_what_a_bus_has_behind_many_messages_is_read_with_them(
 ) -> None:
     """A bus has more than the socket holds, and sends it when there is room."""
     monkeypatch.setattr(bus_connection, "READING_TURN", PATIENCE)
-    signal = bytes(as_bytes(Message("", "/a", "a.b", "S", MessageType.SIGNAL, serial=1)))
+    signal = bytes(as_bytes(Message(None, "/a", "a.b", "S", MessageType.SIGNAL, serial=1)))
     heard: list[Message] = []
     async with connected(fake) as connection:
         assert fake.end is not None

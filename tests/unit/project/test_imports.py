@@ -23,6 +23,7 @@ LAYERS = {
     "service": 0,
     "service.caller": 1,
     "service.clock": 1,
+    "service.background": 1,
     "service.limits": 2,
     "service.rlimits": 2,
     "service.audit": 2,

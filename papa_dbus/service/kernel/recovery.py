@@ -16,7 +16,8 @@ from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.starts import Start
 from papa_dbus.service.output.files import INDEX_NAME, OUTPUT_NAME, LogFiles
-from papa_dbus.service.output.log import Stream, discard
+from papa_dbus.service.output.log import discard
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import Word
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds
 

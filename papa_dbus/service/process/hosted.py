@@ -16,7 +16,8 @@ from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, po
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import OutputLog, Stream
+from papa_dbus.service.output.log import OutputLog
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.pipe_poller import Poller
 from papa_dbus.service.process.pipes import OutputPipes
 
@@ -159,7 +160,7 @@ class HostedProcess:
         # before that, and would find the process still there.
         self._pipes.close_ended()
         # What it wrote before may have been read after it: times go in the order of the numbers.
-        self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
+        self.log.end(self.exit_code, max(self._ended_at, self.log.records.last_time))
         self._move(State.ENDED)
         self._callbacks.on_end(self)
         self._callbacks.on_releasable(self)
@@ -254,7 +255,7 @@ class HostedProcess:
             buffered=log_.buffered,
             dropped=log_.dropped,
             written=log_.written,
-            last_seq=log_.last_seq,
+            last_seq=log_.records.last_seq,
             acknowledged=log_.acknowledged,
             unit=self.facts.unit,
             as_user=spec.uid is not None,

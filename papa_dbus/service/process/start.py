@@ -18,7 +18,7 @@ from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import Stream
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
     PendingChild,

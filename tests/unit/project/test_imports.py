@@ -53,12 +53,13 @@ LAYERS = {
     "client.line_assembler": 2,
     "client.discovery": 2,
     "client.link": 3,
+    "client.acknowledger": 4,
     "client.progress": 3,
-    "client.subscription": 4,
-    "client.aio": 5,
-    "client.compat": 6,
-    "client.circus": 7,
-    "client.cli": 7,
+    "client.subscription": 5,
+    "client.aio": 6,
+    "client.compat": 7,
+    "client.circus": 8,
+    "client.cli": 8,
 }
 #: Who alone may import what.
 ONLY = {

@@ -18,7 +18,7 @@ from papa_dbus.client.link import KernelConnection, WatchId
 from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, events_of, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
-from papa_dbus.schema import WatchRequest
+from papa_dbus.schema import Mode, WatchRequest
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,8 @@ class Subscription:
         self._patterns = list(patterns)
         self.observes = observe
         self._follow = follow
-        self._options = variants(
-            WatchRequest(mode="observe" if observe else "consume", window=window, follow=follow or None)
-        )
+        mode: Mode = "observe" if observe else "consume"
+        self._options = variants(WatchRequest(mode=mode, window=window, follow=follow or None))
         self._key: WatchId | None = None
         self._progress: dict[str, Progress] = {}
         self._queue: deque[Event] = deque()  # not looked at yet
@@ -202,10 +201,9 @@ class Subscription:
             return
         if there:
             self._more = self._may_be_over()
-        elif self._key == key and not self._queue and self._reason is None:
-            if self._may_be_over():
-                self.over = True
-            else:
+        elif self.open_as == key and not self._queue:
+            self.over = self._may_be_over()
+            if not self.over:
                 self.give_up(key)
 
     async def _has_seen_all(self) -> bool:

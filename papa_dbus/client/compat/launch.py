@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
+from papa_dbus.client.compat.arguments import is_bus
 from papa_dbus.errors import PapaError, Unreachable
+from papa_dbus.names import DEFAULT_PORT
 
 # What belongs to the service that asks, and not to the daemon.
 _NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -20,6 +22,17 @@ _NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "
 def papad_command(arguments: list[str]) -> list[str]:
     """The command that runs papad, of the same installation."""
     return [sys.executable, "-m", "papa_dbus.service", *arguments]
+
+
+def papad_arguments(where: int | str, for_debugging: bool) -> list[str]:
+    """Return the options of a papad that serves this port, path or bus."""
+    if isinstance(where, int):
+        on_bus = where == DEFAULT_PORT and not for_debugging
+        bus = (os.environ.get("PAPA_BUS_ADDRESS") if on_bus else None) or "own"
+        return ["--bus", bus, "--port", str(where)]
+    if is_bus(where):
+        return ["--bus", where, "--port", "0"]
+    return ["--bus", "own", "--port", "0", "--socket", where]
 
 
 def systemd_runs() -> bool:

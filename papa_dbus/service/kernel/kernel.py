@@ -53,14 +53,7 @@ class Kernel:
         self.listeners = changes.listeners
         self._sockets = Sockets(self._store, self._reservations, changes.tell, self._lookups, lambda: self.fork)
         self._values = Values(self._store, changes.tell)
-        self._processes = Processes(
-            self._store,
-            self._reservations,
-            changes.tell,
-            self._journal,
-            chores,
-            self._start,
-        )
+        self._processes = Processes(self._store, self._reservations, changes.tell, self._journal, chores, self._start)
         self._watches = Watches(self._processes, chores)
         self._processes.on_made = self._watches.attach_followers
         self._processes.superseded.on_unread = self._watches.give_away

@@ -56,10 +56,11 @@ LAYERS = {
     "client.acknowledger": 4,
     "client.progress": 3,
     "client.subscription": 5,
-    "client.aio": 6,
-    "client.compat": 7,
-    "client.circus": 8,
-    "client.cli": 8,
+    "client.watch": 6,
+    "client.aio": 7,
+    "client.compat": 8,
+    "client.circus": 9,
+    "client.cli": 9,
 }
 #: Who alone may import what.
 ONLY = {

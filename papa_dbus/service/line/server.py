@@ -184,8 +184,7 @@ class LineServer:
         try:
             if guest is None:
                 rules = self._rules(sock)
-                # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
-                # half.
+                # Telnet's marks come as urgent data, half of a command: out of line, the next byte would be that half.
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
                 guest = _Guest(rules.caller_of(sock), rules)

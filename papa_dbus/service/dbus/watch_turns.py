@@ -83,11 +83,7 @@ class Turns:
         client.ready[subscription] = None
         self._ready[client] = None
         if self._turn is None:
-            loop = asyncio.get_running_loop()
-            if loop.time() >= self._rested_at:
-                self._turn = loop.call_soon(self._send_some)
-            else:
-                self._turn = loop.call_at(self._rested_at, self._send_some)
+            self._turn = asyncio.get_running_loop().call_at(self._rested_at, self._send_some)
 
     def _send_some(self) -> None:
         """Send for a while, one client after the other, and then let everybody else have a turn."""

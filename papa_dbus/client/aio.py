@@ -222,7 +222,7 @@ class Kernel:
         raise NotFound(f"process '{name}' was removed while it was waited for")
 
     def watch(self, *patterns: str, observe: bool = False, follow: bool = False, window: int | None = None) -> Watch:
-        """What matching processes have written and write, as an asynchronous iterator of events.
+        """Return what matching processes have written and write, as an asynchronous iterator of events.
 
         Without ``observe`` this consumes: an event that the loop body is done with is acknowledged, and leaves the
         kernel. ``follow`` (with ``observe``): processes made later, too. ``window``: bytes sent ahead of an

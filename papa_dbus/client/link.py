@@ -99,7 +99,7 @@ class KernelConnection:
 
     @property
     def present(self) -> bool:
-        """Whether papad is on the bus now."""
+        """Return whether papad is on the bus now."""
         return self._owner is not None
 
     async def wait_for_kernel(self) -> None:

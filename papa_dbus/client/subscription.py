@@ -137,7 +137,7 @@ class Subscription:
             self._error = NotFound(f"process '{name}' was removed while it was watched")
 
     async def _has_caught_up(self) -> bool:
-        """Whether all has come that was there when this was asked first; else it waits for more of it."""
+        """Return whether all has come that was there when this was asked first; else wait for more of it."""
         if self._there is None:
             if (listed := await self._list(self._patterns)) is None:
                 return False

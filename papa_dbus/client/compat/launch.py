@@ -36,7 +36,7 @@ def papad_arguments(where: int | str, for_debugging: bool) -> list[str]:
 
 
 def systemd_runs() -> bool:
-    """Whether this machine was booted with systemd (sd_booted(3))."""
+    """Return whether this machine was booted with systemd (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir()
 
 
@@ -86,7 +86,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no more."""
+        """Return whether it runs no more."""
         return not self._thread.is_alive()
 
     def end(self) -> None:
@@ -96,7 +96,7 @@ class Child:
 
 
 def _log_file() -> Path:
-    """Where papad logs without systemd: /var/log/papad.log, or papa/papad.log in the user's state folder."""
+    """Return where papad logs without systemd: /var/log/papad.log, or papa/papad.log in the user's state folder."""
     if os.geteuid() == 0:
         return Path("/var/log/papad.log")
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
@@ -105,7 +105,7 @@ def _log_file() -> Path:
 
 
 def last_words(log: Path) -> str:
-    """What papad said last, for whoever it did not come up for."""
+    """Return what papad said last, for whoever it did not come up for."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as error:

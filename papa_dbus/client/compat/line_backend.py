@@ -147,7 +147,7 @@ class LineWatch:
 
     @property
     def ready(self) -> bool:
-        """Whether read() would not wait."""
+        """Return whether read() would not wait."""
         return self.fileno() < 0 or readable(self.fileno())
 
     def read(self) -> list[Event]:
@@ -194,7 +194,7 @@ class LineWatch:
         return Record(name, 0, _microseconds(seconds), kind, data[:-1])
 
     def acknowledge(self) -> None:
-        """What was read has been dealt with."""
+        """Note that what was read has been dealt with."""
         if self._unacknowledged:
             self._unacknowledged = False
             with self._connection.telling():
@@ -228,7 +228,7 @@ def _raise_end(reason: str) -> None:
 
 
 def _end_of_event(data: bytearray) -> int:
-    """Where the next event is complete: its line, and the bytes of output that the line tells of."""
+    """Return where the next event is complete: its line, and the bytes of output that the line tells of."""
     if data.startswith(b"] "):
         return 2
     end = end_of_line(data)

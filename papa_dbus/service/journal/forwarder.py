@@ -104,7 +104,7 @@ class Forwarder:
 
     @property
     def over(self) -> bool:
-        """Whether its process has gone, and there is nothing left to be said."""
+        """Return whether its process has gone, and there is nothing left to be said."""
         return self.gone and self._next > self._log.records.last_seq and not self._begun and not self._left_out
 
     def leave(self) -> LastWords:
@@ -275,7 +275,7 @@ def _end_of_character(data: bytes, first: int, most: int) -> int:
 
 
 def _how(code: int | None) -> tuple[str, str]:
-    """How a process ended, in words and as a level: as systemd has it for a unit's main process."""
+    """Return how a process ended, in words and as a level: as systemd has it for a unit's main process."""
     if code is None:
         return "ended, and nobody could see its exit code", _NOTICE
     if code < 0:

@@ -154,7 +154,7 @@ class Recovery:
 
 
 def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProcess]) -> list[str]:
-    """What is lost where papad ends and its descriptors are not kept, in words for the journal."""
+    """Return what is lost if papad ends and its descriptors are not kept, in words for the journal."""
     lost = [f"socket '{hosted.spec.name}' is closed" for hosted in held_sockets]
     for process in processes:
         title = f"process '{process.spec.name}' (PID {process.pid})"

@@ -113,7 +113,7 @@ class Cursor:
         self.watch.mark_ready(self)
 
     def has_more(self) -> bool:
-        """Whether there is something that has not been sent."""
+        """Return whether there is something that has not been sent."""
         return self.next_seq <= self.log.records.last_seq
 
     def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
@@ -187,7 +187,7 @@ class Cursor:
 
     @property
     def position(self) -> Position:
-        """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
+        """Return where it stands. What is in flight is one piece there: acknowledged all at once or not at all."""
         return Position(
             self.acknowledged,
             self.acknowledged_offset,

@@ -90,7 +90,7 @@ class Records:
 
     @property
     def last_time(self) -> int:
-        """When the newest one was read, in µs; 0 if there is none."""
+        """Return when the newest one was read, in µs; 0 if there is none."""
         return self._times[-1] if self._times else 0
 
     def append(self, timestamp: int, size: int, kind: int) -> None:

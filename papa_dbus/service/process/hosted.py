@@ -99,7 +99,7 @@ class HostedProcess:
 
     @property
     def removed(self) -> bool:
-        """Whether its output is no longer kept, and it leaves the list when it ends."""
+        """Return whether its output is no longer kept, and it leaves the list when it ends."""
         return self.facts.removed
 
     # ------------------------------------------------------------------ output
@@ -172,19 +172,19 @@ class HostedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self.state is State.RUNNING
 
     @property
     def fully_acknowledged(self) -> bool:
-        """Whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
+        """Return whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
         if self.state is not State.ENDED or self.log.readers:
             return False
         return self.removed or (self.log.exit_acknowledged and not self.log.buffered)
 
     @property
     def is_consumed_to_its_end(self) -> bool:
-        """Whether it has ended, and somebody is about to acknowledge the rest."""
+        """Return whether it has ended, and somebody is about to acknowledge the rest."""
         if self.state is State.RUNNING:
             return False
         return self.log.has_present_consumers and not self.log.exit_acknowledged
@@ -196,7 +196,7 @@ class HostedProcess:
 
     @property
     def removable(self) -> bool:
-        """Whether it has ended and nobody can want anything of it any more."""
+        """Return whether it has ended and nobody can want anything of it any more."""
         if self.state is not State.ENDED:
             return False
         if self.removed:
@@ -239,7 +239,7 @@ class HostedProcess:
         self.log.close()
 
     def info(self) -> ProcessInfo:
-        """What a client may know."""
+        """Return what a client may know."""
         spec, log_ = self.spec, self.log
         return ProcessInfo(
             name=spec.name,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from papa_dbus.bus import Bus, Message, MessageType
 from papa_dbus.bus.bus import DRIVER
+from papa_dbus.bus.name_owner import NameOwner
 from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
@@ -55,10 +56,11 @@ class KernelConnection:
 
     async def start(self) -> None:
         """Begin to follow who serves papad's name."""
-        self._bus.on_connected.append(self._find_owner)
+        name = NameOwner(self._bus, BUS_NAME, self._set_owner)
+        self._bus.on_connected.append(name.find)
         self._bus.on_signal.append(self._hear)
         self._bus.on_lost = self._lose_bus
-        await self._find_owner()
+        await name.find()
 
     async def close(self) -> None:
         """Leave the bus; papad ends this client's watches then."""
@@ -79,14 +81,6 @@ class KernelConnection:
 
     # -------------------------------------------------------------- papad
 
-    async def _find_owner(self) -> None:
-        await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=BUS_NAME)
-        try:
-            owner = (await self._bus.call(*DRIVER, "GetNameOwner", "s", [BUS_NAME])).body[0]
-        except Unreachable:
-            owner = None
-        self._set_owner(owner)
-
     def _lose_bus(self) -> None:
         self._departures += 1
         self._set_owner(None)
@@ -105,7 +99,7 @@ class KernelConnection:
 
     @property
     def present(self) -> bool:
-        """Whether papad is on the bus now."""
+        """Return whether papad is on the bus now."""
         return self._owner is not None
 
     async def wait_for_kernel(self) -> None:
@@ -244,9 +238,7 @@ class KernelConnection:
     def _hear(self, signal: Message) -> None:
         if signal.message_type is not MessageType.SIGNAL:
             return
-        if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and signal.body[0] == BUS_NAME:
-            self._set_owner(signal.body[2] or None)
-        elif signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
+        if signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
             self._pass_on(signal)
 
     def _pass_on(self, signal: Message) -> None:

@@ -51,7 +51,7 @@ class Target:
 
 
 async def missing(link: KernelConnection, where: str) -> str | None:
-    """What is to be said where no papad is on the bus. One that is being reloaded or restarted is waited for."""
+    """Return what is to be said if no papad is on the bus. One that is being reloaded or restarted is waited for."""
     if link.present:
         return None
     state = await _state_of_service(link.bus)
@@ -124,7 +124,7 @@ class ProcessCommand(Command):
     """A command that starts a process."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As ever; but an option that is not ours may well be one of the process's."""
+        """Parse as ever; but an option that is not ours may well be one of the process's."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

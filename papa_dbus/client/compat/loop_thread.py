@@ -35,7 +35,7 @@ class Background:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child that was forked since: the thread is its parent's."""
+        """Return whether this is a child that was forked since: the thread is its parent's."""
         return self is not _background
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ from papa_dbus.errors import PapaError
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
+from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.dbus import conversion, objects
 from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result
@@ -70,7 +71,7 @@ class DBusServer:
         self._authorization.resume = self._subscriptions.pump_all
         self._signals = SignalEmitter(kernel, bus, self._tree, self._queues)
         self._answers = Answers()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
             **StandardInterfaces(self._tree, self._answers).handlers,
@@ -211,9 +212,7 @@ class DBusServer:
         if isinstance(result, tuple):
             self._reply(call, method, result)
             return None
-        task = asyncio.ensure_future(self._finish(call, method, result))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks.start(self._finish(call, method, result))
         if pending is None:
             return task
         pending.take(cost)
@@ -289,8 +288,7 @@ class DBusServer:
         await self._bus.close()
         if (noted := self._kernel.all_noted()) is not None:
             await noted
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
 
 def _close(fds: list[int]) -> None:

@@ -210,7 +210,7 @@ def _join_session_keyring() -> None:
 
 
 def _given_limits() -> list[tuple[int, tuple[int, int]]]:
-    """What papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
+    """Return what papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
     soft, hard = rlimits.GIVEN[resource.RLIMIT_NOFILE]
     file_size = (resource.RLIMIT_FSIZE, rlimits.GIVEN[resource.RLIMIT_FSIZE])
     return [(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard)), file_size]

@@ -35,7 +35,7 @@ class _Folder:
         self.hangs = False
 
     def answers(self) -> None:
-        """What hung has ended."""
+        """Note that what hung has ended."""
         self.hangs = False
 
 

@@ -64,7 +64,7 @@ class HostedSocket:
         return int(self._sock.getsockname()[1])
 
     def info(self) -> SocketInfo:
-        """What a client may know."""
+        """Return what a client may know."""
         spec = self.spec
         now = {"backlog": None if spec.passed else spec.backlog, "port": self.port}
         return SocketInfo(name=spec.name, **spec.shown | now, fileno=self.fileno, unit=self.unit)

@@ -101,11 +101,11 @@ class SocketSpec(schema.SocketRequest):
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a result says of the options as they were asked for, by key."""
+        """Return what a result says of the options as they were asked for, by key."""
         return {name: getattr(self, name) for name in _SOCKET_SHOWN}
 
     def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
-        """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
+        """Return whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
 
         The backlog and the file's mode of one that was passed are the affair of whoever bound it.
         """
@@ -170,7 +170,7 @@ class ProcessSpec(schema.ProcessRequest):
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a result says of the options as they were asked for, by key."""
+        """Return what a result says of the options as they were asked for, by key."""
         return {name: getattr(self, name) for name in _PROCESS_SHOWN}
 
     def _check_command(self) -> None:

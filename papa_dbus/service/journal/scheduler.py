@@ -118,7 +118,7 @@ class Scheduler:
             self._mark_ready(forwarder)
 
     def has_more(self) -> bool:
-        """Whether there is something to be written."""
+        """Return whether there is something to be written."""
         return bool(self._ready)
 
     def finish(self) -> None:

@@ -53,14 +53,7 @@ class Kernel:
         self.listeners = changes.listeners
         self._sockets = Sockets(self._store, self._reservations, changes.tell, self._lookups, lambda: self.fork)
         self._values = Values(self._store, changes.tell)
-        self._processes = Processes(
-            self._store,
-            self._reservations,
-            changes.tell,
-            self._journal,
-            chores,
-            self._start,
-        )
+        self._processes = Processes(self._store, self._reservations, changes.tell, self._journal, chores, self._start)
         self._watches = Watches(self._processes, chores)
         self._processes.on_made = self._watches.attach_followers
         self._processes.superseded.on_unread = self._watches.give_away
@@ -201,7 +194,7 @@ class Kernel:
         return self._watches.watch(patterns, spec, on_ready, on_done, who)
 
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
-        """Where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
+        """Return where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
         return self._watches.positions(watch)
 
     def resume_watch(
@@ -240,17 +233,17 @@ class Kernel:
 
     @property
     def socket_count(self) -> int:
-        """How many sockets there are."""
+        """Return how many sockets there are."""
         return len(self._sockets.hosted)
 
     @property
     def value_count(self) -> int:
-        """How many values there are."""
+        """Return how many values there are."""
         return len(self._values)
 
     @property
     def process_count(self) -> int:
-        """How many processes are listed."""
+        """Return how many processes are listed."""
         return len(self._processes.listed)
 
     @property
@@ -294,7 +287,7 @@ class Kernel:
         return self._journal.has_more() or self._processes.has_last_words()
 
     def losses(self) -> list[str]:
-        """What is lost where papad ends now and nobody keeps its descriptors, in words for the journal."""
+        """Return what is lost if papad ends now and nobody keeps its descriptors, in words for the journal."""
         return losses(self._sockets.not_passed, self._processes.every())
 
     def close(self) -> None:

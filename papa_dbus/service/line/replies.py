@@ -132,12 +132,12 @@ def watching(count: int, first: Sequence[Event]) -> bytes:
 
 
 def without_losses(events: Sequence[Event]) -> list[Event]:
-    """What is left to be told of a watch's first batch."""
+    """Return what is left to be told of a watch's first batch."""
     return [event for event in events if not isinstance(event, Dropped)]
 
 
 def batch(events: Sequence[Event]) -> bytes:
-    """What a watch sends before it waits for an acknowledgement."""
+    """Return what a watch sends before it waits for an acknowledgement."""
     parts: list[bytes] = []
     for place, event in enumerate(events):
         match event:
@@ -160,7 +160,7 @@ def _record(parts: list[bytes], stream: str, name: str, timestamp: int, data: by
 
 
 def _time_of_next(events: Sequence[Event], process: str) -> int:
-    """When what follows a gap was read, so that times stay in order; now, where nothing follows yet."""
+    """Return when what follows a gap was read, so that times stay in order; now, if nothing follows yet."""
     for event in events:
         if event.process == process and isinstance(event, Output):
             return event.records[0].timestamp

@@ -85,7 +85,7 @@ class LineServer:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return how many clients are connected."""
         return len(self._sessions)
 
     # -------------------------------------------------------------------- sockets
@@ -136,7 +136,7 @@ class LineServer:
         self._let_in(session, _Guest(rules.caller_of(sock, uid), rules))
 
     async def hand_over(self) -> tuple[list[int], list[Connection]]:
-        """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
+        """Return what the next papad needs: descriptors of the listening sockets, whose files stay; connections.
 
         A command that runs has ``STOP_TIMEOUT`` to end; after it only stop() is left to be called.
         """
@@ -184,8 +184,7 @@ class LineServer:
         try:
             if guest is None:
                 rules = self._rules(sock)
-                # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
-                # half.
+                # Telnet's marks come as urgent data, half of a command: out of line, the next byte would be that half.
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
                 guest = _Guest(rules.caller_of(sock), rules)

@@ -73,7 +73,7 @@ class Session(asyncio.BufferedProtocol):
         self.task = asyncio.get_running_loop().create_task(self._live(transport.get_extra_info("socket")))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where to put what comes."""
+        """Return where to put what comes."""
         return _received_bytes
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -66,7 +66,7 @@ class Watch:
 
     @property
     def consumes(self) -> bool:
-        """Whether records wait in the log for this watch."""
+        """Return whether records wait in the log for this watch."""
         return self.spec.mode == "consume"
 
     def reads(self, name: str) -> bool:
@@ -135,7 +135,7 @@ class Watch:
 
     @property
     def ready(self) -> bool:
-        """Whether take() may have something."""
+        """Return whether take() may have something."""
         return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
 
     def take(self, most: int, most_events: int = MAX_EVENTS) -> list[Event]:

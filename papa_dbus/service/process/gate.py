@@ -105,7 +105,7 @@ def _gid(gid: str | int | None) -> int | None:
 
 
 def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
-    """What was asked for, or a login-like minimum as systemd gives it (systemd.exec(5))."""
+    """Return what was asked for, or a login-like minimum as systemd gives it (systemd.exec(5))."""
     if spec.env is not None:
         return dict(spec.env)
     return {

@@ -18,7 +18,7 @@ from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import Stream
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
     PendingChild,
@@ -51,9 +51,7 @@ async def start(
     identity = await identify(spec, lookups)
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes = _prepare(spec, identity, sockets, ours, undo)
-            files = LogFiles.create()
-            undo.callback(files.close)
+            launch, pipes, files = _prepare(spec, identity, sockets, ours, undo)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
         crash_point("pipes created")
@@ -67,10 +65,7 @@ async def start(
             child = await PendingChild.forked(launch, fork, status)
         crash_point("process forked")
         try:
-            with _named(spec):
-                unit = await _placed(child.pid, spec, assign_scope)
-            where = identity.home if spec.working_dir is None else spec.working_dir
-            facts = ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
+            facts = await _placed(child, spec, identity, assign_scope)
             store.process_runs(key, facts, child.pidfd)
             await store.kept()
         except BaseException:
@@ -95,12 +90,17 @@ def _named(spec: ProcessSpec) -> Iterator[None]:
         raise type(error)(f"process '{spec.name}': {error}") from None
 
 
-async def _placed(pid: int, spec: ProcessSpec, assign_scope: ScopeAssigner) -> str | None:
-    unit = await assign_scope(pid, spec.name, spec.resources)
-    if unit is None and spec.resources:
-        option = next(iter(spec.resources))
-        raise Spawn(f"option '{option}': there is no systemd that could limit it")
-    return unit
+async def _placed(
+    child: PendingChild, spec: ProcessSpec, identity: Identity, assign_scope: ScopeAssigner
+) -> ProcessRecord:
+    """Put a process that waits at its gate into its scope; returns what is known of it then."""
+    with _named(spec):
+        unit = await assign_scope(child.pid, spec.name, spec.resources)
+        if unit is None and spec.resources:
+            option = next(iter(spec.resources))
+            raise Spawn(f"option '{option}': there is no systemd that could limit it")
+    where = identity.home if spec.working_dir is None else spec.working_dir
+    return ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
 
 
 async def _executed(
@@ -129,8 +129,8 @@ def note_no_home(store: Store, key: int, name: str, facts: ProcessRecord) -> Pro
 
 def _prepare(
     spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
-) -> tuple[ExecPlan, dict[Stream, int]]:
-    """All that the child needs, and the read ends of its pipes.
+) -> tuple[ExecPlan, dict[Stream, int], LogFiles]:
+    """Make all that the child needs, the read ends of its pipes, and the files for what comes out of them.
 
     ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
     """
@@ -163,7 +163,9 @@ def _prepare(
         descriptors=plan,
         listen_names=spec.sockets,
     )
-    return launch, pipes
+    files = LogFiles.create()
+    undo.callback(files.close)
+    return launch, pipes, files
 
 
 def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from papa_dbus.service.line.help import COMMANDS, UnknownCommand, help_text
 from papa_dbus.service.line.reader import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.output.events import Dropped, Exited, Output
 from papa_dbus.service.output.events import Event as WatchEvent
-from papa_dbus.service.output.log import Record
+from papa_dbus.service.output.records import Record
 from papa_dbus.service.rlimits import INFINITY
 
 with warnings.catch_warnings():

@@ -13,7 +13,7 @@ import click
 
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
-from papa_dbus.errors import AccessDenied, BusFull, InvalidArgs, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, BusFull, InvalidArgs, NoReply, NotFound, NotStarted, PapaError, Unreachable
 
 
 class Status(IntEnum):
@@ -131,7 +131,7 @@ def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
         by_bus = str(error).startswith(_BUS_DENIES)  # with all that it knows of both ends
         return f"permission denied: {_DENIED}" + ("" if by_bus else f" ({error})")
-    if isinstance(error, Unreachable) and not isinstance(error, BusFull):
+    if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
         return f"cannot reach papad: {error}; run 'papactl doctor'"
     return str(error)
 

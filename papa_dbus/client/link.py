@@ -139,7 +139,9 @@ class KernelConnection:
             async with asyncio.timeout_at(end):
                 await self._calls.acquire()
         except TimeoutError:
-            raise Limit(f"{member} was not called: {MAX_CALLS} calls of this client have no answer yet") from None
+            raise Limit(
+                f"{member} was not called: {MAX_CALLS} calls of this client have no answer yet; await some"
+            ) from None
         try:
             while True:
                 left = max(end - asyncio.get_running_loop().time(), 0.001)

@@ -167,9 +167,7 @@ def test_where_there_is_no_journal_it_is_refused_by_each_front_end(papa: Contain
     try:
         refused = papa.run("papactl run web --journal -- sleep 1000", check=False)
         assert refused.returncode != 0
-        why = (
-            "option 'journal': there is no systemd journal here: /run/systemd/journal/socket: No such file or directory"
-        )
+        why = "option 'journal': there is no systemd journal here (/run/systemd/journal/socket: No such file or"
         assert why in refused.stderr
         asked = ["org.papa.Kernel", "MakeProcess", "sasa{sv}", "web", "2", "sleep", "9", "1", "journal", "b", "true"]
         called = papa.run(["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", *asked], check=False)

@@ -97,7 +97,7 @@ def test_every_front_end_tells_them_and_they_outlive_papad(papa: Container) -> N
     talk = "import socket, sys; s = socket.create_connection(('127.0.0.1', 20202)); s.sendall(sys.argv[1].encode()); "
     said = papa.run(["python3", "-c", talk + "print(s.makefile().read())", lines]).stdout
     assert "memory_max=67108864 cpu_quota=150 tasks_max=9 args=sleep 600" in said  # the one that runs
-    assert "Error: process 'p' runs (PID " in said  # and not with other limits
+    assert "Error: process 'p' already runs (PID " in said  # and not with other limits
 
 
 def test_a_users_own_systemd_has_only_what_is_delegated_to_it(papa: Container) -> None:

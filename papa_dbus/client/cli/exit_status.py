@@ -13,7 +13,17 @@ import click
 
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
-from papa_dbus.errors import AccessDenied, BusFull, InvalidArgs, NoReply, NotFound, NotStarted, PapaError, Unreachable
+from papa_dbus.errors import (
+    AccessDenied,
+    BusFull,
+    InvalidArgs,
+    Late,
+    NoReply,
+    NotFound,
+    NotStarted,
+    PapaError,
+    Unreachable,
+)
 
 
 class Status(IntEnum):
@@ -133,6 +143,8 @@ def _sentence(error: PapaError) -> str:
         return f"permission denied: {_DENIED}" + ("" if by_bus else f" ({error})")
     if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
         return f"cannot reach papad: {error}; run 'papactl doctor'"
+    if isinstance(error, NoReply) and not isinstance(error, Late):
+        return f"papad went away before it answered ({error}); see whether it was done before you repeat it"
     return str(error)
 
 

@@ -115,7 +115,7 @@ def parse(line: bytes) -> Command | None:
 
 def _no_more(words: Words) -> None:
     if (word := words.peek()) is not None:
-        raise InvalidArgs(f"{word[:60]!r} is one word too many")
+        raise InvalidArgs(f"{word[:60]!r} is one word too many; 'help' says how the command is written")
 
 
 def _pair(words: Words) -> tuple[str, str] | None:

@@ -99,7 +99,7 @@ async def _placed(pid: int, spec: ProcessSpec, assign_scope: ScopeAssigner) -> s
     unit = await assign_scope(pid, spec.name, spec.resources)
     if unit is None and spec.resources:
         option = next(iter(spec.resources))
-        raise Spawn(f"option '{option}': there is no systemd that could limit it")
+        raise Spawn(f"option '{option}': there is no systemd that could limit it; ask without it")
     return unit
 
 
@@ -176,7 +176,7 @@ def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
 
 def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
     if name not in sockets:
-        raise NotFound(f"socket '{name}' is not there")
+        raise NotFound(f"socket '{name}' is not there; make it first")
     return sockets[name]
 
 
@@ -200,7 +200,7 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
             return str(numbers[found["name"]])
         port = _hosted(sockets, found["name"]).port
         if port is None:
-            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port")
+            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port; write .fileno")
         return str(port)
 
     return _SOCKET_REFERENCE.sub(value, arg)

@@ -85,7 +85,7 @@ def test_sockets(client: LineClient, tmp_path: Path) -> None:
     assert client.ask("make socket web backlog=7") == line
     assert client.ask("list sockets") == line
     socket.create_connection(("127.0.0.1", int(found[1]))).close()
-    assert "with other options" in client.fault("make socket web backlog=8")
+    assert "differs in option 'backlog'; remove it first" in client.fault("make socket web backlog=8")
     path = tmp_path / "a b"
     assert f"path={tmp_path}/a\\x20b umask=0077 fileno=" in client.ask(f"make socket u path={tmp_path}/a\\ b umask=077")
     assert path.stat().st_mode & 0o777 == 0o700

@@ -360,6 +360,21 @@ def test_one_sentence_says_what_is_wrong(papactl: Papactl, arguments: list[str],
     assert done.stdout == b""
 
 
+def test_papads_errors_speak_of_the_options_that_were_typed(papactl: Papactl) -> None:
+    """papad names its own options, over D-Bus for every client alike."""
+    run = partial(papactl, "run", "p")
+    assert "option '--user': there is no user 'nosuch'" in told(run("--user", "nosuch", "--", "true", status=2))
+    assert "option '--limit nofiles': is none of" in told(run("--limit", "nofiles=1", "--", "true", status=2))
+    assert "option '--limit nofile'" in told(run("--limit", f"nofile={2**40}", "--", "true", status=1))
+    assert "/nowhere (option '--directory')" in told(run("-d", "/nowhere", "--", "true", status=1))
+    assert "/nowhere (option '--directory')" in told(run("-f", "-d", "/nowhere", "--", "true", status=125))
+    papactl("run", "p", "--", "sleep", "1000")
+    assert "differs in option '--env', option '--directory'; end it first" in told(
+        run("--directory", "/tmp", "--env", "A=1", "--", "sleep", "1000", status=1)
+    )
+    assert "option '--umask': goes with" in told(papactl("socket", "make", "s", "--umask", "7", status=2))
+
+
 def test_no_kernel_on_the_bus(bus_address: str) -> None:
     papactl = Papactl(bus_address)
     assert "papad is not running" in told(papactl("status", status=3))

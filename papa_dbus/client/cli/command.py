@@ -15,6 +15,7 @@ import click
 from papa_dbus.bus import Bus
 from papa_dbus.client import aio
 from papa_dbus.client.cli.exit_status import Status
+from papa_dbus.client.cli.options import as_typed
 from papa_dbus.client.discovery import offers_kernel
 from papa_dbus.client.link import KernelConnection
 from papa_dbus.errors import PapaError, Unreachable
@@ -118,6 +119,14 @@ class Command(click.Command):
         for option in shared:
             option.opts = [word for word in option.opts if word not in taken]
         return [*params, *(option for option in shared if option.opts)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; an error of papad's names options as they are on this command's line."""
+        try:
+            return super().invoke(ctx)
+        except PapaError as error:
+            error.args = (as_typed(str(error), self),)
+            raise
 
 
 class ProcessCommand(Command):

@@ -13,6 +13,7 @@ import click
 
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
+from papa_dbus.client.cli.options import as_typed
 from papa_dbus.errors import (
     AccessDenied,
     BusFull,
@@ -84,6 +85,7 @@ def exit_125_on_error(function: Callable[..., Awaitable[int | None]]) -> Callabl
         try:
             return await function(kernel, **arguments)
         except PapaError as error:
+            error.args = (as_typed(str(error), click.get_current_context().command),)
             printing.say(_sentence(error))
             return Status.PAPACTL_FAILED
 

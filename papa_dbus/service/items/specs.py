@@ -162,7 +162,7 @@ class ProcessSpec(schema.ProcessRequest):
             raise InvalidArgs(f"option 'working_dir': {self.working_dir!r} is not an absolute path")
         for limit, value in self.rlimits.items():
             if limit not in rlimits.BY_NAME:
-                raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(rlimits.BY_NAME))}")
+                raise InvalidArgs(f"option 'rlimits {limit[:60]}': is none of {', '.join(sorted(rlimits.BY_NAME))}")
             if not 0 <= value <= rlimits.INFINITY:
                 raise InvalidArgs(f"option 'rlimits {limit}': {value} is out of range (0 to {rlimits.INFINITY})")
         if self.journal and not self.bufsize:
@@ -197,11 +197,9 @@ class ProcessSpec(schema.ProcessRequest):
     def _check_env(self) -> None:
         for key, value in (self.env or {}).items():
             if not key or "=" in key:
-                raise InvalidArgs(
-                    f"option 'env': {key!r} is not a valid name of a variable: it may be neither empty nor contain '='"
-                )
+                raise InvalidArgs(f"option 'env {key[:60]}': a variable's name may be neither empty nor contain '='")
             if "\0" in key + value:
-                raise InvalidArgs("option 'env': a NUL byte is not possible there")
+                raise InvalidArgs(f"option 'env {key[:60]}': a NUL byte is not possible there")
 
 
 @dataclass(frozen=True, slots=True)

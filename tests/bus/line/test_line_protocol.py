@@ -78,6 +78,14 @@ def test_values(client: LineClient) -> None:
     assert "may not contain" in client.fault("set a*")
 
 
+def test_an_error_names_an_entry_as_it_was_typed(client: LineClient) -> None:
+    assert client.fault("make process p rlimit.nofiles=1 true").startswith("option 'rlimit.nofiles': is none of as, ")
+    assert client.fault(f"make process p rlimit.nofile={2**40} true").startswith(
+        f"process 'p': cannot set option 'rlimit.nofile' to {2**40}: "
+    )
+    assert client.fault("make process p env.=1 true").startswith("option 'env.': ")
+
+
 def test_sockets(client: LineClient, tmp_path: Path) -> None:
     line = client.ask("make socket web backlog=7")
     found = re.fullmatch(r"web family=inet type=stream backlog=7 host=127\.0\.0\.1 port=(\d+) fileno=(\d+)", line)

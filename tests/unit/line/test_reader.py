@@ -468,7 +468,7 @@ def test_defect_13_umask_is_octal_as_a_text_and_a_number_from_the_client(text: s
         ("m p n bufsize=much /x", "'bufsize'"),
         ("m p n bufsize=1 output=2 /x", "given twice"),
         ("m p n watch=maybe /x", "'watch'"),
-        ("m p n env.=1 /x", "is not a valid name of a variable"),
+        ("m p n env.=1 /x", "a variable's name may be neither empty"),
         ("m p n umask=9 /x", "'umask'"),
         ("m s n port=1 extra", "'extra' is one word too many"),
         ("m s n port=99999", "out of range"),

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import functools
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from papa_dbus.client.link import KernelConnection
 from papa_dbus.errors import PapaError, Unreachable
 from papa_dbus.names import BUS_NAME
 
+#: A word too many, as click says it.
+_SURPLUS = re.compile(r"extra arguments? \((.*)\)")
 #: Seconds for a papad that is reloaded or restarted to be on the bus again.
 _COMES_BACK = 10.0
 
@@ -109,7 +112,19 @@ class Command(click.Command):
     """A command that also takes which papad is meant: `papactl list -H host` is `papactl -H host list`.
 
     An option of the command's own is never hidden by one of these: `socket make --host`, `run --user`.
+    ``instead`` has what to type for options of other tools, ``surplus`` gives it for a word too many.
     """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        instead: Mapping[str, str] | None = None,
+        surplus: Callable[[str], str] = lambda word: "",
+        **attributes: Any,
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self._instead = instead or {}
+        self._surplus = surplus
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters, and the hidden ones, without the words that the command has taken."""
@@ -119,6 +134,24 @@ class Command(click.Command):
         for option in shared:
             option.opts = [word for word in option.opts if word not in taken]
         return [*params, *(option for option in shared if option.opts)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As ever; but an error says what to type if that can be guessed."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not (hint := self._hint(error.option_name, args)):
+                raise
+            raise click.UsageError(f"no such option '{error.option_name}': {hint}", ctx) from None
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser does not always say which command it is
+            if (word := _SURPLUS.search(error.message)) and (hint := self._surplus(word[1])):
+                raise click.UsageError(f"{error.message}; {hint}", ctx) from None
+            raise
+
+    def _hint(self, option: str, args: Sequence[str]) -> str:  # noqa: ARG002
+        """Return what to type for an option that is none of the command's."""
+        return self._instead.get(option, "")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; an error of papad's names options as they are on this command's line."""
@@ -133,14 +166,17 @@ class ProcessCommand(Command):
     """A command that starts a process."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As ever; but an option that is not ours may well be one of the process's."""
+        """As ever; but the error says how the command is written if something is missing."""
         try:
             return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if "--" in args:
-                raise
-            hint = "A command's own options come after --"
-            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+        except click.MissingParameter as error:
+            message = f"{error.format_message().removesuffix('.')}: it is 'papactl run NAME -- COMMAND'"
+            raise click.UsageError(message, ctx) from None
+
+    def _hint(self, option: str, args: Sequence[str]) -> str:
+        """As ever; but an option that is not ours may well be one of the process's."""
+        hints = [super()._hint(option, args), "" if "--" in args else "a command's own options come after --"]
+        return "; ".join(filter(None, hints))
 
 
 def with_kernel(

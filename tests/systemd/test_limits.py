@@ -19,11 +19,11 @@ ASKED = {
 }
 
 
-@pytest.fixture(scope="module")
-def limiting() -> Iterator[Container]:
+@pytest.fixture(scope="module", params=("bookworm", "trixie"))
+def limiting(request: pytest.FixtureRequest) -> Iterator[Container]:
     """Give a container whose systemd has the controllers: those of version 1, where this machine has them there."""
     container = installed(
-        "dbus-daemon", Container.use_old_controllers if old_hierarchy("memory") else lambda container: None
+        request.param, Container.use_old_controllers if old_hierarchy("memory") else lambda container: None
     )
     yield container
     container.stop()

@@ -52,11 +52,13 @@ def test_what_systemd_refuses_is_said_at_once(container: Container, broken: str,
     container.run(broken)
     try:
         refused = container.run("papactl list", check=False)
+        status = container.run("papactl status", check=False)
     finally:
         container.run(remedy)
     assert refused.stderr.startswith("papactl: systemd does not start papad: ")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (5, 1)
     assert remedy.rpartition("; ")[2].replace(" --runtime", "") in refused.stderr
+    assert (status.returncode, "'systemctl unmask papa'" in status.stderr) == (3, "unmask" in remedy)
     assert container.run("papactl list").stdout == ""
 
 

@@ -59,6 +59,8 @@ async def missing(link: KernelConnection, where: str) -> str | None:
     if link.present:
         return None
     state = await _state_of_service(link.bus)
+    if state == "masked":
+        return f"papad{where} is not running, and papa.service is masked: 'systemctl unmask papa' lets it be started"
     if state not in ("active", "reloading", "activating"):
         return f"papad{where} is not running; 'systemctl start papa' starts it, as the first call does"
     with contextlib.suppress(TimeoutError):
@@ -69,14 +71,14 @@ async def missing(link: KernelConnection, where: str) -> str | None:
 
 
 async def _state_of_service(bus: Bus) -> str | None:
-    """systemd's word for it; None where systemd is not on the bus, or has not loaded it."""
+    """systemd's word for it, or "masked"; None where systemd is not on the bus."""
     systemd, properties = "org.freedesktop.systemd1", "org.freedesktop.DBus.Properties"
     try:
         reply = await bus.call(
-            systemd, "/org/freedesktop/systemd1", f"{systemd}.Manager", "GetUnit", "s", ["papa.service"]
+            systemd, "/org/freedesktop/systemd1", f"{systemd}.Manager", "LoadUnit", "s", ["papa.service"]
         )
-        unit = [f"{systemd}.Unit", "ActiveState"]
-        return str((await bus.call(systemd, reply.body[0], properties, "Get", "ss", unit)).body[0].value)
+        of = (await bus.call(systemd, reply.body[0], properties, "GetAll", "s", [f"{systemd}.Unit"])).body[0]
+        return "masked" if of["LoadState"].value == "masked" else str(of["ActiveState"].value)
     except PapaError:
         return None
 

@@ -128,9 +128,7 @@ class Subscription:
             return
         self.over = True
         if reason == "revoked":
-            self._error = AccessDenied(
-                "the watch has ended: this client may hear no more of it; an administrator must admit it again"
-            )
+            self._error = AccessDenied("the watch has ended: an administrator has taken this client's right to it")
         elif reason == "removed":
             self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
 

@@ -172,6 +172,9 @@ def end(kernel: Kernel) -> None:
         process.poll()
     for watch in list(kernel._watches.open.values()):
         watch.close()
+    for process in list(kernel._processes.every()):
+        for absent in list(process.log.readers):  # its client does not come back
+            process.log.detach(absent)
     kernel.close()
 
 

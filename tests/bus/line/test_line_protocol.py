@@ -496,7 +496,7 @@ def test_defect_16_output_comes_without_a_reason_but_itself(client: LineClient, 
     assert client.read_watch() == (b"", b"", [0])
 
 
-@pytest.mark.parametrize("command", ["watch p p", "make process p watch=1 shell=1 echo a; sleep 600"])
+@pytest.mark.parametrize("command", ["watch p p", "make process p watch=1 shell=1 echo a; exec sleep 600"])
 async def test_the_first_batch_does_not_come_with_the_answer(
     house: "House", monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -504,7 +504,7 @@ async def test_the_first_batch_does_not_come_with_the_answer(
     visitor = await house.connect()
     assert await visitor.welcomed()
     if command.startswith("watch"):
-        visitor.say(b"make process p shell=1 echo a; sleep 600\n")
+        visitor.say(b"make process p shell=1 echo a; exec sleep 600\n")
         await visitor.until(b"> ")
     (session,) = house.server._sessions
     loop, write = asyncio.get_running_loop(), session._transport.write
@@ -899,7 +899,7 @@ async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
     (session,) = house.server._sessions
     session._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     visitor.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    visitor.say(b"make process p shell=1 head -c 10m /dev/zero; sleep 600\n")
+    visitor.say(b"make process p shell=1 head -c 10m /dev/zero; exec sleep 600\n")
     async with asyncio.timeout(PATIENCE):
         # A batch of what had come by chance might be all with Linux, and nobody would wait for room.
         while not (made := house.kernel.list_processes()) or made[0].written < 10 * 1024 * 1024:

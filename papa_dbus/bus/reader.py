@@ -92,13 +92,14 @@ class MessageReader:
         """Return whether a whole message has come that has not been read."""
         return self._first()[0] > 0
 
-    def wait_for_rest(self, seconds: float) -> bool:
-        """Wait for more of a message that is half there, if one is; return whether more has come.
+    @property
+    def is_half_read(self) -> bool:
+        """Return whether a part of a message has come. A socket holds only a part of a large one."""
+        return len(self._buffer) > 0
 
-        A socket holds only a part of a large message. With one part in each turn of a busy loop, all that comes behind
-        it would wait for many turns.
-        """
-        return len(self._buffer) > 0 and len(self._poll.poll(seconds * 1000)) > 0
+    def wait(self, seconds: float) -> bool:
+        """Wait for more, holding up everything; return whether more has come."""
+        return len(self._poll.poll(seconds * 1000)) > 0
 
     def close(self) -> None:
         """Close the descriptors of a message that will not come."""

@@ -132,7 +132,7 @@ class Kernel:
 
     async def _open(self, member: str, name: str) -> int:
         if not self.link.bus.passes_descriptors:
-            raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine")
+            raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine; do it there")
         reply = await self._call(member, "s", name)
         close_descriptors(reply, 1)
         return int(reply.unix_fds[0])

@@ -128,7 +128,9 @@ class Subscription:
             return
         self.over = True
         if reason == "revoked":
-            self._error = AccessDenied("the watch has ended: this client may hear no more of it")
+            self._error = AccessDenied(
+                "the watch has ended: this client may hear no more of it; an administrator must admit it again"
+            )
         elif reason == "removed":
             self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
 

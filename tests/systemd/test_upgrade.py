@@ -156,9 +156,17 @@ def load(container: Container, python: str) -> Iterator[None]:
     assert container.journal(f"--after-cursor={cursor}", "--unit=papa.service", "--priority=warning") == ""
 
 
-def test_reload_to_another_version(bare: Container) -> None:
-    """`make install` of a newer version changes nothing yet; a reload does."""
-    bare.run(f"cd /root/papa && {OFFLINE} make install && systemctl start papa", timeout=300)
+@pytest.mark.parametrize("earlier", [None, "before-packages"])
+def test_reload_to_another_version(bare: Container, earlier: str | None) -> None:
+    """`make install` of a newer version changes nothing yet; a reload does.
+
+    before-packages.tar.xz is papa_dbus of 2026-11-30 (the commit before 21a7b44), when it had one folder of modules.
+    """
+    bare.run("cp -r /root/papa /root/earlier")
+    if earlier is not None:
+        bare.run("rm -r /root/earlier/papa_dbus")
+        bare.run(f"tar -xJf /root/papa/tests/systemd/earlier/{earlier}.tar.xz -C /root/earlier")
+    bare.run(f"cd /root/earlier && {OFFLINE} make install && systemctl start papa", timeout=300)
     with load(bare, PYTHON):
         pid, old = main_pid(bare), version(bare)
         bare.run(f"""cp -r /root/papa /root/next && cd /root/next &&

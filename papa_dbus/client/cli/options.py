@@ -1,5 +1,6 @@
 """papactl's options for those of a request: how each is called and read, and what help says, as the schema has it."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,9 @@ from papa_dbus.forms import FLAG, Form
 from papa_dbus.schema import Option, options
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+#: An option as papad names it in an error.
+_NAMED = re.compile(r"\boption '(\w+)")
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -51,3 +55,9 @@ def options_of(request: type, **own: dict[str, Any]) -> Callable[[_Function], _F
         return function
 
     return decorate
+
+
+def as_typed(message: str, command: click.Command) -> str:
+    """Return what papad says, with its options named as they are on this command's line."""
+    words = {param.name: param.opts[0] for param in command.params if isinstance(param, click.Option)}
+    return _NAMED.sub(lambda found: f"option '{words.get(found[1], found[1])}", message)

@@ -48,7 +48,8 @@ def start_daemon(arguments: list[str]) -> Path:
     if systemd_runs():
         raise Unreachable(
             "this machine runs systemd, so papad is not started by its clients: install it (make install, or the"
-            " package of your system) and systemd starts it when it is asked for; or start papad by hand"
+            " package of your system) and systemd starts it when it is asked for, or, if it is installed, see"
+            " 'systemctl status papa.service papa.socket'"
         )
     log = _log_file()
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_IT}

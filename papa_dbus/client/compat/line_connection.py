@@ -48,7 +48,7 @@ class Connection:
         if greeting.startswith(_ERROR):
             raise PapaError(greeting[len(_ERROR) :].decode(errors="replace").strip())
         if not greeting.startswith(_WELCOME):
-            raise Unreachable(f"what listens at {self.name} is not Papa")
+            raise Unreachable(f"what listens at {self.name} is not Papa; choose another port or path")
 
     def _check_owner(self) -> None:
         """Raise NotPapas unless root or this process's own user is at the other end. Anybody may listen on a port."""

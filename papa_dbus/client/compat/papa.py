@@ -25,8 +25,8 @@ from papa_dbus.client.compat.backend import Backend
 from papa_dbus.client.compat.bus_backend import BusBackend
 from papa_dbus.client.compat.line_backend import LineBackend
 from papa_dbus.client.compat.watcher import ProcessOutput, Watch, Watcher
+from papa_dbus.errors import NotStarted, Unreachable
 from papa_dbus.errors import PapaError as Error
-from papa_dbus.errors import Unreachable
 from papa_dbus.names import DEFAULT_PORT
 
 log = getLogger("papa.client")
@@ -102,6 +102,8 @@ class Papa:
         while True:
             try:
                 return self._try_to_connect(max(end - time.monotonic(), _PAUSE))
+            except NotStarted:
+                raise
             except Unreachable as error:
                 if started is None:
                     started = self._start_kernel(error)
@@ -124,6 +126,8 @@ class Papa:
             try:
                 return LineBackend(where, _COMMAND_TIMEOUT, patience)
             except Unreachable as no_line:
+                if isinstance(no_bus, NotStarted):
+                    raise no_bus from None
                 raise Unreachable(f"{no_bus}; {no_line}") from None
 
     def _start_kernel(self, why: Unreachable) -> Path:

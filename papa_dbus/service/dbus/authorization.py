@@ -207,7 +207,7 @@ class Authorization:
             raise AccessDenied(f"the bus does not say who {sender.name} is: {error}") from None
         known = {name: variant.value for name, variant in reply.body[0].items()}
         if "UnixUserID" not in known:
-            raise AccessDenied(f"the bus does not say which user {sender.name} is")
+            raise AccessDenied(f"the bus does not say which user {sender.name} is; connect anew")
         uid = known["UnixUserID"]
         user = self._users.get(uid)
         if user is None:

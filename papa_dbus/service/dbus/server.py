@@ -111,7 +111,10 @@ class DBusServer:
         reply = await self._bus.call(*DRIVER, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
         if reply.body[0] not in (_PRIMARY_OWNER, _ALREADY_OWNER):
             owner = await self._bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
-            raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
+            raise errors.Exists(
+                f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it;"
+                " end that one first, or choose another bus with --bus"
+            )
 
     async def _begin(self) -> None:
         """Forget the clients of a connection that was lost before it was ready, which on_lost does not tell."""

@@ -65,7 +65,7 @@ class Subscriptions:
         """Begin a watch for a client; nothing is sent before begin()."""
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
-            raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time")
+            raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time; end one first")
         subscription = Subscription(known or Client(client, acting_user()))
         watch = self._kernel.watch(
             patterns,
@@ -97,7 +97,7 @@ class Subscriptions:
         """A client's own watch. Raises NotFound."""
         subscription = self._by_number.get(number)
         if subscription is None or subscription.client.name != client:
-            raise NotFound(f"watch {number} is not there")
+            raise NotFound(f"watch {number} is not there: it has ended, or is another client's; begin a new one")
         self._signals.note_read(subscription.client, subscription.before)  # else it would not know the number
         return subscription.watch
 

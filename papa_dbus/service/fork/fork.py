@@ -23,6 +23,7 @@ from papa_dbus.service import rlimits
 from papa_dbus.service.fork.child import ExecPlan, exec_child, fail, libc, prepare, reset_process_state
 from papa_dbus.service.fork.errand import Errand
 from papa_dbus.service.fork.fork_server import ANSWER, MAX_DESCRIPTORS, MAX_MESSAGE, request, serve
+from papa_dbus.service.steps import Turn
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         """Start it. Raises OSError."""
-        self._turn = asyncio.Lock()  # one request after the other: an answer does not say whose it is
+        self._turn = Turn()  # one request after the other: an answer does not say whose it is
         self._unproven = 0  # started since the last answer
         self._start()
 

@@ -67,7 +67,7 @@ class Scheduler:
     def check(self) -> None:
         """Raise NotSupported where there is no journal."""
         if (reason := self._journal.unavailable_reason()) is not None:
-            raise NotSupported(f"option 'journal': there is no systemd journal here: {reason}")
+            raise NotSupported(f"option 'journal': there is no systemd journal here ({reason}); ask without it")
 
     def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog, last_words: LastWords = ()) -> None:
         """Begin, or go on, with a process."""

@@ -5,27 +5,27 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from papa_dbus.errors import Exists, NotFound
+from papa_dbus.errors import Exists
 from papa_dbus.service import audit, limits
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.items.registry import Registry
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
-from papa_dbus.service.items.specs import ProcessSpec
+from papa_dbus.service.items.specs import ProcessSpec, differences
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.journal.scheduler import Scheduler
 from papa_dbus.service.kernel.changes import Tell
 from papa_dbus.service.kernel.consumers import Consumers
 from papa_dbus.service.kernel.recovery import Recovery
 from papa_dbus.service.kernel.reservation import Reservations
-from papa_dbus.service.kernel.selection import all_found, check_some
+from papa_dbus.service.kernel.selection import all_found, check_some, not_there
 from papa_dbus.service.kernel.starts import Starts, answers
 from papa_dbus.service.kernel.superseded import Superseded
 from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks
 from papa_dbus.service.process.pipe_poller import Poller
-from papa_dbus.service.steps import Chores
+from papa_dbus.service.steps import Chores, Turn
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Processes:
         self.superseded = Superseded(store, self._tokens, journal)
         self.consumers = Consumers(chores, self.superseded)
         self._starts = Starts(store, reservations, self._tokens, self._recovered_later)
-        self._starting = asyncio.Lock()
+        self._starting = Turn()
         self.callbacks = ProcessCallbacks(on_end=self._ended, on_releasable=self._releasable, poller=Poller())
 
     @property
@@ -119,7 +119,10 @@ class Processes:
 
     def _give(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
-            raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
+            raise Exists(
+                f"process '{spec.name}' already runs (PID {process.pid}), and differs in"
+                f" {differences(spec, process.spec)}; end it first, or use another name"
+            )
         if process.removed:
             self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
@@ -182,7 +185,7 @@ class Processes:
     def open(self, name: str) -> int:
         """Return a pidfd of a process that runs, for the caller to close. Raises NotFound."""
         if name not in self._listed:
-            raise NotFound(f"process '{name}' is not there")
+            raise not_there("process", name)
         return self._listed[name].duplicate_pidfd()
 
     # ----------------------------------------------------------------- the end

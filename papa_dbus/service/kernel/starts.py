@@ -121,7 +121,7 @@ def being_started(name: str) -> Callable[[], ProcessInfo]:
     """Return what stands for the answer until a start is over; whoever asks for that name waits until then."""
 
     def answer() -> ProcessInfo:
-        raise Exists(f"process '{name}' is being started")
+        raise Exists(f"process '{name}' is being started; try again in a moment")
 
     return answer
 

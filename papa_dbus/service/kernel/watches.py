@@ -63,9 +63,9 @@ class Watches:
         else:
             all_found(found, missing, "process")
             if not found:
-                raise NotFound("there is no process to watch")
+                raise NotFound("there is no process to watch; make one first, or observe with follow")
         if not _share_of_caller(self._shares).has_room():
-            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them")
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them; end some")
         share = _share_of_caller(self._cursors)
         more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
         if not share.has_room(len(found) + more_patterns):

@@ -4,6 +4,7 @@ Owns the reply's format and its escapes, so that nothing that the kernel holds c
 for another line. No I/O.
 """
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -20,6 +21,9 @@ BATCH_END: Final = b"] "
 
 _MAX_ERROR = 2000
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+
+#: An entry of a dictionary, as the domain names it.
+_ENTRY = re.compile(r"\boption '(env|rlimit)s? ([^']*)'")
 
 
 def _escape(char: str) -> str:
@@ -66,7 +70,8 @@ def reply(text: str = "") -> bytes:
 
 def error(text: str) -> bytes:
     """An error and the prompt; always one line."""
-    return reply(f"Error: {one_line(text[:_MAX_ERROR])}")
+    typed = _ENTRY.sub(r"option '\1.\2'", text[:_MAX_ERROR])
+    return reply(f"Error: {one_line(typed)}")
 
 
 def foreign(protocol: str) -> bytes:

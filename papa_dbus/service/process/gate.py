@@ -51,7 +51,9 @@ async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
         option = "uid" if spec.uid is not None else "gid"
         asked = spec.uid if spec.uid is not None else spec.gid
         seconds = f"{limits.LOOKUP_TIMEOUT:.0f} s"
-        raise Spawn(f"option '{option}': the user database said nothing about {asked!r} in {seconds}") from None
+        raise Spawn(
+            f"option '{option}': the user database said nothing about {asked!r} in {seconds}; try again"
+        ) from None
 
 
 def _local_user(uid: int) -> tuple[str, str] | None:
@@ -91,7 +93,7 @@ def _user(uid: str | int | None) -> pwd.struct_passwd | None:
         return pwd.getpwuid(os.geteuid() if uid is None else uid)
     except KeyError:
         if isinstance(uid, str):
-            raise InvalidArgs(f"option 'uid': there is no user {uid!r}") from None
+            raise InvalidArgs(f"option 'uid': there is no user {uid!r}; 'getent passwd' lists them") from None
         return None
 
 
@@ -101,7 +103,7 @@ def _gid(gid: str | int | None) -> int | None:
     try:
         return grp.getgrnam(gid).gr_gid
     except KeyError:
-        raise InvalidArgs(f"option 'gid': there is no group {gid!r}") from None
+        raise InvalidArgs(f"option 'gid': there is no group {gid!r}; 'getent group' lists them") from None
 
 
 def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
@@ -122,7 +124,7 @@ def _limit(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Limit(f"no file descriptor is left for {what}: {error.strerror}") from None
+        raise Limit(f"no file descriptor is left for {what} ({error.strerror}): raise LimitNOFILE= of papad") from None
 
 
 class Status:
@@ -201,7 +203,9 @@ async def executed(status: int, pidfd: int, without_home: Callable[[], None]) ->
             return await decided is not Word.FAILED
     except TimeoutError:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        raise Spawn(f"it did not start in {limits.START_TIMEOUT:.0f} s") from None
+        raise Spawn(
+            f"it did not start in {limits.START_TIMEOUT:.0f} s, and was ended; see whether its file can be read"
+        ) from None
     finally:
         loop.remove_reader(status)
 
@@ -235,7 +239,9 @@ class PendingChild:
             except OSError as error:
                 os.kill(pid, signal.SIGKILL)
                 await asyncio.wait([reap_by_pid(pid)], timeout=_REAP_TIMEOUT)
-                raise Limit(f"no file descriptor is left for a process: {error.strerror}") from None
+                raise Limit(
+                    f"no file descriptor is left for a process ({error.strerror}): raise LimitNOFILE= of papad"
+                ) from None
             undo.pop_all()
         return cls(pid, pidfd, ours, status)
 

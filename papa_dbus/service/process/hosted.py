@@ -215,7 +215,7 @@ class HostedProcess:
     def duplicate_pidfd(self) -> int:
         """A pidfd for a client. Raises NotFound once the process has ended."""
         if not self.running:
-            raise NotFound(f"process '{self.spec.name}' has ended")
+            raise NotFound(f"process '{self.spec.name}' has ended; only one that runs can be opened")
         return os.dup(self.pidfd)
 
     def keep_output(self) -> None:

@@ -98,7 +98,7 @@ async def _placed(
         unit = await assign_scope(child.pid, spec.name, spec.resources)
         if unit is None and spec.resources:
             option = next(iter(spec.resources))
-            raise Spawn(f"option '{option}': there is no systemd that could limit it")
+            raise Spawn(f"option '{option}': there is no systemd that could limit it; ask without it")
     where = identity.home if spec.working_dir is None else spec.working_dir
     return ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
 
@@ -178,7 +178,7 @@ def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
 
 def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
     if name not in sockets:
-        raise NotFound(f"socket '{name}' is not there")
+        raise NotFound(f"socket '{name}' is not there; make it first")
     return sockets[name]
 
 
@@ -202,7 +202,7 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
             return str(numbers[found["name"]])
         port = _hosted(sockets, found["name"]).port
         if port is None:
-            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port")
+            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port; write .fileno")
         return str(port)
 
     return _SOCKET_REFERENCE.sub(value, arg)

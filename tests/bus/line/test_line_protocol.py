@@ -78,6 +78,14 @@ def test_values(client: LineClient) -> None:
     assert "may not contain" in client.fault("set a*")
 
 
+def test_an_error_names_an_entry_as_it_was_typed(client: LineClient) -> None:
+    assert client.fault("make process p rlimit.nofiles=1 true").startswith("option 'rlimit.nofiles': is none of as, ")
+    assert client.fault(f"make process p rlimit.nofile={2**40} true").startswith(
+        f"process 'p': cannot set option 'rlimit.nofile' to {2**40}: "
+    )
+    assert client.fault("make process p env.=1 true").startswith("option 'env.': ")
+
+
 def test_sockets(client: LineClient, tmp_path: Path) -> None:
     line = client.ask("make socket web backlog=7")
     found = re.fullmatch(r"web family=inet type=stream backlog=7 host=127\.0\.0\.1 port=(\d+) fileno=(\d+)", line)
@@ -85,7 +93,7 @@ def test_sockets(client: LineClient, tmp_path: Path) -> None:
     assert client.ask("make socket web backlog=7") == line
     assert client.ask("list sockets") == line
     socket.create_connection(("127.0.0.1", int(found[1]))).close()
-    assert "with other options" in client.fault("make socket web backlog=8")
+    assert "differs in option 'backlog'; remove it first" in client.fault("make socket web backlog=8")
     path = tmp_path / "a b"
     assert f"path={tmp_path}/a\\x20b umask=0077 fileno=" in client.ask(f"make socket u path={tmp_path}/a\\ b umask=077")
     assert path.stat().st_mode & 0o777 == 0o700

@@ -4,10 +4,12 @@ Those of the group papa may do all they do; strangers may do nothing. A program 
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
 import signal
+import socket
 import struct
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -52,10 +54,14 @@ def quiet(member: str, signature: str, body: list[Any], flags: MessageFlag = Mes
 
 
 def cut(bus: Bus) -> None:
-    """Leave without a word, as one does who is killed."""
+    """Leave without a word, as one does who is killed.
+
+    The descriptor stays until ``close``: its number would be another guest's by then, who would lose its reader.
+    """
     connection = bus._connection
     if connection is not None:
-        connection.socket.close()
+        with contextlib.suppress(OSError):  # it has gone
+            connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 # ------------------------------------------------------------------ members
@@ -234,12 +240,12 @@ async def stranger_signatures(folder: Path) -> None:
     bus = await connect()
     bodies = [_unseen_body() for _ in range(120)]
     assert bus._connection is not None
-    socket = bus._connection.socket
-    socket.setblocking(True)
+    sock = bus._connection.socket
+    sock.setblocking(True)
     message = quiet("X", "av", [[]])
     for n in itertools.count():
         body = bodies[n % len(bodies)]
-        socket.sendall(bus_header.header(1, 1, len(body), 1000 + n, message) + body)
+        sock.sendall(bus_header.header(1, 1, len(body), 1000 + n, message) + body)
         await asyncio.sleep(0.01)  # paces the calls
 
 

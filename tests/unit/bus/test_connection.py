@@ -161,6 +161,32 @@ async def test_a_call_of_a_connection_that_is_closed_has_no_reply(fake: FakeBus)
         assert await asking is None
 
 
+@pytest.mark.parametrize(("first", "seen"), [(32, 64), (31, 31)])
+async def test_what_a_bus_has_behind_many_messages_is_read_with_them(
+    fake: FakeBus, monkeypatch: pytest.MonkeyPatch, first: int, seen: int
+) -> None:
+    """A bus has more than the socket holds, and sends it when there is room."""
+    monkeypatch.setattr(bus_connection, "READING_TURN", PATIENCE)
+    signal = bytes(as_bytes(Message(None, "/a", "a.b", "S", MessageType.SIGNAL, serial=1)))
+    heard: list[Message] = []
+    async with connected(fake) as connection:
+        assert fake.end is not None
+        fake.end.sendall(signal * first)
+        further = [signal * (64 - first)]
+
+        def send_on(reader: MessageReader, seconds: float) -> bool:
+            del reader, seconds
+            assert fake.end is not None
+            fake.end.sendall(sent := b"".join(further))
+            further.clear()
+            return bool(sent)
+
+        monkeypatch.setattr(MessageReader, "wait", send_on)
+        monkeypatch.setattr(connection._owner, "hear", heard.append)
+        connection.read()
+        assert len(heard) == seen
+
+
 async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:
     sock, program = await transport.connect(f"unix:path={tmp_path}/none;{fake.address}")
     assert program is None

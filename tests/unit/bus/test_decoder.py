@@ -122,24 +122,25 @@ def test_whatever_a_message_says_the_next_one_is_read(place: int, byte: int) -> 
         assert call.body == ["next"]
 
 
-def test_the_rest_of_a_large_message_is_waited_for_and_nothing_else_is() -> None:
+def test_the_rest_of_a_large_message_is_waited_for() -> None:
     large = as_bytes(Message(**FIELDS, signature="s", body=["x" * 1000]))
     ours, papads = socket.socketpair()
     with ours, papads:
         papads.setblocking(False)
         reader = MessageReader(papads)
-        assert not reader.wait_for_rest(PATIENCE), "there is no message, and it has not waited"
+        assert not reader.is_half_read
         ours.sendall(large[:500])
         assert reader.read_message() is None
-        assert not reader.wait_for_rest(0.001)
+        assert reader.is_half_read
+        assert not reader.wait(0.001)
         ours.sendall(large[500:])
-        assert reader.wait_for_rest(PATIENCE)
+        assert reader.wait(PATIENCE)
         assert reader.read_message().size == len(large)
-        assert not reader.wait_for_rest(PATIENCE)
+        assert not reader.is_half_read
         ours.sendall(large[:500])
         assert reader.read_message() is None
         ours.close()
-        assert reader.wait_for_rest(PATIENCE), "the end of the connection is read as well"
+        assert reader.wait(PATIENCE), "the end of the connection is read as well"
         with pytest.raises(EOFError):
             reader.read_message()
 

@@ -542,7 +542,7 @@ async def test_who_does_not_ask_for_it_is_not_in_the_journal(kernel: Kernel, the
 async def test_without_a_journal_nothing_is_made(kernel: Kernel, there: Journald) -> None:
     there.path.unlink()
     with pytest.raises(
-        NotSupported, match=f"option 'journal': there is no systemd journal here: {there.path}: No such"
+        NotSupported, match=f"option 'journal': there is no systemd journal here \\({there.path}: No such"
     ):
         await run(kernel, "true", journal=True)
     assert kernel.process_count == 0

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn
+from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.items.specs import ProcessSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import Exited
-from tests.support import Reader, children, ended, run
+from tests.support import Reader, children, ended, run, turns
 
 pytestmark = pytest.mark.usefixtures("forked_by")
 
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("forked_by")
 async def test_the_same_request_gives_the_running_process(kernel: Kernel) -> None:
     first = await run(kernel, "sleep", "60")
     assert (await run(kernel, "sleep", "60")).pid == first.pid
-    with pytest.raises(Exists, match="process 'p' runs"):
+    with pytest.raises(Exists, match="process 'p' already runs .* differs in .*; end it first"):
         await run(kernel, "sleep", "61")
-    with pytest.raises(Exists, match="process 'p' runs"):
+    with pytest.raises(Exists, match="process 'p' already runs .* differs in .*; end it first"):
         await run(kernel, "sleep", "60", umask=0)
 
 
@@ -29,6 +30,20 @@ async def test_requests_at_the_same_time_make_one_process(kernel: Kernel) -> Non
     made = await asyncio.gather(*(run(kernel, "sleep", "60") for _ in range(20)))
     assert len({info.pid for info in made}) == 1
     assert len(children()) == 1
+
+
+async def test_one_users_many_requests_do_not_delay_anothers_one(kernel: Kernel) -> None:
+    made: list[str] = []
+
+    async def make(uid: int, name: str) -> None:
+        with acting(Caller(uid, None, "")):
+            await run(kernel, "true", name=name)
+        made.append(name)
+
+    many = [asyncio.ensure_future(make(1000, f"many.{n}")) for n in range(30)]
+    await turns(3)
+    await asyncio.gather(make(0, "one"), *many)
+    assert made.index("one") < 15, made
 
 
 async def test_a_failed_start_lets_the_next_in_line_try(kernel: Kernel) -> None:
@@ -104,7 +119,7 @@ async def test_a_pidfd_for_a_client(kernel: Kernel) -> None:
 
 async def test_an_empty_list_removes_nothing(kernel: Kernel) -> None:
     await run(kernel, "sleep", "60")
-    with pytest.raises(InvalidArgs, match="which process"):
+    with pytest.raises(InvalidArgs, match="name at least one process"):
         kernel.remove_processes([])
     assert kernel.process_count == 1
 

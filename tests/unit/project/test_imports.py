@@ -34,7 +34,7 @@ LAYERS = {
     "service.lookups": 2,
     "service.pacing": 2,
     "service.shares": 2,
-    "service.steps": 3,
+    "service.steps": 2,
     "service.fork": 3,
     "service.access": 3,
     "service.items": 4,

@@ -1,4 +1,4 @@
-"""From a request to a running program, as papad sees it: whom it is to be, its gate, and what it says if it cannot.
+"""From a fork to a running program, as papad sees it: the child at its gate, and what it says if it cannot.
 
 The child stands at a gate until the kernel has stored and placed it. If papad dies first, the gate closes and the child
 ends without having run anything. Knows nothing of registries, output or clients.
@@ -9,9 +9,7 @@ import contextlib
 import enum
 import errno
 import fcntl
-import grp
 import os
-import pwd
 import select
 import signal
 import socket
@@ -19,104 +17,16 @@ import struct
 import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from papa_dbus.errors import InvalidArgs, Limit, Spawn
+from papa_dbus.errors import Limit, Spawn
 from papa_dbus.service import limits
-from papa_dbus.service.caller import acting_user
-from papa_dbus.service.fork.child import NO_HOME, ExecPlan, Identity
+from papa_dbus.service.fork.child import NO_HOME, ExecPlan
 from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
 from papa_dbus.service.fork.fork import Fork
-from papa_dbus.service.group_list import groups_of
-from papa_dbus.service.items.specs import ProcessSpec
-from papa_dbus.service.lookups import Lookups
 
-#: The PATH that systemd gives to services, systemd.exec(5).
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK = 0o022
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 #: Seconds for a child that was killed to end: in uninterruptible sleep it may take for ever.
 _REAP_TIMEOUT = 1.0
-
-
-async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
-    """Return the user and groups that were asked for. Raises InvalidArgs if there is no such user or group.
-
-    The user database may be a directory on another machine: it is asked in a thread, and not at all for papad's own
-    user if /etc/passwd has that one. Raises Spawn if there is no answer in time.
-    """
-    if spec.uid is None and spec.gid is None and (own := _local_user(os.geteuid())) is not None:
-        return Identity(os.geteuid(), os.getegid(), None, *own)
-    try:
-        return await lookups.ask(acting_user(), lambda: _look_up(spec), limits.LOOKUP_TIMEOUT)
-    except TimeoutError:
-        option = "uid" if spec.uid is not None else "gid"
-        asked = spec.uid if spec.uid is not None else spec.gid
-        seconds = f"{limits.LOOKUP_TIMEOUT:.0f} s"
-        raise Spawn(
-            f"option '{option}': the user database said nothing about {asked!r} in {seconds}; try again"
-        ) from None
-
-
-def _local_user(uid: int) -> tuple[str, str] | None:
-    """Return the name and home of a user in /etc/passwd (passwd(5))."""
-    try:
-        with open("/etc/passwd", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                fields = line.rstrip("\n").split(":")
-                if len(fields) == 7 and fields[2] == str(uid):
-                    return fields[0], fields[5]
-    except OSError:
-        pass
-    return None
-
-
-def _look_up(spec: ProcessSpec) -> Identity:
-    """Ask the user database. Waits for it."""
-    entry = _user(spec.uid)
-    gid = _gid(spec.gid)
-    if gid is None:
-        if entry is None and spec.uid is not None:
-            raise InvalidArgs(f"option 'uid': there is no user {spec.uid}, so its group must be given as 'gid'")
-        gid = os.getegid() if spec.uid is None or entry is None else entry.pw_gid
-    if entry is None and spec.uid is None:
-        return Identity(os.geteuid(), gid, None, str(os.geteuid()), "/")
-    if entry is None:
-        return Identity(int(str(spec.uid)), gid, (gid,), str(spec.uid), "/")
-    changed = spec.uid is not None or spec.gid is not None
-    groups = tuple(groups_of(entry.pw_name, gid)) if changed and os.geteuid() == 0 else None
-    return Identity(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
-
-
-def _user(uid: str | int | None) -> pwd.struct_passwd | None:
-    try:
-        if isinstance(uid, str):
-            return pwd.getpwnam(uid)
-        return pwd.getpwuid(os.geteuid() if uid is None else uid)
-    except KeyError:
-        if isinstance(uid, str):
-            raise InvalidArgs(f"option 'uid': there is no user {uid!r}; 'getent passwd' lists them") from None
-        return None
-
-
-def _gid(gid: str | int | None) -> int | None:
-    if not isinstance(gid, str):
-        return gid
-    try:
-        return grp.getgrnam(gid).gr_gid
-    except KeyError:
-        raise InvalidArgs(f"option 'gid': there is no group {gid!r}; 'getent group' lists them") from None
-
-
-def environment(spec: ProcessSpec, identity: Identity) -> dict[str, str]:
-    """Return what was asked for, or a login-like minimum as systemd gives it (systemd.exec(5))."""
-    if spec.env is not None:
-        return dict(spec.env)
-    return {
-        "PATH": _DEFAULT_PATH,
-        "HOME": identity.home,
-        "USER": identity.user,
-        "LOGNAME": identity.user,
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-    }
 
 
 @contextlib.contextmanager

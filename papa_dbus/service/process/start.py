@@ -23,11 +23,10 @@ from papa_dbus.service.process.gate import (
     DEFAULT_UMASK,
     PendingChild,
     Status,
-    environment,
-    identify,
     plan_descriptors,
 )
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds, ScopeAssigner
+from papa_dbus.service.process.identity import environment, identify
 
 log = logging.getLogger(__name__)
 

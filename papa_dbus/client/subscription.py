@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 _PAUSE: Final = (0.05, 2.0)
 _ASK_AGAIN = 0.25  # seconds without anything, before it is asked again what there is
 _SILENCE = 30.0  # seconds without anything, before it is asked whether the watch is still there
-_REVOKED: Final = "the watch has ended: this client may hear no more of it; an administrator must admit it again"
 
 
 class Subscription:
@@ -129,7 +128,7 @@ class Subscription:
             return
         self.over = True
         if reason == "revoked":
-            self._error = AccessDenied(_REVOKED)
+            self._error = AccessDenied("the watch has ended: an administrator has taken this client's right to it")
         elif reason == "removed":
             self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
 
@@ -225,7 +224,8 @@ class Subscription:
         except (BusFull, Late, Limit):
             await asyncio.sleep(_PAUSE[1])
             return None
-        return dict(reply.body[0])
+        listed: dict[str, Any] = reply.body[0]
+        return listed
 
     def acknowledge(self, events: Iterable[Event]) -> None:
         """These have been dealt with, and of each one's process all that was given before."""

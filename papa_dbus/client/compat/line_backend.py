@@ -223,9 +223,7 @@ def _raise_end(reason: str) -> None:
         case "removed":
             raise NotFound("a process was removed while it was watched")
         case "revoked":
-            raise AccessDenied(
-                "the watch has ended: this client may hear no more of it; an administrator must admit it again"
-            )
+            raise AccessDenied("the watch has ended: an administrator has taken this client's right to it")
     raise NoReply(f"the watch has ended: {reason}")
 
 

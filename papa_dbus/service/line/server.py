@@ -245,14 +245,10 @@ class LineServer:
     def _check_limits(self, uid: int) -> None:
         """Raise Limit unless there is room for one more connection of a user."""
         if self._users[uid] >= MAX_CONNECTIONS_OF_USER:
-            raise Limit(
-                f"papad serves {MAX_CONNECTIONS_OF_USER} connections of one user, and you have as many; close one"
-            )
+            raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of a user: close one of yours first")
         kept = 0 if uid == 0 else KEPT_FOR_ROOT if self._users[uid] < FEW_CONNECTIONS else KEPT_FOR_FEW
         if len(self._sessions) >= MAX_CONNECTIONS - kept:
-            raise Limit(
-                f"papad serves {MAX_CONNECTIONS} connections at a time, and has no room for another of yours; try later"
-            )
+            raise Limit(f"papad serves {MAX_CONNECTIONS} connections, and none further of yours now: try again later")
 
     def batch_room(self, session: Session) -> int:
         """Return the bytes that a watch's next batch may have: little, once the user's connections hold much unread.

@@ -30,9 +30,7 @@ async def identify(spec: ProcessSpec, lookups: Lookups) -> Identity:
         option = "uid" if spec.uid is not None else "gid"
         asked = spec.uid if spec.uid is not None else spec.gid
         seconds = f"{limits.LOOKUP_TIMEOUT:.0f} s"
-        raise Spawn(
-            f"option '{option}': the user database said nothing about {asked!r} in {seconds}; try again"
-        ) from None
+        raise Spawn(f"option '{option}': no word of {asked!r} from the user database in {seconds}; try again") from None
 
 
 def _local_user(uid: int) -> tuple[str, str] | None:

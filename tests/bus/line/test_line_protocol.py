@@ -771,12 +771,12 @@ async def test_connections_are_bounded_for_each_user_and_all(house: House, monke
     visitors = [await house.connect() for _ in range(3)]
     for visitor in visitors:
         assert await visitor.welcomed()
-    assert b"of one user" in await (await house.connect()).rest()
+    assert b"3 connections of a user: close one" in await (await house.connect()).rest()
     house.access.uid = 2
     for _ in range(2):
         assert await (await house.connect()).welcomed()
     house.access.uid = 3
-    assert b"5 connections at a time" in await (await house.connect()).rest()
+    assert b"papad serves 5 connections, and none" in await (await house.connect()).rest()
     visitors[0].say(b"quit\n")
     assert await visitors[0].rest() == b"ok\n"
     visitors[0].writer.close()

@@ -150,7 +150,7 @@ def from_dbus(name: str, message: str) -> PapaError:
 
 
 def _remedy(name: str, message: str) -> str | None:
-    """What mends a start that systemd refuses; None if it is another error, or one that may pass."""
+    """Return what mends a start that systemd refuses; None if it is another error, or one that may pass."""
     if name == "org.freedesktop.DBus.Error.NameHasNoOwner":
         return next((remedy for said, remedy in _REFUSED_BY_BROKER.items() if said in message), None)
     return _REFUSED.get(name)

@@ -138,7 +138,7 @@ class Command(click.Command):
         return [*params, *(option for option in shared if option.opts)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As ever; but an error says what to type if that can be guessed."""
+        """Parse as ever; but an error says what to type if that can be guessed."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

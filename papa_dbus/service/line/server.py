@@ -5,7 +5,6 @@ Owns how many there may be, and asks ``access`` who is at the other end; what is
 
 import asyncio
 import enum
-import functools
 import os
 import socket
 from collections import Counter
@@ -122,7 +121,7 @@ class LineServer:
                 session.end("papad has another version now; please connect again")
             try:
                 self._adopt(session, sock, connection.uid)
-                await loop.connect_accepted_socket(functools.partial(_given, session), sock)
+                await loop.connect_accepted_socket(lambda: session, sock)  # noqa: B023 (called at once)
             except OSError:  # it has gone
                 sock.close()
                 self.leave(session)
@@ -294,7 +293,3 @@ def _count_down(counter: Counter[int], uid: int) -> int:
     if not left:
         del counter[uid]
     return left
-
-
-def _given(session: Session) -> Session:
-    return session

@@ -1,4 +1,4 @@
-"""The user and groups that a process runs as, and the environment that follows from them."""
+"""Whom a process is to be: the user and groups that were asked for, and the environment that goes with them."""
 
 import grp
 import os

@@ -95,7 +95,7 @@ def test_the_clients_arguments_are_the_options() -> None:
 #: another word for it (Circus; the module papa of 1.0.6; `output` of the line protocol; papactl's --directory).
 SPELLED = {
     "memory_max": 2, "cpu_quota": 2, "tasks_max": 2, "overflow": 4, "bufsize": 6, "reuseport": 5, "backlog": 5,
-    "working_dir": 11, "rlimits": 13,
+    "working_dir": 10, "rlimits": 13,
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Bus:
 
     @property
     def described(self) -> str:
-        """The bus in words, for messages."""
+        """Return the bus in words, for messages."""
         if unixexec.is_program(self.address):
             return f"the message bus behind '{unixexec.command_of(self.address)}'"
         return f"the message bus at {self.address}"
@@ -70,14 +70,14 @@ class Bus:
         return not unixexec.is_program(self.address)
 
     def fileno(self) -> int:
-        """The connection's descriptor. Raises BusLost while there is none."""
+        """Return the connection's descriptor. Raises BusLost while there is none."""
         if self._connection is None:
             raise BusLost(f"{self.described} is not there")
         return self._connection.fileno()
 
     @property
     def unique_name(self) -> str | None:
-        """The name that the bus has given this connection."""
+        """Return the name that the bus has given this connection."""
         return self._connection.unique_name if self._connection is not None else None
 
     @property

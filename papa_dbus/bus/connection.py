@@ -199,7 +199,7 @@ _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """In a forked child: let go of its parent's connections, whose end the bus would not see while the child lives."""
+    """Let go, in a forked child, of its parent's connections: the bus would not see their end while the child lives."""
     held = [fd for connection in list(_connections) if (fd := connection.fileno()) >= 0]
     if not held:
         return

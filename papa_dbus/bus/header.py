@@ -34,7 +34,7 @@ _O, _S, _G, _U = b"osgu"
 
 @functools.lru_cache(maxsize=1024)
 def _text_field(name: str, value: str) -> tuple[bytes, int]:
-    """A field, filled up to the next one's place, and its length without that."""
+    """Return a field, filled up to the next one's place, and its length without that."""
     code, type_ = _BY_NAME[name]
     data = value.encode()
     length = bytes((len(data),)) if type_ == "g" else _UINT32.pack(len(data))
@@ -48,7 +48,7 @@ def _number_field(name: str, value: int) -> bytes:
 
 
 def header(kind: int, flags: int, body_bytes: int, serial: int, message: Any) -> bytes:
-    """The header of a message whose attributes are the fields."""
+    """Return the header of a message whose attributes are the fields."""
     parts = [b""]
     if message.reply_serial:
         parts.append(_number_field("reply_serial", message.reply_serial))

@@ -25,5 +25,5 @@ KEPT: Final = 64
 
 @functools.lru_cache(KEPT)
 def tree(signature: str) -> SignatureTree:
-    """A signature as dbus-next has it. Raises InvalidSignatureError."""
+    """Return a signature as dbus-next has it. Raises InvalidSignatureError."""
     return SignatureTree(signature)

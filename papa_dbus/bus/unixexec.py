@@ -23,7 +23,7 @@ _BRIDGE_OPTIONS = {"system": [], "session": ["--user"]}
 
 
 def ssh_address(host: str, bus: str) -> str:
-    """The address of a bus (``system``, ``session`` or an address) on another machine, by ssh.
+    """Return the address of a bus (``system``, ``session`` or an address) on another machine, by ssh.
 
     ``host`` is what ssh(1) takes for a destination: [user@]host, an alias of ssh_config(5), or ssh://user@host:port.
     """
@@ -46,13 +46,13 @@ def is_program(address: str) -> bool:
 
 
 def command_of(address: str) -> str:
-    """The address's command line, for messages."""
+    """Return the address's command line, for messages."""
     [(_, options), *_] = parse(address)
     return shlex.join(words_of(options))
 
 
 def words_of(options: Mapping[str, str]) -> list[str]:
-    """The command line that an address's options (D-Bus specification, "Executed Subprocesses") stand for."""
+    """Return the command line that an address's options (D-Bus specification, "Executed Subprocesses") stand for."""
     arguments: list[str] = []
     while (word := options.get(f"argv{len(arguments) + 1}")) is not None:
         arguments.append(word)

@@ -13,7 +13,7 @@ class Acknowledged(Protocol):
 
     @property
     def open_as(self) -> WatchId | None:
-        """The watch that papad has for it and that takes acknowledgements, None while there is none."""
+        """Return the watch that papad has for it and that takes acknowledgements, None while there is none."""
 
     def on_acknowledged(self, up_to: Iterable[tuple[str, int]]) -> None:
         """Note that papad has these: processes and sequence numbers."""

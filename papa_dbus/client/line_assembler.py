@@ -152,7 +152,7 @@ class LineAssembler:
 
     @property
     def passed(self) -> dict[str, int]:
-        """Bytes of each stream that have been given out, of the events that are not to be acknowledged yet."""
+        """Return the bytes of each stream that have been given out of events that are not to be acknowledged yet."""
         self._let_go()
         passed: Counter[str] = Counter()
         for stream, size in self._kept:
@@ -163,7 +163,7 @@ class LineAssembler:
 
     @property
     def begun(self) -> dict[str, float]:
-        """The timestamps of the lines of which only the beginning has been given out, by stream."""
+        """Return the timestamps of the lines of which only the beginning has been given out, by stream."""
         return {stream: begun.timestamp for stream, begun in self._begun.items() if begun.continued}
 
     @property

@@ -72,11 +72,11 @@ class KernelConnection:
 
     @property
     def bus(self) -> Bus:
-        """The bus, for what else is to be asked there."""
+        """Return the bus, for what else is to be asked there."""
         return self._bus
 
     def fileno(self) -> int:
-        """The connection's descriptor. Raises Unreachable while there is none."""
+        """Return the connection's descriptor. Raises Unreachable while there is none."""
         return self._bus.fileno()
 
     # -------------------------------------------------------------- papad

@@ -49,7 +49,7 @@ class _Trail:
 
     @property
     def next(self) -> int:
-        """The number that follows."""
+        """Return the number that follows."""
         return self._first + len(self._stamps)
 
     def add(self, timestamp: int) -> None:

@@ -53,7 +53,7 @@ class Subscription:
         self._error: PapaError | None = None  # what the reader is told at the end
 
     async def open(self) -> list[str]:
-        """Begin; returns the processes' names. Raises NotFound where one is not there."""
+        """Begin; returns the processes' names. Raises NotFound if one is not there."""
         self._key, names = await self._link.open_watch(self, self._patterns, self._options, auto_start=True)
         self._progress = {name: Progress() for name in names}
         await self._note_beginnings(self._key, self._patterns)
@@ -90,7 +90,7 @@ class Subscription:
         self.give_up(self._key)
 
     async def take(self, *, or_caught_up: bool = False) -> list[Event]:
-        """The next events, in order; empty at the end of the watch, which ``over`` says.
+        """Return the next events, in order; empty at the end of the watch, which ``over`` says.
 
         ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in papad.
         Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what papad says
@@ -228,7 +228,7 @@ class Subscription:
         return listed
 
     def acknowledge(self, events: Iterable[Event]) -> None:
-        """These have been dealt with, and of each one's process all that was given before."""
+        """Note that these have been dealt with, and of each one's process all that was given before."""
         for event in events:
             progress = self._progress.get(event.process)  # None: it was removed meanwhile
             if progress is not None and progress.mark_handled(mark_of(event)):
@@ -240,7 +240,7 @@ class Subscription:
 
     @property
     def open_as(self) -> WatchId | None:
-        """The watch that papad has for it, None while there is none or after papad has ended it."""
+        """Return the watch that papad has for it, None while there is none or after papad has ended it."""
         return self._key if self._reason is None else None
 
     def on_acknowledged(self, up_to: Iterable[tuple[str, int]]) -> None:

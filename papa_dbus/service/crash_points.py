@@ -11,7 +11,7 @@ _step, _, _token = os.environ.get("PAPA_CRASH_POINT", "").partition(":")
 
 
 def crash_point(step: str) -> None:
-    """The step has been reached."""
+    """Note that the step has been reached; die there if a test wants that."""
     if step == _step and os.path.exists(_token):
         os.unlink(_token)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -65,7 +65,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
 
     @classmethod
     def load_from_config(cls, config_file: str, loop: Any = None) -> Any:
-        """As Circus does, with ``papa_endpoint`` and ``papa_prefix``. Ends circusd if Papa is needed and not there."""
+        """Do as Circus does, with ``papa_endpoint`` and ``papa_prefix``. End circusd if Papa is needed and away."""
         if os.path.exists(config_file):
             config = _read(config_file)
             try:
@@ -93,12 +93,12 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
             )
 
     def initialize(self) -> None:
-        """As Circus does. Tells what Papa has of this circusd's that its file does not say."""
+        """Do as Circus does. Tells what Papa has of this circusd's that its file does not say."""
         super().initialize()
         leftovers.tell(self.iter_watchers(), self.sockets)
 
     def reload_from_config(self, config_file: str | None = None, inside_circusd: bool = False) -> Any:
-        """As Circus does; its watchers know that the file has changed, and not somebody's mind."""
+        """Do as Circus does; its watchers know that the file has changed, and not somebody's mind."""
         before, self.reloading = self.reloading, True
         try:
             done = super().reload_from_config(config_file, inside_circusd)
@@ -119,7 +119,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
                 logger.warning("%s has changed in %s; restart circusd to have it", name, config_file)
 
     def manage_watchers(self) -> Any:
-        """As Circus does, if no other command runs: None if one does, and the next look is soon enough."""
+        """Do as Circus does, if no other command runs: None if one does, and the next look is soon enough."""
         if self._exclusive_running_command is not None or self._restarting:
             return None
         return super().manage_watchers()
@@ -149,7 +149,7 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
             watcher.leaving = leave
 
     def stop_controller_and_close_sockets(self) -> None:
-        """As Circus does. What Papa has goes on listening, unless nothing of Circus's runs there any more."""
+        """Do as Circus does. What Papa has goes on listening, unless nothing of Circus's runs there any more."""
         mine = [sock.papa_name for sock in self.sockets.values() if isinstance(sock, PapaSocket)]
         ran = self._running  # one that did not come up has no say: another circusd may be there
         super().stop_controller_and_close_sockets()

@@ -107,7 +107,7 @@ class Output:
         self._wait_for_ends()
 
     def _in_parts(self) -> list[str]:
-        """The streams whose lines can be passed on in parts. Circus's FancyStdoutStream stamps whatever it gets."""
+        """Return the streams that take a line in parts. Circus's FancyStdoutStream stamps whatever it gets."""
         return [name for name in _STREAMS if not isinstance(self._stream(name), FancyStdoutStream)]
 
     def _stream(self, name: str) -> Any:
@@ -126,7 +126,7 @@ class Output:
         self._pending.extend(self._pieces(event))
 
     def _lose(self, error: papa.Error, *, for_good: bool) -> None:
-        """The watch has ended. What it had in hand comes again, or is known to have come."""
+        """Note that the watch has ended. What it had in hand comes again, or is known to have come."""
         name, pid = self._process.name, self._process.pid
         if for_good:
             logger.error("%s: nothing more can be read of process %d: %s", name, pid, error)
@@ -172,7 +172,7 @@ class Output:
         return self._lines.take(event.stream, event.timestamp / 1e6, event.data)
 
     def end(self) -> None:
-        """The process has ended: pass on what is left. A stream that fails holds up no other process."""
+        """Pass on what is left: the process has ended. A stream that fails holds up no other process."""
         self._last = True
         if self._pending:
             self._pass_on()

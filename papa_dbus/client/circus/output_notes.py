@@ -52,7 +52,7 @@ class OutputNotes:
             logger.warning("%s: what was logged of a begun line may be logged again: %s", self._process.name, error)
 
     def forget(self) -> None:
-        """The process has ended."""
+        """Remove them: the process has ended."""
         self.note_begun({})
         if self._has_passed:
             self._has_passed = False

@@ -70,7 +70,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
     @property
     def kernel(self) -> papa.Papa:
-        """The watcher's way to Papa."""
+        """Return the watcher's way to Papa."""
         kernel: papa.Papa = self.watcher.papa
         return kernel
 
@@ -108,7 +108,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return [self.executable, *command[1:]] if self.executable else command
 
     def _options(self) -> dict[str, Any]:
-        """All that a child of circusd would have from it, and what the watcher says otherwise."""
+        """Return all that a child of circusd would have from it, and what the watcher says otherwise."""
         uid, gid = self.uid, self.gid
         if uid is None and os.geteuid() != 0:  # papad's own user may be root
             uid, gid = os.geteuid(), os.getegid() if gid is None else gid
@@ -126,7 +126,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return {name: value for name, value in options.items() if value is not None}
 
     def _said(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options without what is circusd's own environment, which is another each time that it starts."""
+        """Return the options without what is circusd's own environment, which is another each time that it starts."""
         options = {name: value for name, value in options.items() if name != "overflow"}  # the same for all
         if not self.watcher.copy_env:
             return options
@@ -173,7 +173,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return self._pidfd is not None and not readable(self._pidfd)
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs or while its last words are still to come. Does not wait for them."""
+        """Return its exit code, None while it runs or its last words are still to come. Does not wait for them."""
         if self.exit_code is None and not self._runs:
             self.output.end()
             self.output.pump()
@@ -182,7 +182,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return self.exit_code
 
     def returncode(self) -> int | None:
-        """Its exit code."""
+        """Return its exit code."""
         return self.exit_code
 
     def read_last_words(self) -> None:
@@ -216,7 +216,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
         return int(UNEXISTING if self._closed else RUNNING)
 
     def ended(self, exit_code: int | None) -> None:
-        """All its output has been passed on; None where nobody saw its exit code."""
+        """Note that all its output has been passed on; None: nobody saw its exit code."""
         self.exit_code = UNKNOWN_EXIT if exit_code is None else exit_code
         self.watcher.papa_process_ended(self)
 

@@ -53,7 +53,7 @@ class PapaSocket:
             self._idle = os.eventfd(0)
 
     def set_blocking(self) -> None:
-        """As Circus does: whoever has the socket has it so (fcntl(2), O_NONBLOCK)."""
+        """Do as Circus does: whoever has the socket has it so (fcntl(2), O_NONBLOCK)."""
         blocking = to_bool(self._cfg.get("blocking"))
         if self._mine is not None and not self.so_reuseport:
             self._mine.setblocking(blocking)
@@ -122,7 +122,7 @@ class PapaSocket:
         return made
 
     def fileno(self) -> int:
-        """A descriptor of it in this process (for Circus's on_demand); over the line protocol, its number in Papa.
+        """Return a descriptor of it in this process, for Circus's on_demand; over the line protocol its number in Papa.
 
         With so_reuseport the processes listen, not this one: Circus is to see no request there.
         """
@@ -132,7 +132,7 @@ class PapaSocket:
 
     @property
     def location(self) -> str:
-        """Where it listens."""
+        """Return where it listens."""
         return repr(self.path) if self.is_unix else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:

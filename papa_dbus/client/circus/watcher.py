@@ -50,7 +50,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
                 self.autostart = True  # they run: whoever started them by hand did not stop them
 
     def initialize(self, evpub_socket: Any, sockets: Any, arbiter: Any) -> None:
-        """As Circus does. What reloadconfig makes anew is as the file says."""
+        """Do as Circus does. What reloadconfig makes anew is as the file says."""
         new = self.arbiter is None
         super().initialize(evpub_socket, sockets, arbiter)
         if not (self.use_papa and new):
@@ -84,14 +84,14 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return f"{self._prefix}{wid}"
 
     def _find_wids(self) -> list[int]:
-        """The numbers of the processes that are there already. Those of a watcher ``a.b`` are not ``a``'s."""
+        """Return the numbers of the processes that are there already. Those of a watcher ``a.b`` are not ``a``'s."""
         prefix = self._prefix
         rests = (name.removeprefix(prefix) for name in self.papa.list_processes(f"{prefix}*"))
         return sorted(int(rest) for rest in rests if rest.isdigit())
 
     @property
     def found(self) -> list[int]:
-        """The numbers of those that were there already, and are not taken over yet."""
+        """Return the numbers of those that were there already, and are not taken over yet."""
         return list(self._found_wids) if self.use_papa else []
 
     @property
@@ -119,7 +119,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     @gen.coroutine  # type: ignore[untyped-decorator]
     def spawn_processes(self) -> Any:
-        """As Circus does. What was found is taken over; a job of which that is has had its start."""
+        """Do as Circus does. What was found is taken over; a job of which that is has had its start."""
         found, self._found_wids = self._found_wids, []
         for wid in found:
             self.spawn_process(wid)
@@ -130,7 +130,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             yield super().spawn_processes()
 
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
-        """As Circus does; one that ended while nobody looked is reaped, and not taken for one that runs."""
+        """Do as Circus does; one that ended while nobody looked is reaped, and not taken for one that runs."""
         if not self.use_papa or self.is_stopped():
             return super().spawn_process(recovery_wid)
         if self.stdin_socket is not None or self._fault:
@@ -215,7 +215,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         super().reap_process(pid, status)
 
     def manage_processes(self) -> Any:
-        """As Circus does, but for ends: those are reaped, with their code, before it looks."""
+        """Do as Circus does, but for ends: those are reaped, with their code, before it looks."""
         if self.use_papa and not self.is_stopped():
             self.reap_processes()
         return super().manage_processes()
@@ -276,7 +276,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
             logger.warning("%s: papa does not remember the number of processes: %s", self.name, error)
 
     def set_numprocesses(self, np: int) -> Any:
-        """As Circus does, and remembered in Papa; what reloadconfig sets is what the file says."""
+        """Do as Circus does, and remember it in Papa; what reloadconfig sets is what the file says."""
         done = super().set_numprocesses(np)
         if self.use_papa:
             if getattr(self.arbiter, "reloading", False):
@@ -285,7 +285,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         return done
 
     def set_opt(self, key: str, val: Any) -> Any:
-        """As Circus does, and the number of processes is remembered in Papa."""
+        """Do as Circus does, and the number of processes is remembered in Papa."""
         if key == "use_papa":
             raise MessageError(
                 f"use_papa: cannot be set while {self.name} is there; change the file and run 'circusctl reloadconfig'"

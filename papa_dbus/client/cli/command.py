@@ -37,7 +37,7 @@ class Target:
 
     @property
     def described(self) -> str:
-        """In words, after "papad"."""
+        """Return it in words, after "papad"."""
         where = "" if self.host is None else f" of {self.host}"
         if self.bus is None and self.host is None:
             return ""
@@ -46,7 +46,7 @@ class Target:
 
     @asynccontextmanager
     async def connect(self, *, needs_kernel: bool = True, patience: float = 30.0) -> AsyncIterator[aio.Kernel]:
-        """A connection; ``needs_kernel``: Unreachable where no papad is on the bus, and none would be started."""
+        """Give a connection. ``needs_kernel``: raise Unreachable if no papad is on the bus, nor would be started."""
         async with aio.connect(self.bus, host=self.host, timeout=patience) as kernel:
             link = kernel.link
             if needs_kernel and not link.present and not await offers_kernel(link.bus):
@@ -71,7 +71,7 @@ async def missing(link: KernelConnection, where: str) -> str | None:
 
 
 async def _state_of_service(bus: Bus) -> str | None:
-    """systemd's word for it, or "masked"; None where systemd is not on the bus."""
+    """systemd's word for it, or "masked"; None if systemd is not on the bus."""
     systemd, properties = "org.freedesktop.systemd1", "org.freedesktop.DBus.Properties"
     try:
         reply = await bus.call(
@@ -184,7 +184,7 @@ class ProcessCommand(Command):
 def with_kernel(
     needs_kernel: bool = True,
 ) -> Callable[[Callable[..., Awaitable[int | None]]], Callable[..., None]]:
-    """For a command's function, which gets a connection first and may return an exit status."""
+    """Decorate a command's function, which gets a connection first and may return an exit status."""
 
     def decorate(function: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
         @functools.wraps(function)

@@ -44,22 +44,22 @@ class Finding:
 
 
 def good(check: str, message: str) -> Finding:
-    """It is as it should be."""
+    """Find that it is as it should be."""
     return Finding(check, Grade.GOOD, message)
 
 
 def note(check: str, message: str) -> Finding:
-    """It works, and somebody may want to know this."""
+    """Find that it works, and that somebody may want to know this."""
     return Finding(check, Grade.NOTE, message)
 
 
 def bad(check: str, message: str) -> Finding:
-    """It does not work so; the message says what to do."""
+    """Find that it does not work so; the message says what to do."""
     return Finding(check, Grade.BAD, message)
 
 
 async def all_findings(target: Target) -> list[Finding]:
-    """All checks, from what the others stand on to what stands on it."""
+    """Make all checks, from what the others stand on to what stands on it."""
     findings = [] if target.host is not None else _linux()
     try:
         bus = await find_bus(target.bus, target.host)
@@ -145,7 +145,7 @@ async def _kernel(bus: Bus) -> Finding:
 
 
 async def _properties(bus: Bus, unit: str, kind: str) -> dict[str, Any]:
-    """Of a unit, and of its kind (Service, Socket)."""
+    """Return the properties of a unit, and of its kind (Service, Socket)."""
     path = (await bus.call(*_SYSTEMD, f"{_SYSTEMD[0]}.Manager", "LoadUnit", "s", [unit])).body[0]
     found: dict[str, Any] = {}
     for interface in ("Unit", kind):

@@ -78,7 +78,7 @@ _DENIED = (
 
 
 def exit_125_on_error(function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
-    """For `wait` and the like: what fails here must not look like the process's own exit status."""
+    """Decorate `wait` and the like: what fails here must not look like the process's own exit status."""
 
     @functools.wraps(function)
     async def command(kernel: aio.Kernel, **arguments: Any) -> int | None:

@@ -102,7 +102,7 @@ class Short:
         self._open: tuple[str, str] | None = None  # the line at whose end the cursor is
 
     def __call__(self, item: Item) -> bytes:
-        """One line of text, or a part of one."""
+        """Return one line of text, or a part of one."""
         opened, self._open = self._open, None
         source = (item.process, item.stream) if isinstance(item, Line) else None
         if isinstance(item, Line) and item.continued and opened == source:
@@ -161,7 +161,7 @@ class Cat:
         self._begun: tuple[str, str] | None = None  # whose line has been written without an end
 
     def __call__(self, item: Item) -> bytes:
-        """The line; one that has no end keeps having none, unless somebody else's line comes after it."""
+        """Return the line; one that has no end keeps having none, unless somebody else's line comes after it."""
         if not isinstance(item, Line):
             if isinstance(item, Dropped):
                 self._say(f"{item.process}: {note(item)}")
@@ -200,5 +200,5 @@ def _text(data: bytes) -> str | list[int]:
 
 
 def formatted(items: Iterable[Item], formatter: Formatter) -> bytes:
-    """All of them, one after the other."""
+    """Return all of them, one after the other."""
     return b"".join(map(formatter, items))

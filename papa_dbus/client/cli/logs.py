@@ -55,7 +55,7 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def formatter_of(name: str, writer: OutputWriter) -> Formatter:
-    """The format of that name, for what the output goes to."""
+    """Return the format of that name, for what the output goes to."""
     if name == "json":
         return line_format.as_json
     return Short() if name == "short-precise" else Cat(printing.say, raw=not writer.terminal)
@@ -78,7 +78,7 @@ class _Held:
             self._begins -= _begins(self._items.popleft())
 
     def all(self) -> list[Item]:
-        """All that are left."""
+        """Return all that are left."""
         return list(self._items)
 
 
@@ -135,7 +135,7 @@ class Reader:
         return not self._stream or not isinstance(event, Record) or event.stream == self._stream
 
     def _is_new(self, item: Item) -> bool:
-        """A line is as new as its end: what has come of one since then would else not be shown."""
+        """Return whether it is new: as new as its end, or what has come of a line since then would not be shown."""
         if isinstance(item, Line):
             return item.latest >= self._since
         return isinstance(item, Dropped) or item.timestamp >= self._since

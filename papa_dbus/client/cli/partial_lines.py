@@ -49,5 +49,5 @@ async def _take_turns(
 
 
 async def _next(batches: AsyncIterator[list[Event]]) -> list[Event] | None:
-    """The next batch; None at the end of the watch."""
+    """Return the next batch; None at the end of the watch."""
     return await anext(batches, None)

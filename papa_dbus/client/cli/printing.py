@@ -30,14 +30,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def clean(text: str | bytes) -> str:
-    """Text that can do nothing to a terminal; what it could do something with is written as Python writes it."""
+    """Return text that can do nothing to a terminal; what could is written as Python writes it."""
     if isinstance(text, bytes):
         text = text.decode(errors="backslashreplace")
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def size(count: float) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes for people."""
     unit = 0
     while count >= 1024 and unit < len(_UNITS) - 1:
         count, unit = count / 1024, unit + 1
@@ -69,7 +69,7 @@ def signal_name(number: int) -> str:
 
 
 def console(file: TextIO | None = None) -> Console:
-    """A terminal; NO_COLOR is honoured there."""
+    """Return a terminal; NO_COLOR is honoured there."""
     return Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
@@ -84,13 +84,13 @@ def colours() -> bool:
 
 
 def say(message: str) -> None:
-    """One sentence on stderr."""
+    """Print one sentence on stderr."""
     sys.stdout.flush()
     sys.stderr.write(f"papactl: {clean(message)}\n")
 
 
 def line(text: str = "", style: str = "") -> None:
-    """One line on stdout."""
+    """Print one line on stdout."""
     if on_terminal():
         console().print(Text(clean(text), style=style), soft_wrap=True)
     else:
@@ -98,7 +98,7 @@ def line(text: str = "", style: str = "") -> None:
 
 
 def as_json(value: Any) -> None:
-    """A value as JSON, for people with line breaks."""
+    """Print a value as JSON, for people with line breaks."""
     terminal = on_terminal()
     print(json.dumps(value, indent=2 if terminal else None, ensure_ascii=terminal))
 
@@ -114,18 +114,18 @@ class Column:
     right: bool = False
 
     def plain(self, item: Any) -> str:
-        """The cell for a program: never empty."""
+        """Return the cell for a program: never empty."""
         value = self.of(item)
         return "-" if value is None or value == "" else clean(str(value))
 
     def rich(self, item: Any) -> Text:
-        """The cell for a person."""
+        """Return the cell for a person."""
         text = self.plain(item) if self.shown is None else clean(self.shown(item))
         return Text(text, style=self.style(item), no_wrap=True, overflow="ellipsis")
 
 
 def table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = True) -> None:
-    """A table. On a terminal it has the terminal's width; elsewhere every cell is whole, and the last one may have
+    """Print a table. On a terminal it has the terminal's width; elsewhere each cell is whole, and the last one may have
     spaces.
     """
     if on_terminal():
@@ -141,7 +141,7 @@ def table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = Tru
 
 
 def rich_table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool = True) -> Table:
-    """A table for a terminal."""
+    """Return a table for a terminal."""
     result = Table(box=None, show_header=legend, header_style=Style(bold=True), pad_edge=False, padding=(0, 2, 0, 0))
     rows = [[column.rich(item) for column in columns] for item in items]
     for number, column in enumerate(columns):

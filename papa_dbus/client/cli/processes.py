@@ -145,7 +145,7 @@ def _misread(name: str, command: Sequence[str]) -> str:
 
 
 def status_of(name: str, code: int | None) -> int:
-    """The exit status that a shell would give for the process's."""
+    """Return the exit status that a shell would give for the process's."""
     if code is None:
         printing.say(f"'{name}' has ended while nobody could see its exit code")
         return Status.PAPACTL_FAILED

@@ -33,7 +33,7 @@ def usage(process: Process) -> Usage | None:
 
 @functools.cache
 def _hierarchy() -> Path | None:
-    """The unified control group hierarchy, alone or beside the old ones (cgroups(7))."""
+    """Return the unified control group hierarchy, alone or beside the old ones (cgroups(7))."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     return next((Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"), None)
 

@@ -51,7 +51,7 @@ class Sample:
         return cls(time.monotonic(), processes, usages)
 
     def since(self, before: "Sample | None") -> list[Row]:
-        """The rows; what is a rate is not known without a sample from before."""
+        """Return the rows; what is a rate is not known without a sample from before."""
         return [self._row(name, before) for name in self.processes]
 
     def _row(self, name: str, before: "Sample | None") -> Row:
@@ -160,14 +160,14 @@ class Screens:
         self._before: Sample | None = None
 
     async def rows(self) -> list[Row]:
-        """The next sample's rows."""
+        """Return the next sample's rows."""
         sample = await Sample.take(self._kernel, here=self._target.host is None)
         rows = sample.since(self._before)
         self._before = sample
         return sorted(rows, key=self._order)
 
     async def print_tables(self, count: int | None) -> None:
-        """For a pipe: plain tables, the first one after ``delay`` seconds, so that all have rates."""
+        """Print plain tables, for a pipe: the first one after ``delay`` seconds, so that all have rates."""
         await self.rows()
         done = 0
         while count is None or done < count:
@@ -179,7 +179,7 @@ class Screens:
             done += 1
 
     async def show(self, count: int | None) -> None:
-        """For a terminal: one screen, until q is pressed."""
+        """Show one screen, on a terminal, until q is pressed."""
         waker, console = Waker(), printing.console()
         done = 0
         with waker.listening(), Live(console=console, screen=True, auto_refresh=False) as live:

@@ -23,7 +23,7 @@ def texts(args: Iterable[object]) -> list[str]:
 
 
 def command(executable: str | None, args: object) -> list[str]:
-    """The program, where it is given by itself, and its arguments: one, several, or none."""
+    """Return the program, where it is given by itself, and its arguments: one, several, or none."""
     words = [str(executable)] if executable else []
     if isinstance(args, Iterable) and not isinstance(args, str):
         return [*words, *texts(args)]
@@ -41,7 +41,7 @@ def socket_options(
     interface: str | None,
     reuseport: bool | None,
 ) -> dict[str, Any]:
-    """The options of a socket that were given; with a path only those that it has a use for."""
+    """Return the options of a socket that were given; with a path only those that it has a use for."""
     options: dict[str, Any] = {
         "family": _known(_FAMILIES, family, "family"),
         "type": _known(_TYPES, socket_type, "type"),
@@ -65,7 +65,7 @@ def process_options(
     stderr: int | None,
     bufsize: int | str | None,
 ) -> dict[str, Any]:
-    """The options of a process that were given."""
+    """Return the options of a process that were given."""
     options: dict[str, Any] = {
         "working_dir": None if working_dir is None else str(working_dir),
         "uid": _number_or_name(uid),

@@ -40,7 +40,7 @@ class BusBackend:
         return self.background.run(work)
 
     def fileno(self) -> int:
-        """The connection's descriptor."""
+        """Return the connection's descriptor."""
         return self.kernel.link.fileno()
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class _Stream:
         os.close(self.fd)
 
     async def acknowledge(self, events: Sequence[Event]) -> None:
-        """These have been dealt with; waits until papad knows."""
+        """Note that these have been dealt with; wait until papad knows."""
         self.subscription.acknowledge(events)
         await self.subscription.settle()
 
@@ -187,7 +187,7 @@ class BusWatch:
         self._finalizer.atexit = False
 
     def fileno(self) -> int:
-        """A descriptor that is readable while read() would not wait."""
+        """Return a descriptor that is readable while read() would not wait."""
         return self._stream.fd
 
     @property
@@ -204,7 +204,7 @@ class BusWatch:
         return self.take()
 
     def take(self) -> list[Event]:
-        """The same, and nothing is acknowledged."""
+        """Return the same, and nothing is acknowledged."""
         self._backend.background.check()
         stream = self._stream
         with stream.filled:
@@ -216,7 +216,7 @@ class BusWatch:
         return events
 
     def done(self, count: int) -> None:
-        """The first so many of what was taken have been dealt with; papad hears of it soon."""
+        """Note that the first so many of what was taken have been dealt with; papad hears of it soon."""
         events, self._in_hand = self._in_hand[:count], self._in_hand[count:]
         if events:
             self._backend.background.loop.call_soon_threadsafe(self._stream.subscription.acknowledge, events)

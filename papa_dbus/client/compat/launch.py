@@ -20,7 +20,7 @@ _NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "
 
 
 def papad_command(arguments: list[str]) -> list[str]:
-    """The command that runs papad, of the same installation."""
+    """Return the command that runs papad, of the same installation."""
     return [sys.executable, "-m", "papa_dbus.service", *arguments]
 
 
@@ -66,7 +66,7 @@ def start_daemon(arguments: list[str]) -> Path:
 
 
 class Child:
-    """papad as a child that ends with this process, however that ends. Raises PapaError where it cannot be started."""
+    """papad as a child that ends with this process, however that ends. Raises PapaError if it cannot be started."""
 
     def __init__(self, arguments: list[str]) -> None:
         # What the signal of setpriv(1) is bound to is the thread that started papad (PR_SET_PDEATHSIG, prctl(2)).

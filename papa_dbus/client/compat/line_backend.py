@@ -32,7 +32,7 @@ class LineBackend:
         self._connection: Connection | None = Connection.open(where, timeout, patience)
 
     def fileno(self) -> int:
-        """The connection's descriptor. Raises Unreachable where it broke."""
+        """Return the connection's descriptor. Raises Unreachable if it broke."""
         if self._connection is None:
             raise Unreachable("the connection to papad broke; the next command makes it again")
         return self._connection.socket.fileno()
@@ -142,7 +142,7 @@ class LineWatch:
         connection.socket.settimeout(None)  # output comes when it comes
 
     def fileno(self) -> int:
-        """A descriptor that is readable while read() would not wait."""
+        """Return a descriptor that is readable while read() would not wait."""
         return self._connection.socket.fileno()
 
     @property
@@ -156,7 +156,7 @@ class LineWatch:
         return self.take()
 
     def take(self) -> list[Event]:
-        """The same; all that was taken before is acknowledged with it, since the protocol wants it so."""
+        """Return the same; all that was taken before is acknowledged with it, since the protocol wants it so."""
         self.acknowledge()
         with self._connection.telling():
             while (event := self._event()) is not None:
@@ -166,7 +166,7 @@ class LineWatch:
         return events
 
     def done(self, count: int) -> None:
-        """The first so many of what was taken have been dealt with; it is said once all have."""
+        """Note that the first so many of what was taken have been dealt with; it is said once all have."""
         self._in_hand -= count
         if not self._in_hand:
             self.acknowledge()

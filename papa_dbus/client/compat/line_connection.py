@@ -118,11 +118,11 @@ class Connection:
         self.socket.sendall(" ".join(words).encode() + b"\n")
 
     def answer(self) -> str:
-        """An answer, up to the prompt. Raises PapaError for an error."""
+        """Return an answer, up to the prompt. Raises PapaError for an error."""
         return _text(self.until(_end_of_answer).removesuffix(_PROMPT))
 
     def line(self) -> str:
-        """A line, and nothing of what follows: that stays where select() sees it. Raises PapaError for an error."""
+        """Return a line; what follows stays where select() sees it. Raises PapaError for an error."""
         return _text(self.until(end_of_line, at_once=1)[:-1])
 
     def until(self, end: Callable[[bytearray], int], at_once: int = 65536) -> bytes:
@@ -144,7 +144,7 @@ _connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """In a forked child: what it said there would be mixed with its parent's, whose end papad would not see."""
+    """Let go, in a forked child: its words would be mixed with its parent's, whose end papad would not see."""
     for connection in list(_connections):
         connection.socket.close()
 
@@ -168,7 +168,7 @@ def readable(fd: int, timeout: float | None = 0) -> bool:
 
 
 def _text(answer: bytes) -> str:
-    """An answer's text. Raises PapaError for an error."""
+    """Return an answer's text. Raises PapaError for an error."""
     if answer.startswith(_ERROR):
         raise PapaError(answer[len(_ERROR) :].decode(errors="replace"))
     return answer.decode(errors="replace")

@@ -21,7 +21,7 @@ PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
 
 
 def word(text: str) -> str:
-    """A word as the protocol has it. Raises PapaError for what a line cannot hold."""
+    """Return a word as the protocol has it. Raises PapaError for what a line cannot hold."""
     if "\n" in text or "\r" in text:
         raise PapaError(
             f"{text[:60]!r} has a line's end in it, which the line protocol cannot carry: use a message bus"
@@ -53,7 +53,7 @@ def _pair(name: str, text: str) -> str:
 
 
 def pairs_of(line: str, types: Mapping[str, Callable[[str], Any]]) -> tuple[str, dict[str, Any]]:
-    """An item's name and its pairs; ``args`` comes last and takes the rest of the line."""
+    """Return an item's name and its pairs; ``args`` comes last and takes the rest of the line."""
     name, _, rest = line.partition(" ")
     rest, _, arguments = rest.partition(" args=")
     words = [word.partition("=") for word in rest.split(" ")]
@@ -67,10 +67,10 @@ def pairs_of(line: str, types: Mapping[str, Callable[[str], Any]]) -> tuple[str,
 
 
 def name_of(text: str) -> str:
-    """A name at the beginning of a line: one that looks like the prompt is written otherwise, no other."""
+    """Return a name at the beginning of a line: one that looks like the prompt is written otherwise, no other."""
     return ">" if text == "\\x3e" else text
 
 
 def _plain(text: str) -> str:
-    """A word that the server has escaped; a value it gives as it is, but for what cannot stand in a line."""
+    """Return a word that the server has escaped; a value it gives as it is, but for what cannot stand in a line."""
     return _ESCAPE.sub(lambda match: _NAMED[match[3]] if match[3] else chr(int(match[1] or match[2], 16)), text)

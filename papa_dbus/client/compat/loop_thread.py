@@ -67,7 +67,7 @@ class Background:
             self.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(work(*arguments)))
 
     async def acquire(self, address: str | None, timeout: float, patience: float) -> Kernel:  # noqa: ASYNC109
-        """A connection, shared, to a papad that answers within ``patience`` seconds.
+        """Return a connection, shared, to a papad that answers within ``patience`` seconds.
 
         Raises Unreachable where it is neither there nor can be started by the bus, NoReply where it does not answer.
         """

@@ -79,7 +79,7 @@ class Papa:
             backend.close()
 
     def fileno(self) -> int | None:
-        """The connection's descriptor, None where there is none now."""
+        """Return the connection's descriptor, None if there is none now."""
         if self._backend is None or self._process != os.getpid():
             return None
         try:
@@ -197,11 +197,11 @@ class Papa:
             self._kernel.remove_values([name])
 
     def get(self, name: str) -> str | None:
-        """A value, None where there is none."""
+        """Return a value, None if there is none."""
         return self._kernel.get_value(name) or None
 
     def remove_values(self, *args: str) -> bool:
-        """Forget values. True. Raises Error where none is named, and for '*'."""
+        """Forget values. True. Raises Error if none is named, and for '*'."""
         self._kernel.remove_values(arguments.texts(args))
         return True
 
@@ -239,7 +239,7 @@ class Papa:
         return self._kernel.make_process(name, command, options)
 
     def remove_processes(self, *args: str) -> bool:
-        """Forget processes' output; those that run go on. True. Raises Error where none is named."""
+        """Forget processes' output; those that run go on. True. Raises Error if none is named."""
         self._kernel.remove_processes(arguments.texts(args))
         return True
 
@@ -252,7 +252,7 @@ class Papa:
         return self._kernel.watch(arguments.texts(args))
 
     def open_socket(self, name: str) -> socket:
-        """A duplicate of a hosted socket, for the caller to close; by D-Bus only. Papa 1.0.6 had nothing like it."""
+        """Return a duplicate of a hosted socket, for the caller to close; by D-Bus only. Papa 1.0.6 lacks it."""
         return self._kernel.open_socket(name)
 
     def papads_pid(self) -> int | None:
@@ -277,17 +277,17 @@ class Papa:
 
     @classmethod
     def set_default_port(cls, port: int) -> None:
-        """The port for a Papa that is given none."""
+        """Set the port for a Papa that is given none."""
         cls._default_port_or_path = port
 
     @classmethod
     def set_default_path(cls, path: str) -> None:
-        """The path, or the bus, for a Papa that is given none."""
+        """Set the path, or the bus, for a Papa that is given none."""
         cls._default_port_or_path = path
 
     @classmethod
     def set_default_connection_timeout(cls, connection_timeout: float) -> None:
-        """Seconds for reaching papad, for a Papa that is given none."""
+        """Set the seconds for reaching papad, for a Papa that is given none."""
         cls._default_connection_timeout = connection_timeout
 
 

@@ -66,7 +66,7 @@ class Watcher:
         return int(self._watch is not None)
 
     def fileno(self) -> int:
-        """A descriptor for select(). Raises Error once the watch has ended."""
+        """Return a descriptor for select(). Raises Error once the watch has ended."""
         return self._open().fileno()
 
     def _open(self) -> Watch:

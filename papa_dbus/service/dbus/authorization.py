@@ -151,7 +151,7 @@ class Authorization:
             self.go_on_soon()
 
     def read_more(self, name: str) -> None:
-        """A sender has read what it was answered."""
+        """Go on with a sender that has read what it was answered."""
         sender = self._senders.get(name)
         if sender is not None and sender.held_up:
             sender.held_up = False

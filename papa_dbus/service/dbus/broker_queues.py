@@ -59,7 +59,7 @@ class Queues:
         self._shares = Shares(limits.MAX_QUEUED_OF_CLIENT, limits.MAX_QUEUED_OF_USER, limits.MAX_QUEUED)
 
     def room(self, name: str, uid: int | None) -> int:
-        """Bytes that may be sent to a client now.
+        """Return how many bytes may be sent to a client now.
 
         It has at least a little if it has read all; 0: on_room() follows once it has read more, or has left.
         """
@@ -98,7 +98,7 @@ class Queues:
             self._look(queue)
 
     def forget(self, name: str) -> None:
-        """A client has left the bus."""
+        """Forget a client that has left the bus."""
         queue = self._queues.pop(name, None)
         if queue is not None:
             queue.share.give(queue.share.held)

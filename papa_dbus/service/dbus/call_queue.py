@@ -29,7 +29,7 @@ class User:
         self._questions: dict[bool, asyncio.Lock] = {}
 
     def question(self, interactive: bool) -> asyncio.Lock:
-        """One question to polkit at a time; one that waits for a person does not hold up the other kind."""
+        """Return the lock for one question to polkit at a time: one that waits for a person holds up its kind alone."""
         return self._questions.setdefault(interactive, asyncio.Lock())
 
 

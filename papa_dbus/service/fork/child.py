@@ -164,7 +164,7 @@ def first_free(work: ExecPlan | Errand) -> int:
 
 
 def exec_child(ready: Ready) -> NoReturn:
-    """The way from the fork to the program, or errand, which is executed once the gate is open. Never returns."""
+    """Go the way from the fork to the program, or errand, which is executed once the gate is open. Never returns."""
     doing = "start"
     try:
         for doing, call, arguments in ready.steps:  # noqa: B007 (doing is for whoever catches the error)

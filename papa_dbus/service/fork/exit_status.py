@@ -32,7 +32,7 @@ NOT_YET_REAPED = ExitState.NOT_REAPED
 
 
 def poll_exit_status(pidfd: int) -> int | ExitState | None:
-    """The exit code (negative: the signal), None where it cannot be known, or that there is none yet."""
+    """Return the exit code (negative: the signal), None if it cannot be known, or that there is none yet."""
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

@@ -54,7 +54,7 @@ async def fork_here(work: ExecPlan | Errand, gate: int, status: int) -> int:
 
 
 def _fork() -> int:
-    """With as little done in the child as can be: each page that it touches is copied first.
+    """Fork with as little done in the child as can be: each page that it touches is copied first.
 
     Python's own fork makes the child fit to go on as a Python program, which takes longer than all that this one does.
     Only where another thread runs, which may hold the interpreter's locks at this moment, is there no way around it.

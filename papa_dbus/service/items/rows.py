@@ -110,7 +110,7 @@ def load_info(kind: Kind, text: str) -> Info:
 
 
 def load(kind: type[_Stored], text: str) -> _Stored:
-    """A spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
+    """Return a spec or facts as they were; lists become tuples again. What this version does not know is not asked for.
 
     Raises one of CORRUPT_ROW.
     """

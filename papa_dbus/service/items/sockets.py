@@ -65,7 +65,7 @@ class HostedSocket:
 
     @property
     def port(self) -> int | None:
-        """The port that is bound, None for a Unix socket."""
+        """Return the port that is bound, None for a Unix socket."""
         if self.spec.family == "unix":
             return None
         return int(self._sock.getsockname()[1])
@@ -77,11 +77,11 @@ class HostedSocket:
         return SocketInfo(name=spec.name, **spec.shown | now, fileno=self.fileno, unit=self.unit)
 
     def duplicate(self) -> int:
-        """A descriptor of the same socket, for a client."""
+        """Return a descriptor of the same socket, for a client."""
         return os.dup(self.fileno)
 
     def for_process(self) -> socket.socket:
-        """The socket that one process gets: this one, or with ``reuseport`` a new one on the same port.
+        """Return the socket that one process gets: this one, or with ``reuseport`` a new one on the same port.
 
         The caller closes it once the process has it.
         """
@@ -117,7 +117,7 @@ async def open_socket(spec: SocketSpec, lookups: Lookups, files: SocketFiles) ->
 
 
 def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
-    """A socket that was kept while papad was away."""
+    """Return a socket that was kept while papad was away."""
     for duplicate in fds[1:]:
         os.close(duplicate)
     sock = socket.socket(fileno=fds[0])
@@ -128,7 +128,7 @@ def recover_socket(stored: StoredSocket, fds: Sequence[int]) -> HostedSocket:
 
 
 def passed_socket(name: str, fd: int) -> HostedSocket:
-    """A socket that somebody else has bound. Raises InvalidArgs where it cannot be hosted; ``fd`` stays open then."""
+    """Return a socket that somebody else has bound. Raises InvalidArgs if it cannot be; ``fd`` stays open then."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         raise InvalidArgs("it is no socket")
     sock = socket.socket(fileno=fd)
@@ -177,7 +177,7 @@ async def _bound_unix(spec: SocketSpec, files: SocketFiles) -> tuple[socket.sock
 
 @contextmanager
 def _new_socket(spec: SocketSpec) -> Iterator[socket.socket]:
-    """A socket to be bound, which is closed where that fails."""
+    """Return a socket to be bound, which is closed where that fails."""
     sock = _unbound(spec)
     try:
         yield sock
@@ -226,7 +226,7 @@ def _stand_aside(sock: socket.socket) -> None:
 
 
 async def _resolve(spec: SocketSpec, lookups: Lookups) -> _Address:
-    """The address to bind. A host that is a name is looked up outside the loop: it may take seconds."""
+    """Return the address to bind. A host that is a name is looked up outside the loop: it may take seconds."""
     if spec.family == "unix":
         return str(spec.path)
     family, host, port = _FAMILIES[spec.family], str(spec.host), spec.port or 0

@@ -123,7 +123,7 @@ class SocketSpec(schema.SocketRequest):
 
 
 def _default_host(family: str, interface: str | None) -> str:
-    """Loopback, or every address of an interface where one is named: as Papa 1.0.6 has it."""
+    """Return loopback, or every address of an interface if one is named: as Papa 1.0.6 has it."""
     if family == "inet6":
         return "::" if interface else "::1"
     return "0.0.0.0" if interface else "127.0.0.1"  # noqa: S104 (one named interface only)
@@ -131,7 +131,7 @@ def _default_host(family: str, interface: str | None) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _shared(env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """One environment for all processes that have the same: it is the largest part of what is kept of a process."""
+    """Return one environment for all that have the same: it is the largest part of what is kept of a process."""
     return dict(env)
 
 
@@ -172,7 +172,7 @@ class ProcessSpec(schema.ProcessRequest):
 
     @property
     def resources(self) -> dict[str, int]:
-        """Those limits of its scope that were asked for, by option."""
+        """Return those limits of its scope that were asked for, by option."""
         return {name: value for name in _RESOURCES if (value := getattr(self, name)) is not None}
 
     @property

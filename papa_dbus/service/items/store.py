@@ -151,7 +151,7 @@ class Store:
             self.forget_request("socket", spec.token)
 
     def sockets(self) -> list[StoredSocket]:
-        """All that were stored, oldest first. A row that makes no sense is reported and forgotten."""
+        """Return all that were stored, oldest first. A row that makes no sense is reported and forgotten."""
         found = []
         for key, name, spec in self._db.execute("SELECT key, name, spec FROM sockets ORDER BY key").fetchall():
             try:
@@ -176,7 +176,7 @@ class Store:
             self._db.execute('DELETE FROM "values" WHERE name = ?', (name,))
 
     def values(self) -> dict[str, str]:
-        """All that were stored. A row that makes no sense is reported and forgotten."""
+        """Return all that were stored. A row that makes no sense is reported and forgotten."""
         found = {}
         for row, name, value in self._db.execute('SELECT rowid, name, value FROM "values" ORDER BY rowid').fetchall():
             if is_text(name) and is_text(value):
@@ -253,7 +253,7 @@ class Store:
             log.error("a row of what has gone stays among the %s: %s", table, error)
 
     def processes(self) -> list[StoredProcess]:
-        """All that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
+        """Return all that were stored and had been forked, oldest first; what had not is forgotten: nothing of it ran.
 
         A row that makes no sense is reported and forgotten.
         """

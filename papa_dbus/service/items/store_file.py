@@ -164,7 +164,7 @@ def check_file(path: Path) -> None:
 
 
 def text_of(stored: bytes) -> str:
-    """Of what is no UTF-8 any more a row can still be reported."""
+    """Return text even of bytes that are not UTF-8 any more: the row can still be reported."""
     return stored.decode("utf-8", "surrogateescape")
 
 

@@ -26,7 +26,7 @@ class Journal(Protocol):
     on_room: list[Callable[[], object]]
 
     def unavailable_reason(self) -> str | None:
-        """Why there is none; None where there is one."""
+        """Return why there is none; None if there is one."""
 
     def send(self, fields: Fields, /) -> bool:
         """Write an entry. False: not now; ``on_room`` is called when it may be tried again."""
@@ -39,7 +39,7 @@ class NoJournal:
         self.on_room: list[Callable[[], object]] = []
 
     def unavailable_reason(self) -> str | None:
-        """Why."""
+        """Return why there is none."""
         return "papad has no connection to one"
 
     def send(self, _: Fields, /) -> bool:
@@ -76,7 +76,7 @@ class Scheduler:
         self._mark_ready(forwarder)
 
     def leave(self, key: int) -> LastWords | None:
-        """Nobody else wants anything of a process: None if the journal has had all, too.
+        """Note that nobody else wants anything of a process. Return None if the journal has had all, too.
 
         Else its log must stay, and so must what is returned, until ``on_all_told`` is called.
         """

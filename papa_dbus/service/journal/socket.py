@@ -31,7 +31,7 @@ Fields = Iterable[tuple[str, str | bytes]]
 
 
 def pack(fields: Fields) -> bytes:
-    """An entry as the journal reads it. Values may be any bytes."""
+    """Return an entry as the journal reads it. Values may be any bytes."""
     parts = []
     for name, value in fields:
         data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
@@ -53,7 +53,7 @@ class Journal:
         self._later: asyncio.TimerHandle | None = None
 
     def unavailable_reason(self) -> str | None:
-        """Why there is no journal to write to; None where there is one."""
+        """Return why there is no journal to write to; None if there is one."""
         try:
             self._new_socket().close()  # of one that papad has, only sending would tell
         except OSError as error:
@@ -141,7 +141,7 @@ def _send(to: socket.socket, entry: bytes) -> None:
 
 
 def _send_in_file(to: socket.socket, entry: bytes) -> None:
-    """An entry that is no datagram: in a memory file that nobody can change any more."""
+    """Send an entry that is too large for a datagram: in a memory file that nobody can change any more."""
     fd = os.memfd_create("papa-journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(fd, "wb", closefd=False) as file:

@@ -45,7 +45,7 @@ class Recovery:
         self.starting: list[Start] = []
 
     def sockets(self) -> Iterator[HostedSocket]:
-        """The sockets that are hosted again."""
+        """Return the sockets that are hosted again."""
         for stored in self._store.sockets():
             if stored.spec.passed:
                 continue  # not kept, but passed again
@@ -67,7 +67,7 @@ class Recovery:
             os.close(fd)
 
     def processes(self) -> Iterator[tuple[StoredProcess, HostedProcess]]:
-        """The processes that are hosted again, oldest first."""
+        """Return the processes that are hosted again, oldest first."""
         for stored in self._store.processes():
             kept_as = f"p{stored.key}"
             if others := [fd for fd in self._left.get(kept_as, []) if _is_socket(fd)]:

@@ -31,7 +31,7 @@ class Start:
 
     @property
     def name(self) -> str:
-        """The process's."""
+        """Return the process's name."""
         return self.stored.spec.name
 
     @property

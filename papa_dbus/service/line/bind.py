@@ -61,7 +61,7 @@ def _group_id(group: str | None) -> int | None:
 
 
 def bind_tcp(family: int, host: str, port: int) -> socket.socket | None:
-    """A listening socket, or None where the machine has no such address."""
+    """Return a listening socket, or None if the machine has no such address."""
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:

@@ -98,7 +98,7 @@ Command = MakeSocket | MakeProcess | List | Remove | WatchProcesses | SetValue |
 
 
 def parse(line: bytes) -> Command | None:
-    """The command in a line, None where it has no word. Raises UnknownCommand where that is none, or InvalidArgs."""
+    """Return the command in a line, None if it has no word. Raises UnknownCommand or InvalidArgs."""
     words = Words(line.decode("utf-8", "surrogateescape"))
     if words.peek() is None:
         return None
@@ -128,7 +128,7 @@ def _pair(words: Words) -> tuple[str, str] | None:
 
 
 def _unquoted(value: str, words: Words) -> str:
-    """Without the double quotes around it, which Papa's client puts there where a value ends with a backslash."""
+    """Remove the double quotes around it, which Papa's client adds if a value ends with a backslash."""
     if not words.exact and len(value) > 1 and value[0] == value[-1] == '"':
         return value[1:-1]
     return value

@@ -39,7 +39,7 @@ class Connection:
 
 
 def pack(connections: Sequence[Connection]) -> int:
-    """A memory file that says where these stand, in their order."""
+    """Return a memory file that says where these stand, in their order."""
     rows = [(of.uid, asdict(of.left)) for of in connections if of.left is not None]
     text = json.dumps({"version": VERSION, "connections": rows}, default=lambda data: data.decode("latin-1"))
     fd = os.memfd_create("papa-connections", os.MFD_CLOEXEC)
@@ -49,7 +49,7 @@ def pack(connections: Sequence[Connection]) -> int:
 
 
 def unpack(fds: Sequence[int], packed: int) -> list[Connection]:
-    """The connections that come with these descriptors."""
+    """Return the connections that come with these descriptors."""
     os.lseek(packed, 0, os.SEEK_SET)
     with open(packed, encoding="utf-8") as file:
         text = json.load(file)

@@ -139,7 +139,7 @@ _INSTEAD: Final = {
 
 
 def first_words() -> list[str]:
-    """The first words of the commands, sorted."""
+    """Return the first words of the commands, sorted."""
     return sorted({words[0] for words in COMMANDS})
 
 
@@ -149,7 +149,7 @@ def second_words(first: str) -> list[str]:
 
 
 def find_command(words: Sequence[str], partial: bool = False) -> tuple[str, ...]:
-    """The command that the (perhaps shortened) words begin with.
+    """Return the command that the (perhaps shortened) words begin with.
 
     Raises UnknownCommand, or InvalidArgs where the second word is missing (unless ``partial``) or wrong.
     """

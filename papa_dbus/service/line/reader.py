@@ -110,7 +110,7 @@ class LineReader:
         self._interrupted = False
 
     def state(self) -> dict[str, str | int]:
-        """All that it has read and not given out, and in the midst of what, for resume()."""
+        """Return all that it has read and not given out, and in the midst of what, for resume()."""
         return {
             "input": self._input[self._at :].decode("latin-1"),
             "line": self._line.decode("latin-1"),
@@ -140,12 +140,12 @@ class LineReader:
 
     @property
     def waiting(self) -> int:
-        """Bytes that were received and not used up."""
+        """Return how many bytes were received and not used up."""
         return len(self._input) - self._at
 
     @property
     def buffered(self) -> int:
-        """Bytes in memory: those, and the line that has no end yet."""
+        """Return how many bytes are in memory: those, and the line that has no end yet."""
         return len(self._input) + len(self._line)
 
     @property
@@ -170,7 +170,7 @@ class LineReader:
         self._at = 0
 
     def next_event(self) -> Event | None:
-        """The next event, or None until more is received."""
+        """Return the next event, or None until more is received."""
         while self._at < len(self._input):
             event = self._text() if self._state is _State.TEXT else self._telnet()
             if isinstance(event, Foreign):

@@ -59,17 +59,17 @@ def one_line(text: str) -> str:
 
 
 def value(text: str) -> str:
-    """A value as the client gets it: as it was set, but for what could end a line or steer a terminal."""
+    """Return a value as the client gets it: as it was set, but for what could end a line or steer a terminal."""
     return text if text.isprintable() else text.translate(_UNSAFE_BUT_TAB)  # the usual one costs a tenth
 
 
 def reply(text: str = "") -> bytes:
-    """A whole reply and the prompt."""
+    """Return a whole reply and the prompt."""
     return text.encode() + b"\n> "
 
 
 def error(text: str) -> bytes:
-    """An error and the prompt; always one line."""
+    """Return an error and the prompt; always one line."""
     typed = _ENTRY.sub(r"option '\1.\2'", text[:_MAX_ERROR])
     return reply(f"Error: {one_line(typed)}")
 
@@ -80,12 +80,12 @@ def foreign(protocol: str) -> bytes:
 
 
 def socket_line(info: SocketInfo) -> str:
-    """A socket as the client parses it: what applies, in Papa's order."""
+    """Return a socket as the client parses it: what applies, in Papa's order."""
     return _line(info.name, pairs(info).items())
 
 
 def process_line(info: ProcessInfo) -> str:
-    """A process as the client parses it; ``args`` comes last and takes the rest of the line."""
+    """Return a process as the client parses it; ``args`` comes last and takes the rest of the line."""
     of_papa: list[tuple[str, object]] = [
         ("pid", info.pid),
         ("running", info.running),
@@ -103,7 +103,7 @@ def _line(name: str, of: Iterable[tuple[str, object]]) -> str:
 
 
 def _name(name: str) -> str:
-    """A name at the beginning of a line, where '> ' would look like the end of the reply."""
+    """Return a name at the beginning of a line, where '> ' would look like the end of the reply."""
     return "\\x3e" if name == ">" else name
 
 
@@ -118,7 +118,7 @@ def value_line(name: str, text: str) -> str:
 
 
 def seconds(microseconds: int) -> str:
-    """A timestamp in seconds, exactly."""
+    """Return a timestamp in seconds, exactly."""
     return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
 
 

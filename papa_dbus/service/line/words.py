@@ -40,13 +40,13 @@ class Words:
             yield match[0].replace("\\ ", " ")
 
     def peek(self) -> str | None:
-        """The next word, None at the end."""
+        """Return the next word, None at the end."""
         if self._next is None:
             self._next = next(self._words, None)
         return self._next
 
     def take(self, what: str) -> str:
-        """The next word, which must be there."""
+        """Return the next word, which must be there."""
         word = self.peek()
         if word is None:
             raise InvalidArgs(f"{what} is missing")
@@ -54,20 +54,20 @@ class Words:
         return word
 
     def rest(self) -> tuple[str, ...]:
-        """All words that are left."""
+        """Return all words that are left."""
         first = [] if self._next is None else [self._next]
         self._next = None
         return (*first, *self._words)
 
     def text(self) -> str:
-        """All words that are left, with one space between two."""
+        """Return all words that are left, with one space between two."""
         if self.peek() is None:
             return ""
         words = self._text[self._begin :].replace("\\ ", _ESCAPED_SPACE).split(" ")
         return " ".join(filter(None, words)).replace(_ESCAPED_SPACE, " ")
 
     def as_typed(self) -> str:
-        """All that is left, every space and backslash of it. Empty if no word is left, or other rules quote them."""
+        """Return all that is left, with every space and backslash; nothing if no word is, or other rules quote them."""
         return "" if self.exact or self.peek() is None else self._text[self._begin :]
 
     def requote(self, how: str) -> None:

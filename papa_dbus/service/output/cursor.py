@@ -109,7 +109,7 @@ class Cursor:
         return True
 
     def wake(self) -> None:
-        """The log has got something new."""
+        """Note that the log has got something new."""
         self.watch.mark_ready(self)
 
     def has_more(self) -> bool:
@@ -117,7 +117,7 @@ class Cursor:
         return self.next_seq <= self.log.records.last_seq
 
     def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
-        """The next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
+        """Return the next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
         events: list[Event] = []
         self._take_gap(events)
         if not self.has_more():
@@ -177,7 +177,7 @@ class Cursor:
 
     @property
     def in_flight(self) -> int:
-        """Bytes that were sent and not acknowledged."""
+        """Return how many bytes were sent and not acknowledged."""
         return sum(size for _, size, _ in self._sent)
 
     @property

@@ -44,7 +44,7 @@ Event = Output | Dropped | Exited
 
 
 def size_of(event: Event) -> int:
-    """The bytes of payload that are in an event; 1 where it is no output."""
+    """Return how many bytes of payload are in an event; 1 if it is not output."""
     return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
 
 

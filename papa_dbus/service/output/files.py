@@ -127,7 +127,7 @@ class LogFiles:
             yield timestamp, packed >> 2, packed & 3
 
     def size(self) -> int:
-        """The bytes of output that there were, in all."""
+        """Return how many bytes of output there were in all."""
         return os.fstat(self.output).st_size
 
     def skip(self, size: int) -> None:

@@ -74,7 +74,7 @@ class OutputLog:
 
     @classmethod
     def recover(cls, capacity: int, on_room: Callable[[], None], files: LogFiles) -> Self:
-        """The log that another papad has left in its files, complete to the last byte that was spliced in.
+        """Return the log that another papad has left in its files, complete to the last byte that was spliced in.
 
         Raises ValueError where the files are damaged.
         """
@@ -104,12 +104,12 @@ class OutputLog:
 
     @property
     def buffered(self) -> int:
-        """Bytes of payload that wait for an acknowledgement."""
+        """Return how many bytes of payload wait for an acknowledgement."""
         return self.records.written - self.records.first_offset
 
     @property
     def written(self) -> int:
-        """Bytes of payload that have come in all."""
+        """Return how many bytes of payload have come in all."""
         return self.records.written
 
     @property
@@ -188,7 +188,7 @@ class OutputLog:
         self.files.write_header(header)
 
     def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
-        """The records from ``seq`` on, of at most ``room`` bytes together, and the end where it follows at once."""
+        """Return the records from ``seq`` on, of at most ``room`` bytes together, and the end if it follows at once."""
         spans, ended = self.records.spans(seq, room, at_least_one)
         exit_ = self.exit if ended else None
         if not spans:
@@ -203,7 +203,7 @@ class OutputLog:
         return records, exit_
 
     def attach(self, reader: Reader) -> None:
-        """A watch begins to read."""
+        """Note that a watch begins to read."""
         self._add(reader)
         if reader.consumes and self._is_shared():
             self.on_shared(reader)
@@ -228,7 +228,7 @@ class OutputLog:
         return self.superseded or len(self.consumers) > 1
 
     def detach(self, reader: Reader) -> None:
-        """A watch has read to the end, or ends: the others may have acknowledged more than it had."""
+        """Note that a watch has read to the end, or ends: the others may have acknowledged more than it had."""
         del self.readers[reader]
         if reader.consumes:
             if self._is_shared():

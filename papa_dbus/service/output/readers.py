@@ -15,7 +15,7 @@ class Reader(Protocol):
 
     @property
     def who(self) -> str:
-        """The client for which it reads, "" if that cannot be known again."""
+        """Return the client for which it reads, "" if that cannot be known again."""
 
     @property
     def present(self) -> bool:

@@ -80,12 +80,12 @@ class Records:
 
     @property
     def first_seq(self) -> int:
-        """The oldest that is there, or the next that will be."""
+        """Return the oldest that is there, or the next that will be."""
         return self._base + self._head
 
     @property
     def last_seq(self) -> int:
-        """The newest one's number, 0 if there was none yet."""
+        """Return the newest one's number, 0 if there was none yet."""
         return self._base + len(self._ends) - 1
 
     @property

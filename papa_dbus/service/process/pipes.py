@@ -64,7 +64,7 @@ class OutputPipes:
             self.listen()
 
     def _room(self) -> int:
-        """Bytes that may be read now: what is free if the process waits for consumers, else always a chunk."""
+        """Return how many bytes may be read now: what is free if the process waits for consumers, else a chunk."""
         if self.waits and self._log.consumers:
             if len(self._log.records) >= limits.MAX_RECORDS:
                 return 0

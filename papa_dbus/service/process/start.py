@@ -198,7 +198,7 @@ def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
 
 
 def _referenced(spec: ProcessSpec) -> list[str]:
-    """The sockets that the command names by file number. Raises InvalidArgs for a reference that is none."""
+    """Return the sockets that the command names by file number. Raises InvalidArgs for a reference that is none."""
     names: dict[str, None] = {}
     for arg in spec.command:
         if _SOCKET_REFERENCE.sub("", arg).find("$(socket.") >= 0:

@@ -58,7 +58,7 @@ def _holds(option: str, asked: int, words: list[str]) -> bool:
 
 
 def _place(pid: int, control: _Control) -> tuple[Path, tuple[str, ...]]:
-    """The folder of a process's group in the hierarchy that has the controller, and its files. Raises LookupError."""
+    """Return the folder of a process's group where the controller is, and its files. Raises LookupError."""
     groups: dict[str, str] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)

@@ -28,7 +28,7 @@ class FdBundle:
 
     @classmethod
     def of(cls, fds: Sequence[int]) -> int:
-        """The end of one with these in it, to which nothing will be put. Raises OSError."""
+        """Return the end of one with these in it, to which nothing will be put. Raises OSError."""
         bundle = cls()
         try:
             bundle.put(fds)

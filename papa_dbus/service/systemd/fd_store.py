@@ -90,7 +90,7 @@ class SystemdFdStore:
 
     @staticmethod
     def available() -> Path | None:
-        """The folder for what goes with it, None where systemd did not start papad as its unit does."""
+        """Return the folder for what goes with it, None if systemd did not start papad as its unit does."""
         return runtime_directory() if "NOTIFY_SOCKET" in os.environ else None
 
     def adopt(self, kept: Mapping[str, Sequence[int]], slots: Mapping[str, int]) -> None:

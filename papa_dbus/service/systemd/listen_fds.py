@@ -26,7 +26,7 @@ class ListenFds:
             self._by_name.setdefault(name, []).append(fd)
 
     def take(self, name: str, fits: Callable[[int], bool]) -> list[int]:
-        """The descriptors of a name that fit, in the order in which they were passed. The others are left."""
+        """Return the descriptors of a name that fit, in the order in which they were passed. The others are left."""
         fds = self._by_name.pop(name, [])
         left = [fd for fd in fds if not fits(fd)]
         if left:
@@ -34,11 +34,11 @@ class ListenFds:
         return [fd for fd in fds if fd not in left]
 
     def sockets(self, name: str) -> list[socket.socket]:
-        """The listening stream sockets of a name (FileDescriptorName=, systemd.socket(5))."""
+        """Return the listening stream sockets of a name (FileDescriptorName=, systemd.socket(5))."""
         return [socket.socket(fileno=fd) for fd in self.take(name, is_listening)]
 
     def others(self, own: Collection[str]) -> dict[str, list[int]]:
-        """All that has none of papad's ``own`` names: those of other socket units."""
+        """Return all that has none of papad's ``own`` names: those of other socket units."""
         names = [name for name in self._by_name if name not in own]
         for name in names:
             remove_stored(name)  # if it is in the store papad has not put it there

@@ -30,7 +30,7 @@ def notify_reloading() -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what systemd waits (sd_watchdog_enabled(3)); None: nobody waits."""
+    """Return the seconds between two signs of life, half of what systemd waits (sd_watchdog_enabled(3)), or None."""
     micros = os.environ.get("WATCHDOG_USEC")
     if micros is None or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

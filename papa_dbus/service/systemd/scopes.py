@@ -59,7 +59,7 @@ class Scopes:
         self._manager = owner or ""
 
     async def assign_scope(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
-        """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
+        """Put a process in its scope and return the scope's name, None if there are no scopes to be had.
 
         Raises Spawn if one of the limits in ``resources`` does not hold, and if systemd is ending all scopes.
         """
@@ -151,14 +151,14 @@ class Scopes:
             self._some_ended.clear()  # before the next look: what ends after that is heard
 
     async def _scopes(self) -> dict[str, bool]:
-        """The scopes of hosted processes, and whether systemd is ending each."""
+        """Return the scopes of hosted processes, and whether systemd is ending each."""
         states, patterns = ["active", "deactivating"], ["papa-*.scope"]
         listed = await self._bus.call(*MANAGER, "ListUnitsByPatterns", "asas", [states, patterns])
         return {unit[0]: unit[3] == "deactivating" or unit[8] == "stop" for unit in listed.body[0]}
 
 
 def scope_name(name: str, pid: int | None = None) -> str:
-    """The scope of a process: papa-NAME.scope, with the PID where that is taken or would be too long."""
+    """Return the scope of a process: papa-NAME.scope, with the PID where that is taken or would be too long."""
     escaped = "".join(
         chr(b) if chr(b).isascii() and (chr(b).isalnum() or chr(b) in ":_.-") else f"\\x{b:02x}" for b in name.encode()
     )

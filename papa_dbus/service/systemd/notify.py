@@ -21,6 +21,7 @@ def finish_notifying(seconds: float) -> None:
 
 
 def remove_stored(name: str) -> None:
+    """Have systemd remove what its descriptor store has under a name."""
     notifications.demand(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from papa_dbus.errors import NotFound
 from papa_dbus.service.clock import now
@@ -20,9 +21,9 @@ from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.pipe_poller import Poller
 from papa_dbus.service.process.pipes import OutputPipes
+from papa_dbus.state_table import follow
 
 log = logging.getLogger(__name__)
-
 
 #: Puts a process that stands at its gate into a unit of its own: PID, name and the unit's limits in (by option), the
 #: unit's name out, or None. Raises Spawn where a limit does not hold.
@@ -42,11 +43,19 @@ class State(enum.Enum):
     GONE = "gone"
 
 
-_NEXT = {
-    State.RUNNING: {State.ENDING},
-    State.ENDING: {State.ENDED},
-    State.ENDED: {State.GONE},
-    State.GONE: set[State](),
+class StateEvent(enum.Enum):
+    """What happens to a process."""
+
+    END = enum.auto()
+    READ = enum.auto()  # all that it wrote before its end
+    DISPOSE = enum.auto()  # nobody wants anything of it any more
+
+
+STATE: Final = {
+    State.RUNNING: {StateEvent.END: State.ENDING},
+    State.ENDING: {StateEvent.READ: State.ENDED},
+    State.ENDED: {StateEvent.DISPOSE: State.GONE},
+    State.GONE: {},
 }
 
 
@@ -149,7 +158,7 @@ class HostedProcess:
         self._callbacks.poller.remove(self.pidfd)
         self.exit_code = code
         self._ended_at = now()
-        self._move(State.ENDING)
+        self._happen(StateEvent.END)
         self._pipes.read_rest()
 
     def _finish(self) -> None:
@@ -161,14 +170,12 @@ class HostedProcess:
         self._pipes.close_ended()
         # What it wrote before may have been read after it: times go in the order of the numbers.
         self.log.end(self.exit_code, max(self._ended_at, self.log.records.last_time))
-        self._move(State.ENDED)
+        self._happen(StateEvent.READ)
         self._callbacks.on_end(self)
         self._callbacks.on_releasable(self)
 
-    def _move(self, state: State) -> None:
-        if state not in _NEXT[self.state]:
-            raise RuntimeError(f"process '{self.spec.name}' cannot go from {self.state} to {state}")
-        self.state = state
+    def _happen(self, event: StateEvent) -> None:
+        self.state = follow(STATE, self.state, event)
 
     @property
     def running(self) -> bool:
@@ -227,7 +234,7 @@ class HostedProcess:
 
     def dispose(self) -> None:
         """Give back what it holds. A descendant that still writes is read until it closes the pipe."""
-        self._move(State.GONE)
+        self._happen(StateEvent.DISPOSE)
         os.close(self.pidfd)
         if self._pipes:
             log.info(

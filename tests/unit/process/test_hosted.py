@@ -16,7 +16,10 @@ import pytest
 from papa_dbus.errors import InvalidArgs, Limit, NotFound, Spawn
 from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.process.hosted import STATE, State
+from papa_dbus.state_table import TransitionError
 from tests.bus.scripted_child import ScriptedChild
+from tests.state_tables import reachable
 from tests.support import PATIENCE, Reader, alive, children, descriptors, ended, output_of, run, turns, until
 
 #: Signals 32 and 33, which glibc keeps for itself: nobody can give them back who was started without them.
@@ -401,3 +404,14 @@ async def test_a_child_that_somebody_has_stopped_at_its_gate_ends_with_the_reque
     with pytest.raises(Limit, match="no scope"):
         await run(kernel, "true")
     assert not children()
+
+
+# ------------------------------------------------------------------ its states
+
+
+async def test_what_runs_is_not_disposed_of(kernel: Kernel) -> None:
+    assert reachable(STATE, [State.RUNNING]) == set(State) == set(STATE)
+    await run(kernel, "sleep", "60")
+    with pytest.raises(TransitionError, match="State RUNNING: DISPOSE cannot happen"):
+        kernel._processes.listed["p"].dispose()
+    assert kernel.list_processes()[0].running

@@ -68,7 +68,7 @@ def header(kind: int, flags: int, body_bytes: int, serial: int, message: Any) ->
 
 
 def read_header(data: bytes | bytearray) -> tuple[int, int, int, dict[str, Any], int] | None:
-    """Type, flags, serial, the fields by name, and where the body begins; None for one that is not as usual."""
+    """Return type, flags, serial, the fields by name, and where the body begins; None for one that is not as usual."""
     endian, kind, flags, version, _, serial, fields_bytes = _FIXED.unpack_from(data)
     if endian != _LITTLE_ENDIAN or version != VERSION:
         return None

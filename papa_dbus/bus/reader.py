@@ -188,7 +188,7 @@ def _understand(data: bytearray, fds: list[int]) -> Any:
 
 
 def _read_header(data: bytearray) -> tuple[int, int, int, dict[str, Any], int]:
-    """One of the other byte order, or with a field that is not known, which the specification wants ignored."""
+    """Read a header of the other byte order, or with a field that is not known, which is to be ignored."""
     kind, flags, version = data[1:4]
     if version != bus_header.VERSION:
         raise ValueError(f"this is version {version} of the protocol")

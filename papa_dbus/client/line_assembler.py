@@ -107,7 +107,7 @@ class LineAssembler:
         return pieces + self._too_long()
 
     def _too_long(self) -> list[Piece]:
-        """Lines whose end is waited for no more: so much cannot stay unacknowledged."""
+        """Return the lines whose end is waited for no more: so much cannot stay unacknowledged."""
         return [
             self._give_begun(stream, begun)
             for stream, begun in self._begun.items()

@@ -145,7 +145,7 @@ def _set_up_logging(verbose: bool, own_log: OwnLog) -> None:
 
 
 def _keep_descriptors_from_children() -> None:
-    """Whatever papad was started with, its children do not get it."""
+    """Keep from children whatever papad was started with."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):  # the listing's own

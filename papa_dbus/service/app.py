@@ -144,7 +144,7 @@ class Papad:
         return handed_over
 
     async def _take_leave(self, bus: Bus, scopes: systemd_scopes.Scopes) -> None:
-        """Before papad's end, let those who read have the rest."""
+        """Let those who read have the rest, before papad's end."""
         systemd_notify.notify(STOPPING=1, STATUS="Stopping")
         if self._descriptors is not None:
             with contextlib.suppress(PapaError):  # no bus, no word of what systemd does

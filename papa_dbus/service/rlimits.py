@@ -12,12 +12,12 @@ INFINITY: Final = 2**64 - 1
 
 
 def raise_own() -> None:
-    """Hosted sockets and pipes are many, and a log's offsets count all that a process has ever written."""
+    """Raise papad's own: its sockets and pipes are many, and a log's offsets count all that was ever written."""
     for limit, (_, hard) in GIVEN.items():
         resource.setrlimit(limit, (hard, hard))
 
 
 def give_back() -> None:
-    """Be as papad was started, before its new version is executed."""
+    """Set papad's own as it was started, before its new version is executed."""
     for limit, pair in GIVEN.items():
         resource.setrlimit(limit, pair)

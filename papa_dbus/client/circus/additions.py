@@ -30,7 +30,7 @@ class _Sockets(CircusSocket):  # type: ignore[misc]  # Circus has no types
 
 
 def _with_use_papa(validate: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    """Circus 0.18 and up do not know it as an option of ``add``."""
+    """Wrap Circus's check: 0.18 and up do not know ``use_papa`` as an option of ``add``."""
 
     def validate_option(key: str, val: Any) -> None:
         if key != "use_papa":

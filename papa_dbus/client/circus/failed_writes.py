@@ -30,7 +30,7 @@ def undone_if_it_fails(stream: Any) -> Iterator[None]:
 
 
 def _end_of_file(stream: Any) -> tuple[int, int] | None:
-    """Which file a file stream writes to, and how long it is."""
+    """Return which file a file stream writes to, and how long it is."""
     try:
         status = os.fstat(stream._file.fileno())
     except (AttributeError, OSError, ValueError):

@@ -212,7 +212,7 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
 
     @property
     def status(self) -> int:
-        """Circus throws away what it finds ended, so it is told only once that has been reaped."""
+        """Return Circus's word: it throws away what it finds ended, so it is told only once that has been reaped."""
         return int(UNEXISTING if self._closed else RUNNING)
 
     def ended(self, exit_code: int | None) -> None:

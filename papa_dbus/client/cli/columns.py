@@ -17,7 +17,7 @@ def state(process: Process) -> str:
 
 
 def state_style(process: Process) -> str:
-    """green: runs; red: has failed."""
+    """Return green for one that runs, red for one that has failed."""
     if process.running:
         return "green"
     return "" if process.exit_code == 0 else "red"

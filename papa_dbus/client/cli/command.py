@@ -71,7 +71,7 @@ async def missing(link: KernelConnection, where: str) -> str | None:
 
 
 async def _state_of_service(bus: Bus) -> str | None:
-    """systemd's word for it, or "masked"; None if systemd is not on the bus."""
+    """Return systemd's word for it, or "masked"; None if systemd is not on the bus."""
     systemd, properties = "org.freedesktop.systemd1", "org.freedesktop.DBus.Properties"
     try:
         reply = await bus.call(

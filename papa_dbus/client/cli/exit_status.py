@@ -156,7 +156,7 @@ def _in_our_style(message: str) -> str:
 
 
 def _forget_stdout() -> None:
-    """Nobody reads it any more, and Python would complain about what it still has to write."""
+    """Discard it: nobody reads it any more, and Python would complain about what it still has to write."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

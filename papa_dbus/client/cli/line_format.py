@@ -175,7 +175,7 @@ class Cat:
 
 
 def as_json(item: Item | Record, *, continued: bool = False, partial: bool = False) -> bytes:
-    """``json``: an object on a line. Text that is not UTF-8 is an array of bytes, as journalctl has it."""
+    """Return it as ``json``: an object on a line. Text that is not UTF-8 is an array of bytes, as journalctl has it."""
     fields: dict[str, Any] = {"process": item.process}
     if isinstance(item, Dropped):
         fields |= {"dropped_bytes": item.bytes, "first_seq": item.first_seq, "last_seq": item.last_seq}

@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def signal_name(number: int) -> str:
-    """KILL for 9."""
+    """Return a signal's name, KILL for 9."""
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
@@ -158,7 +158,7 @@ def rich_table(columns: Sequence[Column], items: Iterable[Any], *, legend: bool 
 
 
 def facts(pairs: Iterable[tuple[str, object]], style: Callable[[str], str] = lambda key: "") -> None:
-    """Keys and values, a pair on a line."""
+    """Print keys and values, a pair on a line."""
     pairs = [(key, value) for key, value in pairs if value is not None]
     width = max((len(key) for key, _ in pairs), default=0)
     for key, value in pairs:

@@ -18,7 +18,7 @@ def is_bus(where: str) -> bool:
 
 
 def texts(args: Iterable[object]) -> list[str]:
-    """Names and patterns as text."""
+    """Return names and patterns as text."""
     return [str(arg) for arg in args]
 
 

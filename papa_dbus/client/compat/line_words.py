@@ -34,7 +34,7 @@ def word(text: str) -> str:
 
 
 def option_words(options: Mapping[str, Any]) -> list[str]:
-    """Options as Papa 1.0.6 writes them. One that is not known papad refuses by its name."""
+    """Return options as Papa 1.0.6 writes them. One that is not known papad refuses by its name."""
     words = []
     for name, value in options.items():
         option = _OPTIONS.get(name)

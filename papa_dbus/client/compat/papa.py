@@ -153,7 +153,7 @@ class Papa:
     # ----------------------------------------------------------------- sockets
 
     def list_sockets(self, *args: str) -> dict[str, dict[str, Any]]:
-        """Sockets by name, those that match the names, prefixes with '*' or file numbers."""
+        """Return sockets by name, those that match the names, prefixes with '*' or file numbers."""
         return self._kernel.list_sockets(arguments.texts(args))
 
     def make_socket(
@@ -186,7 +186,7 @@ class Papa:
     # ------------------------------------------------------------------ values
 
     def list_values(self, *args: str) -> dict[str, str]:
-        """Values by name, those that match."""
+        """Return values by name, those that match."""
         return self._kernel.list_values(arguments.texts(args))
 
     def set(self, name: str, value: str | None = None) -> None:
@@ -208,7 +208,7 @@ class Papa:
     # --------------------------------------------------------------- processes
 
     def list_processes(self, *args: str) -> dict[str, dict[str, Any]]:
-        """Processes by name, those that match the names, prefixes with '*' or PIDs."""
+        """Return processes by name, those that match the names, prefixes with '*' or PIDs."""
         return self._kernel.list_processes(arguments.texts(args))
 
     def make_process(

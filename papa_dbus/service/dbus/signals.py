@@ -53,7 +53,7 @@ class SignalEmitter:
         self._untold.clear()
 
     def hear(self, change: Change) -> None:
-        """The kernel's callback."""
+        """Hear of a change: the kernel's callback."""
         if not self._bus.connected:
             return
         if change.what != "changed":

@@ -253,7 +253,7 @@ def _enter_home(home: str, status: int) -> None:
 
 
 def _name_sockets(env: dict[str, str], names: Sequence[str]) -> None:
-    """sd_listen_fds(3)."""
+    """Tell the program of them, as sd_listen_fds(3) has it."""
     env["LISTEN_PID"] = str(os.getpid())
     env["LISTEN_FDS"] = str(len(names))
     env["LISTEN_FDNAMES"] = ":".join(names)

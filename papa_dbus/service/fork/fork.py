@@ -41,7 +41,7 @@ _END_SECONDS = 1.0
 
 
 async def fork_here(work: ExecPlan | Errand, gate: int, status: int) -> int:
-    """fork(2) of papad itself."""
+    """Fork as `Fork` says: papad itself, by fork(2)."""
     pid = _fork()
     if pid == 0:
         try:

@@ -60,7 +60,7 @@ class HostedSocket:
 
     @property
     def fileno(self) -> int:
-        """papad's own descriptor."""
+        """Return papad's own descriptor."""
         return self._sock.fileno()
 
     @property
@@ -238,7 +238,7 @@ async def _resolve(spec: SocketSpec, lookups: Lookups) -> _Address:
 
 
 def _address(found: tuple[object, ...]) -> _Address:
-    """getaddrinfo's address of the family that was asked for."""
+    """Return getaddrinfo's address of the family that was asked for."""
     return found  # type: ignore[return-value]
 
 

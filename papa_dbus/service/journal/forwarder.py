@@ -119,7 +119,7 @@ class Forwarder:
         self._log.listener = None
 
     def finish(self, send: Send) -> None:
-        """papad is about to end: write what has come of a line, where the log no longer has it for the next papad."""
+        """Write, at papad's end, what has come of a line if the log no longer has it for the next papad."""
         for fields in self._rest("restart", first_seq=self._log.records.first_seq):
             if not send(fields):
                 break
@@ -198,7 +198,7 @@ class Forwarder:
         self._note()
 
     def _rest(self, why: str, first_seq: float = float("inf")) -> Iterator[Fields]:
-        """Lines that have no end and will get none: those that begin before a number."""
+        """Give lines that have no end and will get none: those that begin before a number."""
         for stream, begun in list(self._begun.items()):
             if begun.seq < first_seq:
                 yield self._line(stream, begun, why)

@@ -65,7 +65,7 @@ class Journal:
         return self.send_packed(pack(fields))
 
     def send_packed(self, entry: bytes) -> bool:
-        """Likewise, of what pack() has made."""
+        """Do as send(), with what pack() has made."""
         for _ in range(2):  # a second time where the journal has a new socket since
             try:
                 _send(self._connect(), entry)
@@ -191,7 +191,7 @@ class OwnLog:
         return (("MESSAGE", text), ("PRIORITY", _WARNING), ("SYSLOG_IDENTIFIER", self._identifier))
 
     def finish(self, seconds: float) -> None:
-        """Before papad ends: wait so long at most until all is written."""
+        """Wait so long at most, before papad ends, until all is written."""
         end = time.monotonic() + seconds
         while not self._flush() and self._journal.wait(max(0.0, end - time.monotonic())):
             pass

@@ -43,4 +43,4 @@ class Server(Protocol):
         """
 
     def leave(self, session: "Session") -> None:
-        """It has ended."""
+        """Forget one that has ended."""

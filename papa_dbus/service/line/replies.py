@@ -44,7 +44,7 @@ _UNSAFE_IN_WORD: Final = _UNSAFE | {ord(char): _escape(char) for char in " =\\"}
 
 
 def word(text: str) -> str:
-    r"""One word of a listing: the client splits those at spaces and, where there is a '=', takes it for a key.
+    r"""Return one word of a listing: the client splits those at spaces and, where there is a '=', takes it for a key.
 
     Escaped as in C, with two digits after \x and four after \u.
     """
@@ -54,7 +54,7 @@ def word(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text that stays in its line and sends a terminal nothing but text."""
+    """Return text that stays in its line and sends a terminal nothing but text."""
     return text.translate(_UNSAFE)
 
 
@@ -128,7 +128,7 @@ def watch_end(end: End) -> bytes:
 
 
 def watching(count: int, first: Sequence[Event]) -> bytes:
-    """The line that begins a watch. What was lost before it began is told here, where Papa's client reads over it.
+    """Return the line that begins a watch. What was lost before is told here, where Papa's client reads over it.
 
     A loss during the watch is told in its midst, by ``batch``; told there, an old one would be mistaken for output.
     """

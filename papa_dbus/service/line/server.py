@@ -278,7 +278,7 @@ class LineServer:
         self._memory[uid] += more
 
     def leave(self, session: Session) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         self._refused.discard(session)
         self.charge(session, -session.charged)
         self._forget_arriving(session)

@@ -182,7 +182,7 @@ class Cursor:
 
     @property
     def unacknowledged(self) -> int:
-        """Records that were sent and not acknowledged."""
+        """Return how many records were sent and not acknowledged."""
         return len(self._sent)
 
     @property

@@ -120,7 +120,7 @@ class LogFiles:
         os.pwrite(self.index, _ENTRY.pack(timestamp, begin << 2 | kind), _place(seq))
 
     def read_entries(self, first_seq: int) -> Iterator[tuple[int, int, int]]:
-        """Time, beginning and kind of each record from ``first_seq`` on."""
+        """Give time, beginning and kind of each record from ``first_seq`` on."""
         end = os.fstat(self.index).st_size
         data = os.pread(self.index, max(0, end - _place(first_seq)), _place(first_seq))
         for timestamp, packed in _ENTRY.iter_unpack(data[: len(data) // _ENTRY.size * _ENTRY.size]):

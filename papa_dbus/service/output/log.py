@@ -92,7 +92,7 @@ class OutputLog:
         return log_
 
     def complete(self) -> None:
-        """Nothing will be written any more: all ends of its pipes are closed."""
+        """Note that nothing will be written any more: all ends of its pipes are closed."""
         self.completed = True
         self._wake()
 

@@ -26,7 +26,7 @@ class Reader(Protocol):
         """Return whether records stay until this one has acknowledged them."""
 
     def wake(self) -> None:
-        """There is something new."""
+        """Note that there is something new."""
 
 
 @dataclass(slots=True, eq=False)

@@ -117,7 +117,7 @@ class HostedProcess:
         self._pipes.waits = self.spec.overflow == "block" and not self.removed
 
     def _on_room(self) -> None:
-        """Something has left the log, or its consumers have: go on where reading was held up."""
+        """Go on if reading was held up: something has left the log, or its consumers have."""
         self._pipes.resume()
         self._callbacks.on_releasable(self)
 
@@ -220,7 +220,7 @@ class HostedProcess:
         self._on_room()
 
     def duplicate_pidfd(self) -> int:
-        """A pidfd for a client. Raises NotFound once the process has ended."""
+        """Return a pidfd for a client. Raises NotFound once the process has ended."""
         if not self.running:
             raise NotFound(f"process '{self.spec.name}' has ended; only one that runs can be opened")
         return os.dup(self.pidfd)

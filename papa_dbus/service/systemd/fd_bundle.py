@@ -47,7 +47,7 @@ class FdBundle:
 
 
 def contents(fd: int) -> list[int] | None:
-    """Duplicates of what is in an fd bundle, for the caller to close; None: it is none. It is not changed."""
+    """Return duplicates of what is in an fd bundle, for the caller to close; None: it is none. It is not changed."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return None
     with socket.socket(fileno=os.dup(fd)) as bundle:

@@ -52,7 +52,7 @@ class _Kept:
         self.slots += slots
 
     def seal(self) -> None:
-        """Nothing more comes."""
+        """Note that nothing more comes."""
         if self.bundle is not None:
             self.bundle.close()
             self.bundle = None

@@ -1,7 +1,7 @@
-"""One watch that outlasts the kernel: what was acknowledged does not come again, and what was not is neither lost nor
+"""One watch that outlasts papad: what was acknowledged does not come again, and what was not is neither lost nor
 given twice.
 
-After a restart the kernel sends again what it has no acknowledgement of. What of that the reader has had already is
+After a restart papad sends again what it has no acknowledgement of. What of that the reader has had already is
 recognised here, by its place in the order and its timestamp. A delivery that the bus has lost shows as a gap in the
 order: the watch is given up, before anything after the gap is acknowledged, and opened again.
 """
@@ -46,7 +46,7 @@ class Subscription:
         self._stirred = asyncio.Event()
         self._there: dict[str, int] | None = None  # what there was to be caught up with: last sequence numbers
         self._acknowledger = Acknowledger(link, self)
-        self._more = False  # all have ended, and the kernel says that something follows
+        self._more = False  # all have ended, and papad says that something follows
         self._reason: str | None = None  # why papad has ended the watch: the reader hears of it after what has come
         self._pause = 0.0  # seconds before the watch is opened again
         self.over = False
@@ -76,7 +76,7 @@ class Subscription:
                     self._progress[name].begin = result["acknowledged"].value + 1
 
     async def close(self) -> None:
-        """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
+        """Let papad know what has been dealt with, and end the watch. The rest is there for the next one."""
         self.over = True
         self._stirred.set()
         await self.settle()
@@ -92,8 +92,8 @@ class Subscription:
     async def take(self, *, or_caught_up: bool = False) -> list[Event]:
         """The next events, in order; empty at the end of the watch, which ``over`` says.
 
-        ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in the kernel.
-        Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what the kernel says
+        ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in papad.
+        Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what papad says
         where it lets nothing more be read.
         """
         while not self.over:
@@ -190,7 +190,7 @@ class Subscription:
         return not (self._follow or self._more) and all(progress.settled for progress in self._progress.values())
 
     async def _look_for_the_end(self) -> None:
-        """Ask the kernel, which knows whether a namesake's output follows, and may have ended the watch unheard."""
+        """Ask papad, which knows whether a namesake's output follows, and may have ended the watch unheard."""
         key = self._key
         if key is None:
             return

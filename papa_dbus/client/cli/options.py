@@ -21,7 +21,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     def __init__(self, form: Form, problem: Callable[[object], str] = lambda value: "") -> None:
         self.name = form.metavar.lower()
         self._form = form
-        self._fault = problem
+        self._problem = problem
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the text says."""
@@ -29,7 +29,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
             read = self._form.read(value)
         except ValueError as error:
             self.fail(f"{value!r} {error}", param, ctx)
-        if problem := self._fault(read):
+        if problem := self._problem(read):
             self.fail(problem, param, ctx)
         return read
 

@@ -1,7 +1,7 @@
 """socket: makes and removes sockets."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from papa_dbus.client.cli.command import Command, with_kernel
 from papa_dbus.client.cli.group import Group
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.schema import SocketRequest
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group("socket", cls=Group, same=other_tools.SOCKET_SAME, instead=other_tools.SOCKET_INSTEAD)

@@ -1,7 +1,7 @@
-"""From a fork to a running program, as papad sees it: the child at its gate, and what it says if it cannot.
+"""A child between its fork and its program, as papad sees it: its gate, and its status pipe.
 
-The child stands at a gate until the kernel has stored and placed it. If papad dies first, the gate closes and the child
-ends without having run anything. Knows nothing of registries, output or clients.
+The child stands at its gate until it is stored and in its scope. If papad dies first, the gate closes and the child
+ends without having run anything. What the child itself does meanwhile is in fork/child.py.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ import fcntl
 import os
 import select
 import signal
-import socket
 import struct
 import termios
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 from papa_dbus.errors import Limit, Spawn
 from papa_dbus.service import limits
@@ -23,18 +22,19 @@ from papa_dbus.service.fork.child import NO_HOME, ExecPlan
 from papa_dbus.service.fork.exit_status import reap_by_pid, reaped
 from papa_dbus.service.fork.fork import Fork
 
-DEFAULT_UMASK = 0o022
-_LISTEN_FDS_START = 3  # sd_listen_fds(3)
 #: Seconds for a child that was killed to end: in uninterruptible sleep it may take for ever.
 _REAP_TIMEOUT = 1.0
 
 
 @contextlib.contextmanager
-def _limit(what: str) -> Iterator[None]:
+def _taking_descriptors() -> Iterator[None]:
+    """Raise Limit if none is left."""
     try:
         yield
     except OSError as error:
-        raise Limit(f"no file descriptor is left for {what} ({error.strerror}): raise LimitNOFILE= of papad") from None
+        raise Limit(
+            f"no file descriptor is left for a process ({error.strerror}): raise LimitNOFILE= of papad"
+        ) from None
 
 
 class Status:
@@ -45,7 +45,7 @@ class Status:
     """
 
     def __init__(self) -> None:
-        with _limit("a process"):
+        with _taking_descriptors():
             self.read, self.write = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # it is kept as long as the process, and a page is enough for a word
             fcntl.fcntl(self.read, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
@@ -130,14 +130,14 @@ class PendingChild:
         self._status = status
 
     @classmethod
-    async def forked(cls, launch: ExecPlan, fork: Fork, status: Status) -> "PendingChild":
+    async def forked(cls, plan: ExecPlan, fork: Fork, status: Status) -> "PendingChild":
         """Fork one. Raises Spawn, or Limit if there is no descriptor left."""
         with contextlib.ExitStack() as undo:
-            with _limit("a process"):
+            with _taking_descriptors():
                 gate, ours = os.pipe2(os.O_CLOEXEC)
             undo.callback(os.close, ours)
             try:
-                pid = await fork(launch, gate, status.write)
+                pid = await fork(plan, gate, status.write)
             except OSError as error:
                 name = errno.errorcode.get(error.errno or 0, "")
                 raise Spawn(f"cannot fork: {error.strerror} ({name})") from None
@@ -145,13 +145,12 @@ class PendingChild:
                 os.close(gate)
                 status.close_write()
             try:
-                pidfd = os.pidfd_open(pid)
-            except OSError as error:
+                with _taking_descriptors():
+                    pidfd = os.pidfd_open(pid)
+            except Limit:
                 os.kill(pid, signal.SIGKILL)
                 await asyncio.wait([reap_by_pid(pid)], timeout=_REAP_TIMEOUT)
-                raise Limit(
-                    f"no file descriptor is left for a process ({error.strerror}): raise LimitNOFILE= of papad"
-                ) from None
+                raise
             undo.pop_all()
         return cls(pid, pidfd, ours, status)
 
@@ -191,22 +190,3 @@ class PendingChild:
 async def _reap(pidfd: int) -> None:
     """Wait for a child that ends or was killed. One that Linux does not let go of in time is reaped when it does."""
     await asyncio.wait([reaped(pidfd)], timeout=_REAP_TIMEOUT)
-
-
-def plan_descriptors(
-    out: int, err: int, null: int, passed: Sequence[socket.socket], named: Mapping[str, tuple[int, socket.socket]]
-) -> tuple[dict[int, int], dict[str, int]]:
-    """The child's descriptor numbers, and those of the sockets its command names.
-
-    ``passed`` come first, by the LISTEN_FDS protocol. A named one keeps papad's number, as Papa's clients expect,
-    unless that is taken.
-    """
-    plan = {0: null, 1: out, 2: err}
-    for number, sock in enumerate(passed, _LISTEN_FDS_START):
-        plan[number] = sock.fileno()
-    numbers: dict[str, int] = {}
-    for name, (wanted, sock) in named.items():
-        number = wanted if wanted not in plan else max(plan) + 1
-        plan[number] = sock.fileno()
-        numbers[name] = number
-    return plan, numbers

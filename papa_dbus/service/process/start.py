@@ -3,7 +3,8 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -19,18 +20,14 @@ from papa_dbus.service.items.store import Store
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output.files import LogFiles
 from papa_dbus.service.output.records import Stream
-from papa_dbus.service.process.gate import (
-    DEFAULT_UMASK,
-    PendingChild,
-    Status,
-    plan_descriptors,
-)
+from papa_dbus.service.process.gate import PendingChild, Status
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds, ScopeAssigner
 from papa_dbus.service.process.identity import environment, identify
 
 log = logging.getLogger(__name__)
 
-
+_DEFAULT_UMASK = 0o022
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 
 
@@ -50,7 +47,7 @@ async def start(
     identity = await identify(spec, lookups)
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes, files = _prepare(spec, identity, sockets, ours, undo)
+            plan, pipes, files = _prepare(spec, identity, sockets, ours, undo)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
         crash_point("pipes created")
@@ -61,7 +58,7 @@ async def start(
         await store.kept()
         crash_point("process stored")
         with _named(spec):
-            child = await PendingChild.forked(launch, fork, status)
+            child = await PendingChild.forked(plan, fork, status)
         crash_point("process forked")
         try:
             facts = await _placed(child, spec, identity, assign_scope)
@@ -145,26 +142,45 @@ def _prepare(
         err = out
     elif spec.bufsize and spec.stderr == "pipe":
         pipes["err"], err = _pipe(ours, undo)
-    plan, numbers = plan_descriptors(
+    descriptors, numbers = _plan_descriptors(
         out,
         err,
         null,
         [ours.enter_context(sock.for_process()) for sock in passed],
         {sock.spec.name: (sock.fileno, ours.enter_context(sock.for_process())) for sock in references},
     )
-    launch = ExecPlan(
+    plan = ExecPlan(
         argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
         env=environment(spec, identity),
         identity=identity,
         working_dir=spec.working_dir,
-        umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
+        umask=_DEFAULT_UMASK if spec.umask is None else spec.umask,
         rlimits=spec.rlimits,
-        descriptors=plan,
+        descriptors=descriptors,
         listen_names=spec.sockets,
     )
     files = LogFiles.create()
     undo.callback(files.close)
-    return launch, pipes, files
+    return plan, pipes, files
+
+
+def _plan_descriptors(
+    out: int, err: int, null: int, passed: Sequence[socket.socket], named: Mapping[str, tuple[int, socket.socket]]
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Return the child's descriptor numbers, and those of the sockets its command names.
+
+    ``passed`` come first, by the LISTEN_FDS protocol. A named one keeps papad's number, as Papa's clients expect,
+    unless that is taken.
+    """
+    placed = {0: null, 1: out, 2: err}
+    for number, sock in enumerate(passed, _LISTEN_FDS_START):
+        placed[number] = sock.fileno()
+    numbers: dict[str, int] = {}
+    for name, (wanted, sock) in named.items():
+        number = wanted if wanted not in placed else max(placed) + 1
+        placed[number] = sock.fileno()
+        numbers[name] = number
+    return placed, numbers
 
 
 def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:

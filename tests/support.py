@@ -178,6 +178,18 @@ def end(kernel: Kernel) -> None:
     kernel.close()
 
 
+def hold_watches(kernel: Kernel) -> Callable[[], None]:
+    """Keep the acting user's watches from what is done in steps, until the result is called."""
+    held = [True]
+
+    def holding() -> Iterator[None]:
+        while held:
+            yield
+
+    kernel._watches._chores.add(holding())
+    return held.clear
+
+
 def descriptors() -> dict[str, str]:
     """This process's open descriptors, and what they are."""
     found = {}

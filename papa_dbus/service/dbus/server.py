@@ -7,7 +7,7 @@ stands in the contract's XML alone.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from papa_dbus import errors, names
 from papa_dbus.bus import Bus, Message, MessageFlag, read_body
@@ -19,7 +19,7 @@ from papa_dbus.service.access.policy import Access
 from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.dbus import conversion, objects
-from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result
+from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, after
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.properties import Properties
@@ -171,27 +171,20 @@ class DBusServer:
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
         spec = WatchSpec(**conversion.options(WATCH_OPTIONS, options))
-        number, found = self._subscriptions.open(call.sender, patterns, spec)
-        return self._once_noted(found, (number, found))
+        watch = self._subscriptions.open(call.sender, patterns, spec)
+        return after(self._kernel.attached(watch), lambda: self._once_noted(watch.names, (watch.number, watch.names)))
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
         self._subscriptions.acknowledge(call.sender, number, up_to)
         return self._once_noted(up_to, ())
 
-    def _once_noted(self, processes: Iterable[str], result: Result) -> Result | Awaitable[Result]:
+    def _once_noted(self, processes: Collection[str], result: Result) -> Result | Awaitable[Result]:
         """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""
-        noted = self._kernel.noted(processes)
-        return result if noted is None else self._after(noted, result)
+        return after(self._kernel.noted(processes), lambda: result)
 
-    @staticmethod
-    async def _after(done: Awaitable[None], result: Result) -> Result:
-        await done
-        return result
-
-    def _unwatch(self, call: Message) -> Result:
-        self._subscriptions.end(call.sender, call.body[0])
-        return ()
+    def _unwatch(self, call: Message) -> Result | Awaitable[Result]:
+        return after(self._subscriptions.end(call.sender, call.body[0]), tuple)
 
     # ---------------------------------------------------------------- dispatch
 

@@ -61,26 +61,25 @@ class Subscriptions:
         await self._bus.add_match(sender=DRIVER[0], interface=DRIVER[2], member="NameOwnerChanged", arg2="")
         self._bus_id = (await self._bus.call(*DRIVER, "GetId")).body[0]
 
-    def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> tuple[int, list[str]]:
+    def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> Watch:
         """Begin a watch for a client; nothing is sent before begin()."""
         known = self._clients.get(client)
         if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
             raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time; end one first")
         subscription = Subscription(known or Client(client, acting_user()))
-        watch = self._kernel.watch(
+        subscription.watch = watch = self._kernel.watch(
             patterns,
             spec,
             lambda: self._turns.ask(subscription),
             lambda end: self._ended(subscription, end),
             f"{self._bus_id}{client}",
         )
-        subscription.watch = watch
         self._by_number[watch.number] = subscription
         subscription.client.watches.add(watch.number)
         if known is None:
             self._clients[client] = subscription.client
             self._tasks.start(self._check_presence(client))
-        return watch.number, watch.names
+        return watch
 
     def begin(self, number: int) -> None:
         """The client knows its watch's number."""
@@ -115,10 +114,11 @@ class Subscriptions:
             if (subscription := self._by_number.get(number)) is not None:
                 self._signals.count_kept(subscription)
 
-    def end(self, client: str, number: int) -> None:
-        """End a client's own watch. Raises NotFound."""
-        self.find(client, number).close()
+    def end(self, client: str, number: int) -> "asyncio.Future[None] | None":
+        """End a client's own watch; return what tells when all is let go, None if it is. Raises NotFound."""
+        closed = self._kernel.close_watch(self.find(client, number))
         self._forget(self._by_number[number])
+        return closed
 
     # ------------------------------------------------------------------ output
 
@@ -183,7 +183,7 @@ class Subscriptions:
             if client.retry is None:
                 client.retry = asyncio.get_running_loop().call_later(_TELL_AGAIN, self._tell_again, client)
         elif (subscription := self._by_number.get(number)) is not None:
-            subscription.watch.close()
+            self._kernel.close_watch(subscription.watch)
             self._ended(subscription, "failed")
         self._signals.count(client)
 

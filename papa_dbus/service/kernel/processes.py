@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from papa_dbus.errors import Exists
@@ -25,7 +25,7 @@ from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks
 from papa_dbus.service.process.pipe_poller import Poller
-from papa_dbus.service.steps import Chores, Turn
+from papa_dbus.service.steps import AT_ONCE, Chores, Turn
 
 log = logging.getLogger(__name__)
 
@@ -73,19 +73,23 @@ class Processes:
         return [*self._listed.values(), *self.superseded]
 
     def readable(self, name: str, who: str = "") -> list[HostedProcess]:
-        """Return what a new watch of a name that is listed reads: predecessors that are unread, and the present one.
+        """Return what a new watch of a name reads: predecessors that are unread, and the one that is listed, if any.
 
         ``who`` is the watch's client if it consumes.
         """
-        return [*self.superseded.unread(name, who), self._listed[name]]
+        present = self._listed.get(name)
+        return [*self.superseded.unread(name, who), *([] if present is None else [present])]
 
-    def noted(self, names: Iterable[str]) -> "asyncio.Future[None] | None":
+    def noted(self, names: Collection[str]) -> "asyncio.Future[None] | None":
         """Return what tells when it is stored how far consumers of these have come, None if it is.
 
         Whoever has to do with others waits for none of it: one client's watches can make much of it.
         """
+        noted = self.consumers.noted()
+        if noted is None or len(names) > AT_ONCE:  # to look at all of those takes time, too
+            return noted
         processes = (each for name in names for each in (self._listed.get(name), *self.superseded.of(name)))
-        return self.consumers.noted() if any(self.consumers.waits(each) for each in processes if each) else None
+        return noted if any(self.consumers.waits(each) for each in processes if each) else None
 
     # ------------------------------------------------------------------ making
 

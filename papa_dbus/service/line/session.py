@@ -150,6 +150,11 @@ class Session(asyncio.BufferedProtocol):
         return self._peer is not Peer.HERE
 
     @property
+    def all_said(self) -> bool:
+        """Return whether nothing more will come, and nothing waits that has come."""
+        return self.at_end and not self._reader.waiting
+
+    @property
     def ended(self) -> bool:
         """Return whether nothing more can be said to the client but why papad ends the connection."""
         return self._peer is Peer.GONE or self.life in ENDING

@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pexpect
@@ -22,16 +22,18 @@ import pytest
 from papa_dbus.errors import AccessDenied, Bind
 from papa_dbus.service import steps
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.caller import Caller, acting_user
+from papa_dbus.service.caller import Caller, acting, acting_user
+from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
 from papa_dbus.service.line import watch as line_watch
 from papa_dbus.service.line.reader import MAX_LINE
 from papa_dbus.service.line.server import LineServer
+from papa_dbus.service.output.watches import Watch
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
 from tests.bus.scripted_child import ScriptedChild
-from tests.support import end, turns, until, wait_until
+from tests.support import end, hold_watches, turns, until, wait_until
 
 IAC = b"\xff"
 
@@ -923,6 +925,86 @@ async def test_a_defect_of_ours_is_an_internal_error(
     visitor.say(b"list sockets\nset a 1\nget a\n")
     assert await visitor.until(b"1\n> ") == b"Error: internal error\n> \n> 1\n> "
     assert "ZeroDivisionError" in caplog.text
+
+
+# ------------------------------------------------------------- a watch of many
+
+
+@pytest.fixture
+async def holding(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have a watch of six processes read two at once, and the others in steps once this is called."""
+    monkeypatch.setattr(steps, "AT_ONCE", 2)
+    monkeypatch.setattr(steps, "STEP", 0.0)
+    for name in "fedcba":
+        await house.kernel.make_process(ProcessSpec(name, ("sh", "-c", f"echo {name}; exec sleep 600")))
+    await until(lambda: all(info.written for info in house.kernel.list_processes()), "the output")
+    with acting(Caller(1, None, "test")):
+        return hold_watches(house.kernel)
+
+
+async def watching(house: House) -> tuple[Visitor, Watch]:
+    """Have a client watch them all, which is not answered yet."""
+    visitor = await house.connect()
+    assert await visitor.welcomed()
+    visitor.say(b"watch processes\n")
+    await until(lambda: house.kernel._watches.open, "the watch")
+    [watch] = house.kernel._watches.open.values()
+    assert watch.names == ["a", "b"]
+    return visitor, watch
+
+
+async def test_a_watch_of_many_is_answered_when_all_are_read(house: House, holding: Callable[[], None]) -> None:
+    """What the client says meanwhile is taken as it always is: it ends the watch, and what comes then is a command."""
+    visitor, watch = await watching(house)
+    visitor.say(b"\n")  # acknowledges nothing yet
+    await turns(10)
+    holding()
+    assert await visitor.until(b"\n") == b"Watching 6\n"
+    batch = await visitor.until(b"] ")
+    assert re.findall(rb"^out:(.):\S+:2$", batch, re.MULTILINE) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert watch.names == list("abcdef")
+    logs = [cursor.log for cursor in watch.cursors]
+    visitor.say(b"q\nget a\n")
+    assert (await visitor.until(b"> \n> ")).endswith(b"Stopped watching\n> \n> ")
+    assert not any(log.readers or log.buffered for log in logs)
+
+
+async def test_a_watch_of_many_stops_with_its_connection(house: House, holding: Callable[[], None]) -> None:
+    visitor, watch = await watching(house)
+    visitor.writer.transport.abort()
+    await until(lambda: watch.closed, "its end")
+    assert not watch.expected
+    holding()
+    await until(lambda: not house.server.connections, "the end of the connection")
+    assert not any(process.log.readers for process in house.kernel._processes.every())
+
+
+async def test_a_watch_of_many_stops_with_papad(house: House, holding: Callable[[], None]) -> None:
+    visitor, watch = await watching(house)
+    stopped = asyncio.ensure_future(house.server.stop())
+    await until(lambda: watch.closed, "its end")
+    holding()
+    await stopped
+    assert await visitor.rest() == b"Error: papad is stopping\n> "
+
+
+async def test_a_watch_of_many_is_complete_when_the_next_papad_continues(
+    house: House, holding: Callable[[], None]
+) -> None:
+    visitor, watch = await watching(house)
+    over = asyncio.ensure_future(house.server.hand_over())
+    await turns(10)
+    assert not watch.closed
+    assert not over.done()
+    holding()
+    listening, [connection] = await over
+    assert await visitor.until(b"\n") == b"Watching 6\n"
+    assert connection.left is not None
+    assert connection.left.watch is not None
+    assert len(connection.left.watch) == 6
+    for fd in (*listening, connection.fd):
+        os.close(fd)
+    watch.close()
 
 
 # ------------------------------------------------------------------------- the Unix socket

@@ -37,7 +37,7 @@ class Watch:
         await self._subscription.close()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
-        """All that has come, list after list; a list that the loop body is done with is acknowledged as a whole.
+        """Give all that has come, list after list; a list that the loop body is done with is acknowledged as a whole.
 
         What the body takes out of the list is not: it is acknowledged with what follows of the same process.
         Observing, the first empty list says that all has come that was there when the watch began.

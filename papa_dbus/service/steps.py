@@ -85,7 +85,7 @@ class Pace:
         return now >= self._end
 
     def _let_in(self) -> None:
-        """The loop's next turn has begun: let some work, those first who have waited longest."""
+        """Let some work in the loop's next turn, those first who have waited longest."""
         self._end = self._next = None
         late, self._late = self._late, deque()
         let_in = sum(_give(given) for given in late)

@@ -128,7 +128,7 @@ class _Bytes:
         return event.data
 
     def leave_undone(self, events: list[Event]) -> None:
-        """All is done."""
+        """Note that all is done."""
 
 
 class Objects:

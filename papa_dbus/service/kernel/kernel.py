@@ -70,7 +70,7 @@ class Kernel:
         return await self._sockets.make(spec)
 
     def list_sockets(self, patterns: Sequence[str] = ()) -> list[SocketInfo]:
-        """The sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
+        """Return the sockets that match a name, a prefix with '*', or a file number; all without a pattern."""
         return list(self._sockets.each(patterns))
 
     def each_socket(self, patterns: Sequence[str]) -> Iterator[SocketInfo]:
@@ -108,11 +108,11 @@ class Kernel:
         self._sockets.name_units(units)
 
     def passed_sockets(self) -> dict[str, list[int]]:
-        """The descriptors of those that were passed, for the papad that takes over; by name."""
+        """Return the descriptors of those that were passed, for the papad that takes over; by name."""
         return self._sockets.passed
 
     def open_socket(self, name: str) -> int:
-        """A descriptor of the socket, for the caller to close."""
+        """Return a descriptor of the socket, for the caller to close."""
         return self._sockets.open(name)
 
     # ------------------------------------------------------------------ values
@@ -122,11 +122,11 @@ class Kernel:
         self._values.set(name, value)
 
     def get_value(self, name: str) -> str:
-        """The value. Raises NotFound."""
+        """Return the value. Raises NotFound."""
         return self._values.get(name)
 
     def list_values(self, patterns: Sequence[str] = ()) -> dict[str, str]:
-        """The values that match; all without a pattern."""
+        """Return the values that match; all without a pattern."""
         return dict(self._values.each(patterns))
 
     def each_value(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -152,7 +152,7 @@ class Kernel:
         return await self._processes.make(spec)
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
-        """The processes that match a name, a prefix with '*', or a PID; all without a pattern.
+        """Return the processes that match a name, a prefix with '*', or a PID; all without a pattern.
 
         Arguments are whole if one name is asked for.
         """
@@ -171,7 +171,7 @@ class Kernel:
         return self._processes.removing(patterns)
 
     def open_process(self, name: str) -> int:
-        """A pidfd of a process that runs, for the caller to close."""
+        """Return a pidfd of a process that runs, for the caller to close."""
         return self._processes.open(name)
 
     # ----------------------------------------------------------------- watches
@@ -210,7 +210,7 @@ class Kernel:
         on_ready: Callable[[], None],
         on_done: Callable[[End], None],
     ) -> Watch:
-        """A watch that goes on where another papad's was. Raises NotFound where a process of it was not recovered."""
+        """Return a watch that goes on where another papad's was. Raises NotFound if a process of it is not there."""
         return self._watches.resume(positions, spec, on_ready, on_done)
 
     def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":
@@ -254,7 +254,7 @@ class Kernel:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of output that wait for an acknowledgement, of all processes."""
+        """Return how many bytes of output wait for an acknowledgement, of all processes."""
         return sum(process.log.buffered for process in self._processes.listed.values())
 
     def recover(self, descriptors: Mapping[str, Sequence[int]]) -> list[str]:

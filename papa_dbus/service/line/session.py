@@ -101,12 +101,12 @@ class Session(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Nobody is there any more."""
+        """Note that nobody is there any more."""
         self._peer = follow(PEER, self._peer, PeerEvent.LOST)
         self.wakeup.set()
 
     def resume_writing(self) -> None:
-        """All has been given to Linux."""
+        """Go on: all has been given to Linux."""
         self.wakeup.set()
 
     # ------------------------------------------------------- what papad wants
@@ -196,7 +196,7 @@ class Session(asyncio.BufferedProtocol):
             self._server.leave(self)
 
     async def next_event(self) -> Input | None:
-        """The next thing that the client says; None at the end."""
+        """Return the next thing that the client says; None at the end."""
         while self.life is Life.SERVING and not self.ended:
             event = await self.received()
             if event is not None:
@@ -220,7 +220,7 @@ class Session(asyncio.BufferedProtocol):
             self.end(f"a line was begun {LINE_TIMEOUT:.0f} s ago and has no end (LF, CR LF or CR NUL)")
 
     async def received(self) -> Input | None:
-        """The next thing that has come already. Telnet's own questions are answered on the way."""
+        """Return the next thing that has come already. Telnet's own questions are answered on the way."""
         while isinstance(event := self._reader.next_event(), Answer):
             await self.send(event.data)
             await self._server.pace.turn()

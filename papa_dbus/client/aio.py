@@ -240,8 +240,9 @@ class Kernel:
         reply = await self.link.call("GetAll", "s", BUS_NAME, interface="org.freedesktop.DBus.Properties")
         of = {name: variant.value for name, variant in reply.body[0].items()}
         return KernelInfo(
-            of["Version"], of["Started"], of["SocketCount"], of["ValueCount"], of["ProcessCount"], of["BufferedBytes"]
-        )
+            of["Version"], of["Started"], of["SocketCount"], of["ValueCount"], of["ProcessCount"], of["BufferedBytes"],
+            of.get("ApiVersion", 0), tuple(of.get("Features", ())),
+        )  # fmt: skip
 
     async def exit_if_idle(self) -> bool:
         """Ask papad to exit if it holds nothing; return whether it does."""

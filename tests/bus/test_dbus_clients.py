@@ -31,7 +31,7 @@ MANAGER = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 ERROR = "org.freedesktop.DBus.Error."
 WEB = child_path("process", "web")
-KERNELS = ["Version", "Started", "SocketCount", "ValueCount", "ProcessCount", "BufferedBytes"]
+KERNELS = ["Version", "ApiVersion", "Features", "Started", "SocketCount", "ValueCount", "ProcessCount", "BufferedBytes"]
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_busctl(papad: Papad, web: str) -> None:
     refused = busctl(papad, "set-property", BUS_NAME, OBJECT_PATH, BUS_NAME, "Version", "s", "x")
     assert "can only be read" in refused.stderr
     everything = busctl(papad, "call", BUS_NAME, OBJECT_PATH, PROPERTIES, "GetAll", "s", "").stdout
-    assert everything.startswith("a{sv} 6 ")
+    assert everything.startswith("a{sv} 8 ")
     assert busctl(papad, "call", BUS_NAME, "/no/such", PEER, "Ping").returncode == 0
 
 

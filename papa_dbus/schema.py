@@ -20,7 +20,7 @@ MAX_CPU_QUOTA: Final = 1_000_000
 MAX_TASKS_MAX: Final = 4_194_304
 MAX_WINDOW: Final = 64 * 1024 * 1024
 #: The forms of what has another type than a number; of a dictionary it is the form of one entry.
-_FORMS: Final = {"s": WORD, "a{ss}": WORD, "b": FLAG, "v": IDENTITY, "a{st}": LIMIT, "as": NAMES}
+_FORMS: Final = {"s": WORD, "o": WORD, "a{ss}": WORD, "b": FLAG, "v": IDENTITY, "a{st}": LIMIT, "as": NAMES}
 
 
 # --------------------------------------------------------------------------------------- options
@@ -170,6 +170,7 @@ class SocketResult:
     """A hosted socket as it is. What does not apply is None; ``fileno`` is papad's own descriptor.
 
     ``unit`` is the socket unit that passed it, empty if systemd does not say which; None: papad has bound it.
+    ``object_path`` is the D-Bus object that shows it, None if papad is too old to say.
     """
 
     name: str = field(metadata=_key("s", "Name"))
@@ -185,6 +186,7 @@ class SocketResult:
     reuseport: bool = field(default=False, metadata=_key("b", "ReusePort", in_line=True))
     fileno: int = field(metadata=_key("u", "FileNumber", in_line=True))
     unit: str | None = field(default=None, metadata=_key("s", "Unit", in_line=True))
+    object_path: str | None = field(default=None, metadata=_key("o"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class ProcessResult:
     ``state`` is 'running', 'exited', 'killed' (by a signal) or 'unknown'; ``exit_known`` says whether it has ended and
     ``exit_code`` is what it ended with, negative for a signal. ``acknowledged`` is the last sequence number that every
     consumer has acknowledged, None if papad is too old to say. ``unit`` is its systemd scope, None if it has none.
+    ``object_path`` is the D-Bus object that shows it, None if papad is too old to say.
     """
 
     name: str = field(metadata=_key("s", "Name"))
@@ -219,6 +222,7 @@ class ProcessResult:
     journal: bool = field(default=False, metadata=_key("b", "Journal", in_line=True))
     state: str = field(default="", metadata=_key("s", "State"))
     exit_known: bool = field(default=False, metadata=_key("b", "ExitKnown"))
+    object_path: str | None = field(default=None, metadata=_key("o"))
 
     def __post_init__(self) -> None:
         if not self.state:  # papad itself, or an older papad, does not say it

@@ -238,6 +238,13 @@ def test_gdbus(papad: Papad, web: str) -> None:
     shown = gdbus(papad, "introspect", "/", "--recurse").stdout
     assert f"node {WEB} {{" in shown
     assert "readonly s State = 'running';" in shown
+    for number, user in enumerate(("<'daemon'>", "<<'daemon'>>", "<uint32 1>")):
+        made = gdbus(
+            papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.MakeProcess", f"p{number}", "['sleep', '1000']",
+            f"{{'uid': {user}}}",
+        )  # fmt: skip
+        assert "'uid': <uint32 1>" in made.stdout
+        assert f"'object_path': <objectpath '{child_path('process', f'p{number}')}'>" in made.stdout
     made = gdbus(papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.SetValue", "a", "x y")
     assert made.stdout == "()\n"
     failed = gdbus(papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.GetValue", "nosuch")

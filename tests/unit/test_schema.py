@@ -23,7 +23,7 @@ from tests.support import PATIENCE
 PACKAGE = Path(__file__).parents[2] / "papa_dbus"
 CONTRACT = (PACKAGE / "org.papa.Kernel.xml").read_text()
 #: A name and its type, as the contract's comments have them.
-TYPED = re.compile(r"\b([a-z_]+) (v\(s\|u\)|a\{s[st]\}|as|[sbuqtiv])(?=[ ,.:;]|$)", re.MULTILINE)
+TYPED = re.compile(r"\b([a-z_]+) (v\(s\|u\)|a\{s[st]\}|as|[sbuqtivo])(?=[ ,.:;]|$)", re.MULTILINE)
 
 
 def told_of(method: str, what: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ Peer, Introspectable, Properties and ObjectManager, answered from the contract's
 dbus-next's own export costs a scan of every object at each signal; this costs what is asked for.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -119,16 +120,15 @@ def read_contract() -> dict[str, Interface]:
     return contract
 
 
+#: What stands in a path as the bytes of its UTF-8: all but ASCII letters and digits, and a digit that comes first.
+_ESCAPED = re.compile(r"\A[0-9]|[^A-Za-z0-9]+")
+
+
 def escape(name: str) -> str:
     """A name as the last part of an object path, as sd_bus_path_encode(3) makes it."""
     if not name:
         return "_"
-    return "".join(
-        chr(byte)
-        if chr(byte).isascii() and chr(byte).isalnum() and (index or not chr(byte).isdigit())
-        else f"_{byte:02x}"
-        for index, byte in enumerate(name.encode())
-    )
+    return _ESCAPED.sub(lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), name)
 
 
 def unescape(label: str) -> str:

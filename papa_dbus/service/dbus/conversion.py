@@ -54,7 +54,7 @@ def _result(kind: str, info: SocketInfo | ProcessInfo, keys: Mapping[str, Key]) 
     result = {
         name: Variant(key.signature, _PLAIN[key.signature](value))
         for name, key in keys.items()
-        if (value := getattr(info, name)) is not None
+        if (value := getattr(info, name)) != key.absent
     }
     result["object_path"] = Variant("o", objects.child_path(kind, info.name))
     return result

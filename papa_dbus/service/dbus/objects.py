@@ -1,4 +1,4 @@
-"""The tree of read-only objects below /org/papa/Kernel, for the standard D-Bus interfaces.
+"""The tree of objects below /org/papa/Kernel, for the standard D-Bus interfaces.
 
 Peer, Introspectable, Properties and ObjectManager, answered from the contract's XML and from what the kernel says now.
 dbus-next's own export costs a scan of every object at each signal; this costs what is asked for.
@@ -144,6 +144,11 @@ def unescape(label: str) -> str:
 def child_path(kind: str, name: str) -> str:
     """The object path of a socket or process."""
     return f"{names.OBJECT_PATH}/{kind}/{escape(name)}"
+
+
+def name_at(path: str) -> str:
+    """The name of the socket or process that child_path() made a path of."""
+    return unescape(path.rpartition("/")[2])
 
 
 class Tree:

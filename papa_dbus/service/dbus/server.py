@@ -16,7 +16,7 @@ from papa_dbus.schema import WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.dbus import conversion, objects
+from papa_dbus.service.dbus import conversion, objects, verbs
 from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, error_of
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
@@ -71,6 +71,7 @@ class DBusServer:
         self._handlers: dict[str, dict[str, Handler]] = {
             **StandardInterfaces(self._tree, self._answers).handlers,
             objects.KERNEL_INTERFACE: self._methods(),
+            **verbs.handlers(self._methods()),
         }
         bus.on_call = self._authorization.submit
         bus.on_read = self._authorization.go_on

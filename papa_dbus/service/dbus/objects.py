@@ -115,8 +115,8 @@ def _read(xml: str) -> dict[str, Interface]:
 def read_contract() -> dict[str, Interface]:
     """Every interface that the kernel's objects have, by name."""
     contract = _read(_STANDARD)
-    for file in ("org.papa.Kernel.xml", "org.papa.Items.xml"):
-        contract |= _read((_PACKAGE / file).read_text(encoding="utf-8"))
+    for name in (KERNEL_INTERFACE, *_INTERFACES.values()):
+        contract |= _read((_PACKAGE / f"{name}.xml").read_text(encoding="utf-8"))
     return contract
 
 

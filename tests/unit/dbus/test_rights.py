@@ -1,11 +1,15 @@
 """Which rights each call takes."""
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 
 from papa_dbus.bus import Message, Variant
 from papa_dbus.service.access.policy import Right
 from papa_dbus.service.dbus.rights import rights_for
 
+PACKAGE = Path(__file__).parents[3] / "papa_dbus"
 BOTH = [Right.INSPECT, Right.MANAGE]
 
 
@@ -24,6 +28,21 @@ def test_observing_takes_the_right_to_inspect(signature: str, before: list[objec
     for options in ({}, {"mode": Variant("s", "consume")}, {"mode": Variant("s", "nosuch")}):
         assert rights("Watch", signature, *before, options) == BOTH
     assert rights("Watch", "s", "observe") == [Right.MANAGE]
+
+
+def test_what_is_privileged_in_the_contract_takes_the_right_to_manage() -> None:
+    """Watch is left out: its options decide."""
+    marked = {}
+    for file in PACKAGE.glob("*.xml"):
+        root = ElementTree.fromstring(file.read_text())  # noqa: S314 (our own)
+        for method in root.iter("method"):
+            marked[method.get("name")] = any(
+                (each.get("name"), each.get("value")) == ("org.freedesktop.systemd1.Privileged", "true")
+                for each in method.iter("annotation")
+            )
+    assert not marked.pop("Watch")
+    assert marked == {name: rights(str(name)) == [Right.MANAGE] for name in marked}
+    assert len(marked) > 15
 
 
 @pytest.mark.parametrize("member", ["OpenSocket", "Open", "OpenProcess", "OpenPidfd", "Remove", "MakeProcesses", "Set"])

@@ -48,6 +48,12 @@ PAPAD_SIGNALS = {
     "SIGTERM, SIGINT": "End. Under systemd what papad holds is kept for the next one, unless the service is stopped.",
     "SIGHUP": "Execute papad again, with all that it holds: how a new version takes over (systemctl reload papa).",
 }
+PAPAD_LOG = """
+Under systemd papad logs to the journal, else to stderr: what goes wrong, and who had what made or removed.
+
+`systemctl service-log-level papa debug` has it log more, until its next start or reload; any level of syslog(3) will
+do. Who had what made or removed is logged at every level. So is the change of the level.
+"""
 PAPAD_FILES = {
     "/run/papa/state.sqlite": "What papad holds, for the papad that comes after it.",
     "papa.service, papa.socket": "How systemd starts it.",
@@ -171,6 +177,7 @@ def papad_page() -> Page:
     page.section("OPTIONS", definitions(map(papad_option, parser._actions)))  # noqa: SLF001 (there is no public list)
     page.section("LINE PROTOCOL", *line_protocol())
     page.section("SIGNALS", definitions(PAPAD_SIGNALS.items()))
+    page.section("LOG", *paragraphs(PAPAD_LOG))
     page.section("FILES", definitions(PAPAD_FILES.items()))
     page.section("SEE ALSO", see_also("papactl(1)", "org.papa.Kernel(5)", "systemd.service(5)", "telnet(1)"))
     return page

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from papa_dbus import __version__, errors
 from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
+from papa_dbus.service.dbus import log_control
 from tests.bus.client import Client, connected
 from tests.bus.daemon import Papad, start_papad
 from tests.bus.findings.inside import papad_inside
@@ -397,6 +398,8 @@ async def test_busctl_shows_a_good_service(client: Client) -> None:
     assert tree.stdout.split() == [
         "/",
         "/org",
+        "/org/freedesktop",
+        log_control.PATH,
         "/org/papa",
         OBJECT_PATH,
         f"{OBJECT_PATH}/process",

@@ -196,6 +196,32 @@ def test_the_system_bus_goes_and_comes_back(papa: Container) -> None:
     assert papa.run("systemctl show --property=MainPID papa").stdout == before
 
 
+def test_the_log_level_of_the_service(papa: Container) -> None:
+    """systemctl finds papad by the unit's BusName=, which ties the service to the bus no more than before."""
+    assert papa.run("systemctl service-log-level papa").stdout == "info\n"
+    assert papa.run("systemctl service-log-target papa").stdout == "journal\n"
+    cursor = papa.journal_cursor()
+    papa.run("systemctl service-log-level papa err")
+    assert papa.run("systemctl service-log-level papa").stdout == "err\n"
+    call(papa, "SetValue", "ss", "v", "x")
+    papa.wait_for_journal("value 'v' made by uid 0", cursor)
+    assert "papad's log level changed by uid 0" in papa.journal(f"--after-cursor={cursor}")
+    refused = papa.run("systemctl service-log-level papa loud", check=False)
+    assert refused.returncode
+    papa.run("systemctl service-log-level papa debug")
+
+    before = papa.run("systemctl show --property=MainPID papa").stdout
+    assert "dbus" not in papa.run("systemctl show --property=Requires,BindsTo papa").stdout
+    cursor = papa.journal_cursor()
+    papa.run("systemctl kill --kill-who=main --signal=KILL dbus.service")
+    papa.wait_for_journal("the message bus is back", cursor)
+    assert papa.run("systemctl show --property=MainPID papa").stdout == before
+    assert papa.run("systemctl service-log-level papa").stdout == "debug\n"
+    papa.run("systemctl reload papa")
+    assert papa.run("systemctl service-log-level papa").stdout == "info\n"
+    call(papa, "RemoveValues", "as", "1", "v")
+
+
 def test_a_users_processes_have_scopes_in_the_users_own_slice(machine: Container) -> None:
     machine.run("useradd --create-home ann && loginctl enable-linger ann")
     machine.run("systemctl start user@$(id -u ann).service")

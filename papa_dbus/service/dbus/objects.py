@@ -69,6 +69,18 @@ _STANDARD = """
       <arg type="as" name="interfaces"/>
     </signal>
   </interface>
+  <interface name="org.freedesktop.LogControl1">
+    <property name="LogLevel" type="s" access="readwrite">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+      <annotation name="org.freedesktop.systemd1.Privileged" value="true"/>
+    </property>
+    <property name="LogTarget" type="s" access="read">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+    </property>
+    <property name="SyslogIdentifier" type="s" access="read">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+    </property>
+  </interface>
 </node>
 """
 
@@ -155,6 +167,7 @@ class Tree:
     """Where the objects are.
 
     ``children`` gives the names of a kind, ``properties`` an object's values now: whole, or as a listing has them.
+    ``fixed``: those that are always there, by path: the interface, and what gives the values of its properties.
     """
 
     def __init__(
@@ -162,17 +175,18 @@ class Tree:
         contract: Mapping[str, Interface],
         children: Mapping[str, Callable[[], Iterable[str]]],
         properties: Callable[[str, str, bool], Mapping[str, Any] | None],
-        kernel_properties: Callable[[], Mapping[str, Any]],
+        fixed: Mapping[str, tuple[str, Callable[[], Mapping[str, Any]]]],
     ) -> None:
         self._contract = contract
         self._children = children
         self._item = properties
-        self._kernel = kernel_properties
+        self._fixed = fixed
 
     def interfaces(self, path: str, whole: bool = True) -> dict[str, Mapping[str, Any]]:
         """The kernel's own interfaces at a path, with the values of their properties; none where no object is."""
-        if path == names.OBJECT_PATH:
-            return {KERNEL_INTERFACE: self._kernel()}
+        if path in self._fixed:
+            interface, properties = self._fixed[path]
+            return {interface: properties()}
         kind, name = self._place(path)
         values = self._item(kind, name, whole) if kind else None
         return {} if values is None else {_INTERFACES[kind]: values}
@@ -180,9 +194,9 @@ class Tree:
     def shown(self, path: str) -> list[str] | None:
         """The names of all interfaces at a path; None where the path leads nowhere."""
         everywhere = ["org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"]
-        if path == names.OBJECT_PATH:
-            own = ["org.freedesktop.DBus.Properties", "org.freedesktop.DBus.ObjectManager", KERNEL_INTERFACE]
-            return everywhere + own
+        if path in self._fixed:
+            manages = ["org.freedesktop.DBus.ObjectManager"] if path == names.OBJECT_PATH else []
+            return [*everywhere, "org.freedesktop.DBus.Properties", *manages, self._fixed[path][0]]
         kind, name = self._place(path)
         if kind:
             found = self._item(kind, name, False) is not None
@@ -206,10 +220,11 @@ class Tree:
             if kind in self._children:
                 return map(escape, self._children[kind]())
             return [] if self.interfaces(path) else None
+        if path in self._fixed:
+            return []
         prefix = path.rstrip("/") + "/"
-        if names.OBJECT_PATH.startswith(prefix):
-            return [names.OBJECT_PATH.removeprefix(prefix).partition("/")[0]]
-        return None
+        below = (fixed.removeprefix(prefix).partition("/")[0] for fixed in self._fixed if fixed.startswith(prefix))
+        return list(dict.fromkeys(below)) or None
 
     def introspect(self, path: str) -> Iterator[str] | None:
         """Return the XML of a path, piece by piece; None if it leads nowhere."""

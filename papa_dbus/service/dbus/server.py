@@ -16,7 +16,7 @@ from papa_dbus.schema import WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.dbus import conversion, objects, verbs
+from papa_dbus.service.dbus import conversion, log_control, objects, verbs
 from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, error_of
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
@@ -52,7 +52,10 @@ class DBusServer:
                 "socket": lambda: kernel.socket_names,
             },
             properties.of_item,
-            properties.of_kernel,
+            {
+                names.OBJECT_PATH: (objects.KERNEL_INTERFACE, properties.of_kernel),
+                log_control.PATH: (log_control.INTERFACE, log_control.properties),
+            },
         )
         self._access = access
         self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
@@ -69,7 +72,9 @@ class DBusServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
         self._handlers: dict[str, dict[str, Handler]] = {
-            **StandardInterfaces(self._tree, self._answers).handlers,
+            **StandardInterfaces(
+                self._tree, self._answers, {(log_control.PATH, "LogLevel"): log_control.set_level}
+            ).handlers,
             objects.KERNEL_INTERFACE: self._methods(),
             **verbs.handlers(self._methods()),
         }

@@ -49,6 +49,20 @@ asyncio.run(main())
 """
 
 
+# Makes many processes in one call, and prints how many have which unit.
+MANY = """
+import asyncio
+from papa_dbus.client import aio
+async def main():
+    async with aio.connect() as kernel:
+        requests = [aio.ProcessRequest(f"m{n}", ["sleep", "1000"]) for n in range(300)]
+        made = await kernel.make_processes(*requests)
+    assert [each.unit for each in made] == [f"papa-m{n}.scope" for n in range(300)], made
+    print(len(made))
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def papa(machine: Container) -> Iterator[Container]:
     """Give the container with the kernel running, and take away what a test has left."""
@@ -194,6 +208,13 @@ def test_the_system_bus_goes_and_comes_back(papa: Container) -> None:
     lines = "".join(r[3] for member, body in signals if member == "Output" for r in body[2]).split()
     assert lines == [*map(str, range(1, len(lines))), "end"]
     assert papa.run("systemctl show --property=MainPID papa").stdout == before
+
+
+def test_each_of_many_processes_has_its_scope(papa: Container) -> None:
+    """dbus-daemon takes 128 calls of papad's to systemd at a time; what it refused would run in papad's own cgroup."""
+    assert papa.run([PYTHON, "-c", MANY]).stdout == "300\n"
+    scopes = papa.run("systemctl list-units --plain --no-legend --state=running 'papa-m*.scope' | wc -l").stdout
+    assert scopes.strip() == "300"
 
 
 def test_the_log_level_of_the_service(papa: Container) -> None:

@@ -70,6 +70,12 @@ class BusFull(Unreachable):
     code = "bus-full"
 
 
+class NotStarted(Unreachable):
+    """papad does not run, and systemd refuses to start it: waiting does not mend that."""
+
+    code = "not-started"
+
+
 class NotPapas(PapaError):
     """Another user listens at papad's port or socket: nothing was said to it, and nothing it said was believed."""
 
@@ -111,6 +117,23 @@ _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,
 }
 _NOT_STARTED = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
+_UNMASK = "run 'systemctl unmask papa', with --runtime or --user if it was masked so"
+_RELOAD = "install what is missing, then run 'systemctl daemon-reload'"
+_MEND = "mend what 'systemctl status papa' shows, then run 'systemctl daemon-reload'"
+#: What systemd refuses for good, and what to do, as dbus-daemon passes it on; what is not listed may pass.
+_REFUSED = {
+    "org.freedesktop.systemd1.UnitMasked": _UNMASK,
+    "org.freedesktop.systemd1.NoSuchUnit": _RELOAD,
+    "org.freedesktop.systemd1.LoadFailed": _MEND,
+    "org.freedesktop.systemd1.BadUnitSetting": _MEND,
+    "org.freedesktop.systemd1.OnlyByDependency": _MEND,
+}
+#: The same from dbus-broker, which has one name for all refusals and says in words which.
+_REFUSED_BY_BROKER = {
+    "activation request failed: unit is masked": _UNMASK,
+    "activation request failed: unknown unit": _RELOAD,
+    "activation request failed: unit is invalid": _MEND,
+}
 
 
 def dbus_name(error: PapaError) -> str:
@@ -120,6 +143,15 @@ def dbus_name(error: PapaError) -> str:
 
 def from_dbus(name: str, message: str) -> PapaError:
     """The error that a name on the bus stands for."""
+    if (remedy := _remedy(name, message)) is not None:
+        return NotStarted(f"systemd does not start papad: {message.removesuffix('.')}; {remedy}")
     if name.startswith(_NOT_STARTED):
         return Unreachable(message)
     return (_CLASSES.get(name) or _FROM_THE_BUS.get(name, PapaError))(message)
+
+
+def _remedy(name: str, message: str) -> str | None:
+    """Return what mends a start that systemd refuses; None if it is another error, or one that may pass."""
+    if name == "org.freedesktop.DBus.Error.NameHasNoOwner":
+        return next((remedy for said, remedy in _REFUSED_BY_BROKER.items() if said in message), None)
+    return _REFUSED.get(name)

@@ -45,7 +45,7 @@ def name_error(name: str) -> str | None:
 
 
 def is_prefix(pattern: str) -> bool:
-    """Whether the pattern stands for all names that begin like it, not for one name."""
+    """Return whether the pattern stands for all names that begin like it, not for one name."""
     return pattern.endswith("*")
 
 

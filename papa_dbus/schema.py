@@ -44,7 +44,7 @@ class Option:
 
     @property
     def described(self) -> str:
-        """What it does, after the words of which it is one."""
+        """Return what it does, after the words of which it is one."""
         return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}: {self.help}" if self.choices else self.help
 
     def problem(self, value: object) -> str:

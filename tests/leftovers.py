@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import descriptors, every_child
+from tests.support import descriptors, every_child, turns
+
+#: Turns of the loop in which it closes a generator that the test did not read to its end.
+_TURNS = 5
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +44,7 @@ def nothing_is_left(temporary_folder: Path) -> Iterator[None]:
 async def no_task_is_left() -> AsyncIterator[None]:
     """Fail the test whose loop still has a task; pytest-asyncio would cancel it in silence."""
     yield
+    await turns(_TURNS)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"left behind: {left}"
 

@@ -172,7 +172,22 @@ def end(kernel: Kernel) -> None:
         process.poll()
     for watch in list(kernel._watches.open.values()):
         watch.close()
+    for process in list(kernel._processes.every()):
+        for absent in list(process.log.readers):  # its client does not come back
+            process.log.detach(absent)
     kernel.close()
+
+
+def hold_watches(kernel: Kernel) -> Callable[[], None]:
+    """Keep the acting user's watches from what is done in steps, until the result is called."""
+    held = [True]
+
+    def holding() -> Iterator[None]:
+        while held:
+            yield
+
+    kernel._watches._chores.add(holding())
+    return held.clear
 
 
 def descriptors() -> dict[str, str]:

@@ -1,9 +1,7 @@
-"""A connection to a message bus that can be trusted, for the daemon and the client alike.
+"""A message bus, for papad and its clients alike: calls, signals, and a connection that is made again when it is lost.
 
-Writing waits for a full socket, what is queued is bounded by not reading on, calls are bounded in time, and a lost
-connection is made again.
-
-With the other bus_*.py all that imports dbus-next: whoever needs its types takes them from here.
+Calls are bounded in time; what waits to be sent is bounded by not reading on. Only this package imports dbus-next:
+whoever needs its types takes them from here.
 """
 
 import asyncio

@@ -14,8 +14,7 @@ import functools
 import inspect
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from papa_dbus.bus import Message, Variant, close_descriptors
@@ -23,6 +22,7 @@ from papa_dbus.client.discovery import find_bus
 from papa_dbus.client.link import KernelConnection
 from papa_dbus.client.records import Dropped, Event, Exited, KernelInfo, Process, Record, Socket, variants
 from papa_dbus.client.subscription import Subscription
+from papa_dbus.client.watch import Watch
 from papa_dbus.errors import InvalidArgs, NoReply, NotFound, NotSupported, PapaError, Unreachable, from_dbus
 from papa_dbus.names import BUS_NAME
 from papa_dbus.schema import ProcessRequest, SocketRequest, options
@@ -138,7 +138,7 @@ class Kernel:
 
     async def _open(self, member: str, name: str) -> int:
         if not self.link.bus.passes_descriptors:
-            raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine")
+            raise NotSupported(f"{member} '{name}': descriptors cannot be passed from another machine; do it there")
         reply = await self._call(member, "s", name)
         close_descriptors(reply, 1)
         return int(reply.unix_fds[0])
@@ -241,8 +241,8 @@ class Kernel:
                     return event.exit_code
         raise NotFound(f"process '{name}' was removed while it was waited for")
 
-    def watch(self, *patterns: str, observe: bool = False, follow: bool = False, window: int | None = None) -> "Watch":
-        """What matching processes have written and write, as an asynchronous iterator of events.
+    def watch(self, *patterns: str, observe: bool = False, follow: bool = False, window: int | None = None) -> Watch:
+        """Return what matching processes have written and write, as an asynchronous iterator of events.
 
         Without ``observe`` this consumes: an event that the loop body is done with is acknowledged, and leaves the
         kernel. ``follow`` (with ``observe``): processes made later, too. ``window``: bytes sent ahead of an
@@ -268,71 +268,3 @@ class Kernel:
         """Ask papad to exit if it holds nothing; return whether it does."""
         exiting: bool = (await self._call("ExitIfIdle", again=False)).body[0]
         return exiting
-
-
-class Watch:
-    """The events of a watch, in order: ``async for event in watch``.
-
-    What the loop body is done with is acknowledged, many at a time. Inside of ``async with watch`` that holds for a
-    body that breaks out, too; a body that raises is not done with its event, which comes again for the next watch.
-    """
-
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
-        self._in_hand: Event | None = None
-        self.names: list[str] | None = None  # of the watched processes, once it has begun
-
-    async def open(self) -> None:
-        """Begin, where the iteration has not. Raises NotFound where a process is not there."""
-        if self.names is None:
-            self.names = await self._subscription.open()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._finish()
-        await self._subscription.close()
-
-    async def batches(self) -> AsyncIterator[list[Event]]:
-        """All that has come, list after list; a list that the loop body is done with is acknowledged as a whole.
-
-        What the body takes out of the list is not: it is acknowledged with what follows of the same process.
-        Observing, the first empty list says that all has come that was there when the watch began.
-        """
-        await self.open()
-        caught_up = not self._subscription.observes
-        try:
-            while True:
-                events = await self._subscription.take(or_caught_up=not caught_up)
-                if self._subscription.over and not events:
-                    return
-                caught_up = caught_up or not events
-                yield events
-                self._subscription.acknowledge(events)
-        finally:
-            await self._subscription.close()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        await self.open()
-        try:
-            while events := await self._subscription.take():
-                for event in events:
-                    self._in_hand = event
-                    yield event
-                    self._finish()
-        except GeneratorExit:
-            # Left without async with: nothing says whether the body was done with its event, so it comes again.
-            self._in_hand = None
-            raise
-        finally:
-            await self._subscription.close()
-
-    def _finish(self) -> None:
-        event, self._in_hand = self._in_hand, None
-        if event is not None:
-            self._subscription.acknowledge((event,))

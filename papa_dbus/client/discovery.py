@@ -47,7 +47,7 @@ async def find_bus(address: str | None = None, host: str | None = None) -> Bus:
 
 
 async def offers_kernel(bus: Bus) -> bool:
-    """Whether org.papa.Kernel is owned on the bus, or can be started there."""
+    """Return whether org.papa.Kernel is owned on the bus, or can be started there."""
     if (await bus.call(*DRIVER, "NameHasOwner", "s", [BUS_NAME])).body[0]:
         return True
     return BUS_NAME in (await bus.call(*DRIVER, "ListActivatableNames")).body[0]

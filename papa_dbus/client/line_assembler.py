@@ -81,7 +81,7 @@ class LineAssembler:
         self._bytes = 0
 
     def take(self, stream: str, timestamp: float, data: bytes) -> list[Piece]:
-        """What has become whole with this piece, which is the next event."""
+        """Take the next event; return what has become whole with it."""
         size = len(data)
         skipped = min(size, self._skip[stream])
         self._skip[stream] -= skipped
@@ -168,13 +168,13 @@ class LineAssembler:
 
     @property
     def kept(self) -> int:
-        """How many of the last events are not to be acknowledged yet."""
+        """Return how many of the last events are not to be acknowledged yet."""
         return self._events - min(
             (begun.chunks[0].event for begun in self._begun.values() if begun.chunks), default=self._events
         )
 
     def rest(self) -> list[Piece]:
-        """What is left of lines that have no end, because the process has ended."""
+        """Return what is left of lines that have no end, because the process has ended."""
         left, self._begun = self._begun, {}
         self._kept.clear()
         return [

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from papa_dbus.bus import Bus, Message, MessageType
 from papa_dbus.bus.bus import DRIVER
-from papa_dbus.errors import BusFull, Late, Limit, NoReply, PapaError, Unreachable
+from papa_dbus.bus.name_owner import NameOwner
+from papa_dbus.errors import BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 #: Seconds between two tries of a call, where nothing tells that papad is back.
@@ -55,10 +56,11 @@ class KernelConnection:
 
     async def start(self) -> None:
         """Begin to follow who serves papad's name."""
-        self._bus.on_connected.append(self._find_owner)
+        name = NameOwner(self._bus, BUS_NAME, self._set_owner)
+        self._bus.on_connected.append(name.find)
         self._bus.on_signal.append(self._hear)
         self._bus.on_lost = self._lose_bus
-        await self._find_owner()
+        await name.find()
 
     async def close(self) -> None:
         """Leave the bus; papad ends this client's watches then."""
@@ -79,14 +81,6 @@ class KernelConnection:
 
     # -------------------------------------------------------------- papad
 
-    async def _find_owner(self) -> None:
-        await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=BUS_NAME)
-        try:
-            owner = (await self._bus.call(*DRIVER, "GetNameOwner", "s", [BUS_NAME])).body[0]
-        except Unreachable:
-            owner = None
-        self._set_owner(owner)
-
     def _lose_bus(self) -> None:
         self._departures += 1
         self._set_owner(None)
@@ -105,7 +99,7 @@ class KernelConnection:
 
     @property
     def present(self) -> bool:
-        """Whether papad is on the bus now."""
+        """Return whether papad is on the bus now."""
         return self._owner is not None
 
     async def wait_for_kernel(self) -> None:
@@ -130,31 +124,45 @@ class KernelConnection:
 
         So it is while the bus takes no more: dbus-daemon starts papad for 512 calls at a time. A call that was
         under way when papad went away is made again, too, if ``again``. One that is only late is not: it may
-        still be done. Raises papad's error, Unreachable if papad did not come back, Late if it took too
-        long, NoReply if it went away during a call that must not be made twice, and Limit if too many calls are under
-        way for this one to begin.
+        still be done. Raises papad's error, Unreachable if papad did not come back, NotStarted at once if systemd
+        refuses to start it, Late if it took too long, NoReply if it went away during a call that must not be made
+        twice, and Limit if too many calls are under way for this one to begin.
         """
         end = asyncio.get_running_loop().time() + self.timeout
         try:
             async with asyncio.timeout_at(end):
                 await self._calls.acquire()
         except TimeoutError:
-            raise Limit(f"{member} was not called: {MAX_CALLS} calls of this client have no answer yet") from None
+            raise Limit(
+                f"{member} was not called: {MAX_CALLS} calls of this client have no answer yet; await some"
+            ) from None
         try:
             while True:
                 left = max(end - asyncio.get_running_loop().time(), 0.001)
                 departures = self._departures
                 try:
                     return await self._bus.call(BUS_NAME, path, interface, member, signature, body, left, auto_start)
+                except Late:
+                    raise self._late(member) from None
                 except NoReply as error:
-                    if isinstance(error, Late) or self._closed or not again or not await self._has_gone(departures):
+                    if self._closed or not again or not await self._has_gone(departures):
                         raise
                     self._give_up_at(end, error)
+                except NotStarted:
+                    raise
                 except Unreachable as error:
                     self._give_up_at(end, error)
                 await self._pause()
         finally:
             self._calls.release()
+
+    def _late(self, member: str) -> Late:
+        if self.present:
+            return Late(f"papad did not answer {member} in {self.timeout:.3g} s; it may still do it")
+        return Late(
+            f"papad did not start in {self.timeout:.3g} s, and may still do {member} if it does;"
+            " 'journalctl --unit=papa' says why"
+        )
 
     def _give_up_at(self, end: float, error: PapaError) -> None:
         """Raise the error if there is no time for another try."""
@@ -244,9 +252,7 @@ class KernelConnection:
     def _hear(self, signal: Message) -> None:
         if signal.message_type is not MessageType.SIGNAL:
             return
-        if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and signal.body[0] == BUS_NAME:
-            self._set_owner(signal.body[2] or None)
-        elif signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
+        if signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
             self._pass_on(signal)
 
     def _pass_on(self, signal: Message) -> None:

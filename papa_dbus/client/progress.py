@@ -155,7 +155,7 @@ class Progress:
 
     @property
     def settled(self) -> bool:
-        """Return whether it has ended, and the kernel knows that the reader knows."""
+        """Return whether it has ended, and papad knows that the reader knows."""
         return self.ended and not (self.delivered or self.handled or self.expected_replay)
 
     def lose(self, observer: bool) -> None:
@@ -244,7 +244,7 @@ class Progress:
 
     def mark_handled(self, mark: Mark) -> bool:
         """Note that the reader has dealt with this, and what was given before; returns whether to tell papad now."""
-        if mark in self.expected_replay:  # the kernel will be told once it has sent it again
+        if mark in self.expected_replay:  # papad will be told once it has sent it again
             for earlier, stage in self.expected_replay.items():
                 self.expected_replay[earlier] = follow(STAGE, stage, StageEvent.HANDLE)
                 if earlier == mark:

@@ -1,5 +1,6 @@
 """What a client gets from papad and sends it, as Python has it: items, the three events of a watch, options."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -48,6 +49,19 @@ class Exited(NamedTuple):
 
 
 Event = Record | Dropped | Exited
+
+
+def events_of(member: str, body: list[Any]) -> Sequence[Event]:
+    """Return what one signal of a watch says; nothing if a newer papad says it."""
+    match member:
+        case "Output":
+            return [Record(body[0], *record) for record in body[1]]
+        case "Dropped":
+            return [Dropped(*body)]
+        case "Exited":
+            name, seq, timestamp, code, known = body
+            return [Exited(name, seq, timestamp, code if known else None)]
+    return ()
 
 
 class _Item:

@@ -1,20 +1,22 @@
-"""One watch that outlasts the kernel: what was acknowledged does not come again, and what was not is neither lost nor
+"""One watch that outlasts papad: what was acknowledged does not come again, and what was not is neither lost nor
 given twice.
 
-After a restart the kernel sends again what it has no acknowledgement of. What of that the reader has had already is
+After a restart papad sends again what it has no acknowledgement of. What of that the reader has had already is
 recognised here, by its place in the order and its timestamp. A delivery that the bus has lost shows as a gap in the
 order: the watch is given up, before anything after the gap is acknowledged, and opened again.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from papa_dbus.client.acknowledger import Acknowledger
 from papa_dbus.client.link import KernelConnection, WatchId
 from papa_dbus.client.progress import Progress, mark_of
-from papa_dbus.client.records import Dropped, Event, Exited, Record, variants
+from papa_dbus.client.records import Dropped, Event, events_of, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.schema import Mode, WatchRequest
 
@@ -43,9 +45,8 @@ class Subscription:
         self._queue: deque[Event] = deque()  # not looked at yet
         self._stirred = asyncio.Event()
         self._there: dict[str, int] | None = None  # what there was to be caught up with: last sequence numbers
-        self._up_to: dict[str, int] = {}  # to be acknowledged
-        self._sender: asyncio.Task[None] | None = None
-        self._more = False  # all have ended, and the kernel says that something follows
+        self._acknowledger = Acknowledger(link, self)
+        self._more = False  # all have ended, and papad says that something follows
         self._reason: str | None = None  # why papad has ended the watch: the reader hears of it after what has come
         self._pause = 0.0  # seconds before the watch is opened again
         self.over = False
@@ -75,7 +76,7 @@ class Subscription:
                     self._progress[name].begin = result["acknowledged"].value + 1
 
     async def close(self) -> None:
-        """Let the kernel know what has been dealt with, and end the watch. The rest is there for the next one."""
+        """Let papad know what has been dealt with, and end the watch. The rest is there for the next one."""
         self.over = True
         self._stirred.set()
         await self.settle()
@@ -86,16 +87,13 @@ class Subscription:
     def resume(self) -> None:
         """Open the watch again that has ended with an error; the reader gets nothing twice."""
         self._error, self.over = None, False
-        if self._key is not None:
-            self._give_up(self._key)
-
-    # ----------------------------------------------------------------- reading
+        self.give_up(self._key)
 
     async def take(self, *, or_caught_up: bool = False) -> list[Event]:
         """The next events, in order; empty at the end of the watch, which ``over`` says.
 
-        ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in the kernel.
-        Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what the kernel says
+        ``or_caught_up``, for an observer who has acknowledged all: empty, too, once nothing more waits in papad.
+        Raises NotFound at the end where a process was removed meanwhile, and its end with it; and what papad says
         where it lets nothing more be read.
         """
         while not self.over:
@@ -109,22 +107,19 @@ class Subscription:
             elif or_caught_up:
                 if await self._has_caught_up():
                     return []
-            elif self._may_be_over():
+            elif self._may_be_over() or not await self._is_stirred(_SILENCE):
                 await self._look_for_the_end()
-            else:
-                await self._wait()
         if self._error is not None:
             raise self._error
         return []
 
-    async def _wait(self) -> None:
-        """Wait for something to come; after a long silence look whether it still can."""
+    async def _is_stirred(self, within: float) -> bool:
+        """Wait for something to come; return whether it did in so many seconds."""
         self._stirred.clear()
-        try:
-            async with asyncio.timeout(_SILENCE):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
                 await self._stirred.wait()
-        except TimeoutError:
-            await self._look_for_the_end()
+        return self._stirred.is_set()
 
     def _end(self, reason: str) -> None:
         """Do what follows when papad has ended the watch."""
@@ -133,7 +128,7 @@ class Subscription:
             return
         self.over = True
         if reason == "revoked":
-            self._error = AccessDenied("the watch has ended: this client may hear no more of it")
+            self._error = AccessDenied("the watch has ended: an administrator has taken this client's right to it")
         elif reason == "removed":
             self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
 
@@ -142,7 +137,7 @@ class Subscription:
             self._error = NotFound(f"process '{name}' was removed while it was watched")
 
     async def _has_caught_up(self) -> bool:
-        """Whether all has come that was there when this was asked first; else it waits for more of it."""
+        """Return whether all has come that was there when this was asked first; else wait for more of it."""
         if self._there is None:
             if (listed := await self._list(self._patterns)) is None:
                 return False
@@ -157,11 +152,7 @@ class Subscription:
             return False
         if all(had.get(name, 0) >= seq for name, seq in self._there.items()):
             return True
-        self._stirred.clear()
-        try:
-            async with asyncio.timeout(_ASK_AGAIN):
-                await self._stirred.wait()
-        except TimeoutError:
+        if not await self._is_stirred(_ASK_AGAIN):
             self._there = None  # one of them may have been removed
         return False
 
@@ -172,8 +163,7 @@ class Subscription:
             progress = self._progress.setdefault(event.process, Progress())
             if not progress.follows(event, self.observes):
                 log.warning("process '%s': the bus has lost output on its way; asking for it again", event.process)
-                if self._key is not None:
-                    self._give_up(self._key)
+                self.give_up(self._key)
                 break
             if isinstance(event, Dropped):
                 left = progress.undelivered_part(event)
@@ -185,52 +175,36 @@ class Subscription:
                 self._pause = 0.0
                 events.append(event)
             elif progress.handled:
-                self._tell(event.process, progress)
+                self._acknowledger.send(event.process, progress.handled[-1][0])
         return events
 
     def on_signal(self, member: str, body: list[Any]) -> None:
         """Take one signal."""
-        match member:
-            case "Output":
-                name = body[0]
-                self._queue.extend([Record(name, *record) for record in body[1]])
-            case "Dropped":
-                self._queue.append(Dropped(*body))
-            case "Exited":
-                name, seq, timestamp, code, known = body
-                self._queue.append(Exited(name, seq, timestamp, code if known else None))
-            case "WatchEnded":
-                self._reason = body[0]
+        if member == "WatchEnded":
+            self._reason = body[0]
+        else:
+            self._queue.extend(events_of(member, body))
         self._stirred.set()
 
     def _may_be_over(self) -> bool:
         return not (self._follow or self._more) and all(progress.settled for progress in self._progress.values())
 
     async def _look_for_the_end(self) -> None:
-        """Ask the kernel, which knows whether a namesake's output follows, and may have ended the watch unheard."""
+        """Ask papad, which knows whether a namesake's output follows, and may have ended the watch unheard."""
         key = self._key
         if key is None:
             return
         try:
-            there = await self._is_there(key) and not await self._has_seen_all()
+            there = await self._acknowledger.is_there(key) and not await self._has_seen_all()
         except (NoReply, Unreachable):
-            self._give_up(key)
+            self.give_up(key)
             return
         if there:
             self._more = self._may_be_over()
-        elif self._key == key and not self._queue and self._reason is None:
-            if self._may_be_over():
-                self.over = True
-            else:
-                self._give_up(key)
-
-    async def _is_there(self, key: WatchId) -> bool:
-        """Return whether papad still has the watch."""
-        try:
-            await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
-        except NotFound:
-            return False
-        return True
+        elif self.open_as == key and not self._queue:
+            self.over = self._may_be_over()
+            if not self.over:
+                self.give_up(key)
 
     async def _has_seen_all(self) -> bool:
         """Return whether an observer has nothing more to come. An older papad does not say so."""
@@ -246,82 +220,53 @@ class Subscription:
     async def _list(self, patterns: Sequence[str]) -> dict[str, Any] | None:
         """Return the processes that papad lists, or, after a while, None if it has too much to do to say so."""
         try:
-            listed: dict[str, Any] = (
-                await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)
-            ).body[0]
+            reply = await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)
         except (BusFull, Late, Limit):
             await asyncio.sleep(_PAUSE[1])
             return None
+        listed: dict[str, Any] = reply.body[0]
         return listed
-
-    # ------------------------------------------------------- acknowledgements
 
     def acknowledge(self, events: Iterable[Event]) -> None:
         """These have been dealt with, and of each one's process all that was given before."""
         for event in events:
             progress = self._progress.get(event.process)  # None: it was removed meanwhile
             if progress is not None and progress.mark_handled(mark_of(event)):
-                self._tell(event.process, progress)
+                self._acknowledger.send(event.process, progress.handled[-1][0])
 
     async def settle(self) -> None:
-        """Wait until the kernel has what was acknowledged, or has gone; no longer than for a call."""
-        if self._sender is not None:
-            await asyncio.wait([self._sender], timeout=self._link.timeout)
+        """Wait until papad has what was acknowledged, or has gone; no longer than for a call."""
+        await self._acknowledger.settle()
 
-    def _tell(self, name: str, progress: Progress) -> None:
-        self._up_to[name] = progress.handled[-1][0]
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.ensure_future(self._send())
+    @property
+    def open_as(self) -> WatchId | None:
+        """The watch that papad has for it, None while there is none or after papad has ended it."""
+        return self._key if self._reason is None else None
 
-    async def _send(self) -> None:
-        """Acknowledge; what is dealt with while an answer is awaited goes with the next call."""
-        while self._up_to and self._reason is None and (key := self._key) is not None:
-            up_to, self._up_to = self._up_to, {}
-            try:
-                there = await self._acknowledge(key, up_to)
-            except (NoReply, Unreachable):
-                self._give_up(key)
-                continue
-            except PapaError as error:
-                self._error, self.over = error, True
-                self._stirred.set()
-                return
-            if self._key != key or self._reason is not None:
-                continue  # what the answer says of an earlier watch is not known of this one
-            if not there:
-                self._give_up(key)
-                continue
-            for name, seq in up_to.items():
-                if name in self._progress:
-                    self._progress[name].confirm(seq)
-            self._stirred.set()
+    def on_acknowledged(self, up_to: Iterable[tuple[str, int]]) -> None:
+        """Note that papad has acknowledgements: processes and sequence numbers."""
+        for name, seq in up_to:
+            if name in self._progress:
+                self._progress[name].confirm(seq)
+        self._stirred.set()
 
-    async def _acknowledge(self, key: WatchId, up_to: dict[str, int]) -> bool:
-        """Acknowledge; returns whether the watch is there."""
-        try:
-            await self._link.call_watch(key, "Acknowledge", "ta{st}", up_to)
-        except NotFound:
-            if not await self._is_there(key):
-                return False
-            # One of them has been removed: the others are to be acknowledged all the same.
-            if len(up_to) > 1:
-                return all([await self._acknowledge(key, {name: seq}) for name, seq in up_to.items()])
-        return True
-
-    # --------------------------------------------------------------- restarts
+    def fail(self, error: PapaError) -> None:
+        """End with an error, which the reader is told."""
+        self._error, self.over = error, True
+        self._stirred.set()
 
     def on_disconnect(self) -> None:
         """Note that the watch has gone: papad has, or something of it was lost."""
         self._key = self._there = self._reason = None
         self._queue.clear()
-        self._up_to.clear()
+        self._acknowledger.clear()
         for progress in self._progress.values():
             progress.lose(self.observes)
         self._stirred.set()
 
-    def _give_up(self, key: WatchId) -> None:
-        """Do without this watch, and open another: papad shall not keep it."""
-        if self._key == key:
+    def give_up(self, key: WatchId | None) -> None:
+        """Do without this watch, if it is the present one, and open another: papad shall not keep it."""
+        if key is not None and self._key == key:
             self._link.abandon_watch(key)
             self.on_disconnect()
 

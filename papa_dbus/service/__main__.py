@@ -27,7 +27,7 @@ log = logging.getLogger("papad")
 
 
 def parser() -> argparse.ArgumentParser:
-    """What papad's command line may be."""
+    """Return what papad's command line may be."""
     parser = argparse.ArgumentParser(
         prog="papad",
         description="The Papa daemon: holds sockets, values and processes for managers that come and go.",

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from typing import NoReturn
 
 from papa_dbus import __version__
 from papa_dbus.bus import Bus, address_of
@@ -63,8 +64,10 @@ class Papad:
         self._fork_server = fork_server
         self._own_log = own_log
         self._listen_fds = systemd_listen_fds.ListenFds()
-        self._store, self._descriptors = self._open_store()
-        self._kernel = Kernel(store=self._store, journal=journal)
+        store, self._descriptors = self._open_store()
+        self._kernel = Kernel(store=store, journal=journal)
+        if fork_server is not None:
+            self._kernel.fork = fork_server.fork
         self._stop = asyncio.Event()
         self._status_due = False
         self._reload = False
@@ -81,75 +84,90 @@ class Papad:
         self._stop.set()
 
     async def run(self) -> int:
-        """Start, serve, stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
-        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
-        kernel = self._kernel
-        kernel.on_exit = self._stop.set
-        kernel.listeners.append(self._status_changed)
-        if self._fork_server is not None:
-            kernel.fork = self._fork_server.fork
-        handed_over: dict[str, list[int]] = {}
+        """Start, serve, stop or become the new version."""
+        self._hear_signals()
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd_scopes.Scopes(bus)
         bus.on_connected.append(lambda: self._name_units(bus))  # before there is a front end that tells of them
         if self._own is None:
-            kernel.assign_scope = scopes.assign_scope
+            self._kernel.assign_scope = scopes.assign_scope
         self._recover()
         # The group and polkit are the system's: what serves another bus is its own user's alone.
         access = Access(GROUP, Polkit(bus)) if self._options.bus == "system" else Access()
-        line = LineServer(kernel, access, PortFor(self._options.port_for))
-        server = DBusServer(kernel, bus, access)
+        line = LineServer(self._kernel, access, PortFor(self._options.port_for))
+        server = DBusServer(self._kernel, bus, access)
+        handed_over: dict[str, list[int]] = {}
         try:
-            connections = self._line_connections()
-            await line.start(self._line_sockets(line))
-            await line.adopt(connections)
-            await bus.start(wait=self._descriptors is not None)
-            if self._descriptors is not None:
-                await self._descriptors.learn_limit(bus)
-            self._ready()
+            await self._start(bus, line)
             await self._stop.wait()
             if self._reload:
                 await systemd_manager.reload_job_done(bus)
             await self._kernel.settle()
             if self._reload:
-                systemd_notify.notify_reloading()
-                listening, connections = await line.hand_over()
-                handed_over = self._kernel.passed_sockets()
-                handed_over |= {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
-                handed_over[LINE_STATE] = [pack(connections)]
+                handed_over = await self._hand_over(line)
             else:
-                systemd_notify.notify(STOPPING=1, STATUS="Stopping")
-                if self._descriptors is not None:
-                    with contextlib.suppress(PapaError):  # no bus, no word of what systemd does
-                        await scopes.read_to_their_end()
-                await kernel.tell_last_words()
-                await self._say_what_is_lost(bus)
+                await self._take_leave(bus, scopes)
         finally:
             await line.stop()
             await server.close()
-            kernel.close()
+            self._kernel.close()
         if self._reload and self._descriptors is not None:
-            log.info("papad becomes its new version, with %s", self._status())
-            if self._fork_server is not None:
-                self._fork_server.close()
-            rlimits.give_back()
-            systemd_notify.finish_notifying(LAST_WORDS_SECONDS)
-            self._own_log.finish(LAST_WORDS_SECONDS)
-            self._descriptors.execute_again(handed_over)
+            self._become_new_version(self._descriptors, handed_over)
         systemd_notify.finish_notifying(LAST_WORDS_SECONDS)
         log.info("papad has stopped")
         return 0
 
+    def _hear_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        self._kernel.on_exit = self._stop.set
+        self._kernel.listeners.append(self._status_changed)
+
+    async def _start(self, bus: Bus, line: LineServer) -> None:
+        connections = self._line_connections()
+        await line.start(self._line_sockets(line))
+        await line.adopt(connections)
+        await bus.start(wait=self._descriptors is not None)
+        if self._descriptors is not None:
+            await self._descriptors.learn_limit(bus)
+        self._ready()
+
+    async def _hand_over(self, line: LineServer) -> dict[str, list[int]]:
+        """Stop serving; return the descriptors for the new version, by name."""
+        systemd_notify.notify_reloading()
+        listening, connections = await line.hand_over()
+        handed_over = self._kernel.passed_sockets()
+        handed_over |= {LINE_SOCKETS: listening, LINE_CONNECTIONS: [of.fd for of in connections]}
+        handed_over[LINE_STATE] = [pack(connections)]
+        return handed_over
+
+    async def _take_leave(self, bus: Bus, scopes: systemd_scopes.Scopes) -> None:
+        """Before papad's end, let those who read have the rest."""
+        systemd_notify.notify(STOPPING=1, STATUS="Stopping")
+        if self._descriptors is not None:
+            with contextlib.suppress(PapaError):  # no bus, no word of what systemd does
+                await scopes.read_to_their_end()
+        await self._kernel.tell_last_words()
+        await self._say_what_is_lost(bus)
+
+    def _become_new_version(
+        self, descriptors: systemd_fd_store.SystemdFdStore, handed_over: dict[str, list[int]]
+    ) -> NoReturn:
+        log.info("papad becomes its new version, with %s", self._status())
+        if self._fork_server is not None:
+            self._fork_server.close()
+        rlimits.give_back()
+        systemd_notify.finish_notifying(LAST_WORDS_SECONDS)
+        self._own_log.finish(LAST_WORDS_SECONDS)
+        descriptors.execute_again(handed_over)
+
     def _line_connections(self) -> list[Connection]:
         packed = self._listen_fds.take(LINE_STATE, systemd_listen_fds.is_memory_file)
-        return (
-            unpack(self._listen_fds.take(LINE_CONNECTIONS, systemd_listen_fds.is_connected), packed[0])
-            if packed
-            else []
-        )
+        if not packed:
+            return []
+        return unpack(self._listen_fds.take(LINE_CONNECTIONS, systemd_listen_fds.is_connected), packed[0])
 
     def _line_sockets(self, line: LineServer) -> list[socket.socket]:
         sockets = self._listen_fds.sockets(LINE_SOCKETS)

@@ -28,7 +28,7 @@ _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 @contextmanager
 def acting(caller: Caller) -> Iterator[None]:
-    """What is done meanwhile is done for this caller."""
+    """Do what is done meanwhile for this caller."""
     token = _caller.set(caller)
     try:
         yield

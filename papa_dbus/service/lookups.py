@@ -91,5 +91,5 @@ def _in_thread(question: Callable[[], _T], free: Callable[[], None]) -> "asyncio
         threading.Thread(target=work, name="look-up", daemon=True).start()
     except RuntimeError as error:
         free()
-        raise Limit(f"no thread can be started for a look-up: {error}") from None
+        raise Limit(f"no thread can be started for a look-up: {error}; try again later") from None
     return answer

@@ -60,7 +60,7 @@ class Shares:
 
     @property
     def held(self) -> int:
-        """What all have together."""
+        """Return what all have together."""
         return self._all.held
 
     def of(self, uid: int | None, name: str) -> Share:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator
+from itertools import islice
 from typing import Final, TypeVar
 
 from papa_dbus.service.caller import acting_user
@@ -15,6 +16,8 @@ _Result = TypeVar("_Result")
 STEP: Final = 0.003
 #: Of those who wait, so many may work in one turn of the loop, if there is time.
 MOST_LET_IN: Final = 32
+#: Of what may be long, so many parts are done at once: most of it has no more.
+AT_ONCE: Final = 256
 _TOGETHER: Final = 4  # items that are used at a time
 
 
@@ -139,18 +142,32 @@ class Steps:
             return result()
 
 
+#: Of one user: what is to be done, and what is told when it is.
+_Queue = deque[tuple[Iterator[object], asyncio.Future[None]]]
+
+
 class Chores:
-    """What is to be done soon, one after the other, a step at each turn of the loop: each time an iterator goes on."""
+    """What is to be done soon, a step at each turn of the loop: each time an iterator goes on.
+
+    Users take turns. What one user has is done one after the other.
+    """
 
     def __init__(self) -> None:
-        self._chores: deque[tuple[Iterator[object], asyncio.Future[None]]] = deque()
+        self._chores: dict[Hashable, _Queue] = {}  # by user, in the order of their turns
+
+    def begin(self, chore: Iterator[object]) -> "asyncio.Future[None] | None":
+        """Do the first AT_ONCE parts now and add the rest; return what tells of the end, None if that was all."""
+        return None if sum(1 for _ in islice(chore, AT_ONCE)) < AT_ONCE else self.add(chore)
 
     def add(self, chore: Iterator[object]) -> "asyncio.Future[None]":
-        """Begin, after those that were added before, not before the loop's next turn; return what tells of the end."""
+        """Begin, after what this user has already, not before the loop's next turn; return what tells of the end.
+
+        Its user is the one on whose behalf the caller acts.
+        """
         done = asyncio.get_running_loop().create_future()
-        self._chores.append((chore, done))
-        if len(self._chores) == 1:
+        if not self._chores:
             self._go_on_soon()
+        self._chores.setdefault(acting_user(), deque()).append((chore, done))
         return done
 
     def _go_on_soon(self) -> None:
@@ -158,18 +175,30 @@ class Chores:
 
     def _go_on(self) -> None:
         end = time.perf_counter() + STEP
-        while self._chores:
-            chore, done = self._chores[0]
-            try:
-                for _ in chore:
-                    if time.perf_counter() >= end:
-                        self._go_on_soon()
-                        return
-            except Exception as error:  # noqa: BLE001 (told to whoever waits; the others are done all the same)
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-            self._chores.popleft()
+        in_time = True
+        while self._chores and in_time:
+            user, queue = next(iter(self._chores.items()))
+            in_time = _go_on_with(queue, end)
+            del self._chores[user]
+            if queue:
+                self._chores[user] = queue
+        if self._chores:
+            self._go_on_soon()
+
+
+def _go_on_with(queue: _Queue, end: float) -> bool:
+    """Go on with the first of them until the time is over, or it is done. Return whether there is time left."""
+    chore, done = queue[0]
+    try:
+        for _ in chore:
+            if time.perf_counter() >= end:
+                return False
+    except Exception as error:  # noqa: BLE001 (told to whoever waits; the others are done all the same)
+        done.set_exception(error)
+    else:
+        done.set_result(None)
+    queue.popleft()
+    return True
 
 
 async def take_all(items: Iterator[_Item], use: Callable[[list[_Item]], object]) -> None:

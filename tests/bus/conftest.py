@@ -1,18 +1,44 @@
-"""A real dbus-daemon, a real papad on it, and a client that speaks D-Bus by the contract."""
+"""A real dbus-daemon, a real papad on it, and a client that speaks D-Bus; what a test leaves behind fails it."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from papa_dbus.client import Papa
+from papa_dbus.client.compat.loop_thread import Background, the_background
 from papa_dbus.service.private_bus import OwnBus
 from tests.bus.client import Client, connected
 from tests.bus.daemon import Papad, start_papad, stop_with_children
 from tests.bus.lineclient import Papad as LinePapad
 from tests.bus.scripted_child import ScriptedChild
 from tests.guarding import guard_file, loop_is_never_held  # noqa: F401 (fixtures)
+from tests.leftovers import ask_for_tasks, no_task_is_left, nothing_is_left, temporary_folder  # noqa: F401 (fixtures)
 from tests.papactl import Papactl
+from tests.support import wait_until
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have all tests here looked at for tasks that they leave."""
+    ask_for_tasks([item for item in items if item.path.is_relative_to(FOLDER)])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def background() -> Background:
+    """Have the drop-in's loop run, which a program's first client over D-Bus starts and no client ends."""
+    return the_background()
+
+
+@pytest.fixture(autouse=True)
+def no_client_is_left(nothing_is_left: None, background: Background) -> Iterator[None]:  # noqa: F811
+    """Fail the test that leaves a client of the drop-in: it would connect again and again to a bus that has gone."""
+    yield
+    if background.kernels:
+        gc.collect()
+        wait_until(lambda: not background.kernels, lambda: f"clients that are closed: {background.kernels}")
 
 
 @pytest.fixture

@@ -67,6 +67,8 @@ class PrivateBus:
         self.address = f"unix:path={self.path}"
         self.log = folder / "bus.log"
         self._implementation = implementation
+        self._journal_socket: socket.socket | None = None
+        self._copying: threading.Thread
         self._configuration = folder / "bus.conf"
         given = "".join(f'<limit name="{name}">{value}</limit>' for name, value in (limits or {}).items())
         listen = "" if implementation == "dbus-broker" else f"<listen>{self.address}</listen>"
@@ -109,11 +111,13 @@ class PrivateBus:
     def _journal(self) -> Path:
         """Bind a socket that takes what dbus-broker has to say, into the log, and give its folder."""
         folder = self.path.with_name("journal")
-        if not folder.exists():
-            folder.mkdir()
-            taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            taken.bind(str(folder / "socket"))
-            threading.Thread(target=_copy, args=(taken, self.log), daemon=True).start()
+        if self._journal_socket is None:
+            folder.mkdir(exist_ok=True)
+            (folder / "socket").unlink(missing_ok=True)
+            self._journal_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._journal_socket.bind(str(folder / "socket"))
+            self._copying = threading.Thread(target=_copy, args=(self._journal_socket, self.log), daemon=True)
+            self._copying.start()
         return folder
 
     def pause(self) -> None:
@@ -132,12 +136,17 @@ class PrivateBus:
         self.process.wait(PATIENCE)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        if self._journal_socket is not None:
+            self._journal_socket.shutdown(socket.SHUT_RD)
+            self._copying.join(PATIENCE)
+            self._journal_socket = None
 
 
 def _copy(taken: socket.socket, log: Path) -> None:
-    with log.open("ab", buffering=0) as file:
-        while True:
-            file.write(taken.recv(65536))
+    """Write what comes to a file, until no more can come."""
+    with taken, log.open("ab", buffering=0) as file:
+        while said := taken.recv(65536):
+            file.write(said)
 
 
 def _popen_as_systemd(

@@ -381,13 +381,14 @@ def test_a_program_that_makes_itself_a_daemon(where: str, made: str) -> None:
 
 
 def test_closing_while_the_kernel_is_away(where: str, papad: Papad, tmp_path: Path) -> None:
-    p = Papa(where)
-    p.make_process("p", args=ScriptedChild(tmp_path, "p").command)
+    p, scripted_child = Papa(where), ScriptedChild(tmp_path, "p")
+    p.make_process("p", args=scripted_child.command)
     watcher = p.watch_processes("p")
     papad.clear()
     papad.stop()
     watcher.close()
     p.close()
+    scripted_child.end()
 
 
 @pytest.mark.stops_papad

@@ -264,8 +264,8 @@ def test_odd_names(start: Callable[[], Papad]) -> None:
 def test_papad_that_ends_and_comes_back(start: Callable[[], Papad], tmp_path: Path) -> None:
     """A watch over the line ends with the connection, and says so; the next command connects again."""
     papad = start()
-    p = Papa(str(papad.socket))
-    pid = p.make_process("p", args=ScriptedChild(tmp_path, "p").command)["pid"]
+    p, scripted_child = Papa(str(papad.socket)), ScriptedChild(tmp_path, "p")
+    pid = p.make_process("p", args=scripted_child.command)["pid"]
     watcher = p.watch_processes("p")
     papad.stop()
     assert select.select([watcher], [], [], PATIENCE)[0]
@@ -277,6 +277,7 @@ def test_papad_that_ends_and_comes_back(start: Callable[[], Papad], tmp_path: Pa
         p.get("a")
     assert p.fileno() is None
     kill_session(pid)
+    scripted_child.end()
     papad = start()
     p.set("a", "1")
     assert p.get("a") == "1"

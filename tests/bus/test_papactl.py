@@ -332,12 +332,27 @@ def test_consumers_that_are_killed_lose_nothing(papactl: Papactl, papad: Papad, 
         (["list", "procesess"], 2, "'processes'"),
         (["list", "processes", "nosuch"], 4, "there is no process 'nosuch'"),
         (["list", "values", "nosuch*", "nosuch"], 4, "there is no value 'nosuch'"),
-        (["run", "x", "ls", "-l"], 2, "A command's own options come after --"),
+        (["run", "x", "ls", "-l"], 2, "no such option '-l': a command's own options come after --"),
         (["run", "x", "--remove", "--", "true"], 2, "--follow"),
-        (["run", "x"], 2, "missing argument 'COMMAND...' (papactl run"),
+        (["run", "x"], 2, "missing argument 'COMMAND...': it is 'papactl run NAME -- COMMAND' (papactl run"),
         (["run", "x", "--limit", "nofile", "--", "true"], 2, "nofile=1024"),
         (["run", "x", "--limit", "nofiles=3", "--", "true"], 2, "nofile"),
         (["run", "x", "--env", "NOTTHERE", "--", "true"], 2, "NOTTHERE"),
+        (["run", "sleep", "100"], 1, "; 'sleep' is the process's name here: write 'papactl run NAME -- sleep 100'"),
+        (["run", "sleep", "--", "100"], 1, "write 'papactl run NAME -- sleep 100'"),
+        (["run", "x", "--", "sleep 100"], 1, "it is one word: quote each word for itself"),
+        (["run", "x", "--cwd", "/", "--", "true"], 2, "no such option '--cwd': here it is --directory (papactl run"),
+        (["run", "x", "-p", "80", "true"], 2, "'papactl socket make NAME --port PORT'"),
+        (["socket", "make", "s", "/run/s"], 2, "a path is given with --path /run/s (papactl socket make"),
+        (["socket", "make", "s", "8080"], 2, "a port is given with --port 8080"),
+        (["socket", "make", "s", ":8080"], 2, "a port is given with --port 8080"),
+        (["socket", "make", "s", "::1"], 2, "an address is given with --host ::1 ("),
+        (["socket", "make", "s", "[::1]:80"], 2, "an address is given with --host ::1 --port 80"),
+        (["socket", "make", "s", "h.example:80"], 2, "with --host h.example --port 80"),
+        (["socket", "make", "s", "--unix", "/run/s"], 2, "no such option '--unix': here it is --path"),
+        (["set", "v", "two", "words"], 2, "a value of several words is quoted: papactl set NAME 'A VALUE'"),
+        (["consume", "p", "--to"], 2, "option '--to' requires an argument (papactl consume"),
+        (["help", "nope"], 2, "no command 'nope' (papactl --help)"),
         (["run", "x", "--bufsize", "2x", "--", "true"], 2, "2x"),
         (["run", "x", "--user", "nosuchuser", "--", "true"], 2, "nosuchuser"),
         (["run", "a b", "--", "true"], 2, "white space"),
@@ -358,6 +373,21 @@ def test_one_sentence_says_what_is_wrong(papactl: Papactl, arguments: list[str],
     assert words in told(done)
     assert b"\x1b" not in done.stderr
     assert done.stdout == b""
+
+
+def test_papads_errors_speak_of_the_options_that_were_typed(papactl: Papactl) -> None:
+    """papad names its own options, over D-Bus for every client alike."""
+    run = partial(papactl, "run", "p")
+    assert "option '--user': there is no user 'nosuch'" in told(run("--user", "nosuch", "--", "true", status=2))
+    assert "option '--limit nofiles': is none of" in told(run("--limit", "nofiles=1", "--", "true", status=2))
+    assert "option '--limit nofile'" in told(run("--limit", f"nofile={2**40}", "--", "true", status=1))
+    assert "/nowhere (option '--directory')" in told(run("-d", "/nowhere", "--", "true", status=1))
+    assert "/nowhere (option '--directory')" in told(run("-f", "-d", "/nowhere", "--", "true", status=125))
+    papactl("run", "p", "--", "sleep", "1000")
+    assert "differs in option '--env', option '--directory'; end it first" in told(
+        run("--directory", "/tmp", "--env", "A=1", "--", "sleep", "1000", status=1)
+    )
+    assert "option '--umask': goes with" in told(papactl("socket", "make", "s", "--umask", "7", status=2))
 
 
 def test_no_kernel_on_the_bus(bus_address: str) -> None:

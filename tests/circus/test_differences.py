@@ -44,7 +44,7 @@ def test_other_options_than_the_files(circusd: Circusd, sections: str, names: st
         assert circusd.warnings() == []
         return
     [warning] = circusd.warnings()
-    assert f"app: process 1, 2 in papa has another {names} than the file says" in warning
+    assert f"app: processes 1, 2 in papa differ from the file in {names}" in warning
     assert "circusctl restart app" in warning
     circusd.do("restart", name="app")
     after = circusd.running("app", 2)
@@ -88,7 +88,7 @@ def test_somebody_elses_process(circusd: Circusd, place: Place) -> None:
     circusd.begin()
     circusd.running("app")
     [warning] = circusd.warnings()
-    assert "app: process 1 in papa has another cmd than the file says" in warning
+    assert "app: process 1 in papa differs from the file in cmd" in warning
 
 
 def test_two_circusds(circusd: Circusd, place: Place) -> None:

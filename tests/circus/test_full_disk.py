@@ -1,5 +1,6 @@
 """A log file on a disk that is full: plain Circus drops what it cannot write, with use_papa nothing is lost."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -64,16 +65,21 @@ def has_no_room(circusd: Circusd) -> None:
     wait_until(lambda: "No space left on device" in circusd.words(), "nothing about the disk")
 
 
+def text_of(file: Path) -> str:
+    """What the program has printed, without a FancyStdoutStream's colours and stamps."""
+    return re.sub(r"\x1b\[0;31;40m[^|\n]* \| |\x1b\[0m", "", file.read_text())
+
+
 def lines(*files: Path) -> list[int]:
     """The numbers of the whole lines in files, the first one's first."""
-    text = "".join(file.read_text() for file in files)
+    text = "".join(map(text_of, files))
     return [int(line[:9]) for line in text.splitlines() if len(line) == 99 and line[:9].isdigit()]
 
 
 def numbered(folder: Path, number: int) -> bool:
     """Return whether the newest file has this line."""
     with suppress(FileNotFoundError):  # it is being rotated
-        return f"\n{number:09} " in (folder / "app.log").read_text()
+        return f"\n{number:09} " in text_of(folder / "app.log")
     return False
 
 
@@ -124,7 +130,15 @@ def test_a_file_that_cannot_be_rotated(circusd: Circusd) -> None:
     circusd.do("stop")
 
 
-@pytest.mark.parametrize("stream", ["", "stdout_stream.class = StdoutStream"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        "",
+        "stdout_stream.class = StdoutStream",
+        "stdout_stream.class = FancyStdoutStream\nstdout_stream.color = red",
+    ],
+    ids=["none", "StdoutStream", "FancyStdoutStream"],
+)
 def test_the_standard_output_of_circusd_itself(circusd: Circusd, stream: str) -> None:
     """A watcher without a stream has its output there, too."""
     with disk(circusd.folder / "disk") as folder:

@@ -24,11 +24,11 @@ PROCESSES, PAUSE = 200, 0.5
 #: Seconds of one window; there are five, two of them without attackers.
 SECONDS = 25
 #: Seconds that papad may be away at an end. It is not the goal: the page has the figures.
-LONGEST_AWAY = 60.0
+LONGEST_AWAY = 15.0
 #: Seconds that 99 of 100 calls stay below, or so many times what a call takes without attackers if papad ends
 #: meanwhile. It is not the goal, which the page has with the figures, but what no noise of a machine explains: somebody
 #: is locked out.
-SLOWEST = 5.0
+SLOWEST = 3.0
 #: Bytes that papad may have in memory.
 MEMORY = 256 * 1024 * 1024
 
@@ -110,7 +110,7 @@ class Figures:
 
 
 @pytest.mark.timeout(600)
-def test_hostile_afternoon(stage: Container, record_property: Any) -> None:
+def test_hostile_afternoon(stage: Container) -> None:
     """The manager loses no line and gets none twice, its calls are answered, and papad stays what it is."""
     cursor = stage.journal_cursor()
     seen = play(stage)
@@ -126,14 +126,13 @@ def test_hostile_afternoon(stage: Container, record_property: Any) -> None:
         "lines": manager["lines"], "wrong": len(manager["wrong"]), "failed calls": sum(manager["errors"].values()),
     }  # fmt: skip
     print(f"\nhostile afternoon: {json.dumps(told, indent=1)}")  # noqa: T201 (the figures)
-    record_property("hostile afternoon", told)
 
     assert manager["wrong"][:10] == []
     assert manager["errors"] == {}
     assert manager["dropped"] == 0
     assert manager["lines"] > PROCESSES * SECONDS
     assert manager["jobs"] > SECONDS
-    assert ends["kill"] >= 1
+    assert ends["kill"] >= 2
     assert ends["reload"] >= 1
     assert max(away["beside"]) <= LONGEST_AWAY
     # Of three windows the middle one: a machine that others use, too, stands still now and then.

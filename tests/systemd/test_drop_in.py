@@ -97,5 +97,15 @@ def test_a_user_s_own(machine: Container) -> None:
 def test_where_it_cannot_be_started_the_error_says_why(papa: Container) -> None:
     papa.run("systemctl mask --runtime --quiet papa.service")
     said = client(papa, "Papa(connection_timeout=5)")
-    assert said.startswith("papa_dbus.errors.PapaError: ")
-    assert "masked" in said
+    assert said.startswith("papa_dbus.errors.NotStarted: systemd does not start papad: ")
+    assert "masked; run 'systemctl unmask papa'" in said
+
+
+def test_a_client_that_was_there_before_is_told_why_it_is_not_started_again(papa: Container) -> None:
+    text = (
+        "import subprocess\np = Papa(); p.set('a', '1')\n"
+        "subprocess.run('systemctl stop papa; systemctl mask --runtime --quiet papa.service', shell=True, check=True)\n"
+    )
+    said = client(papa, f"{text}p.set('b', '2')")
+    assert said.startswith("papa_dbus.errors.NotStarted: systemd does not start papad: ")
+    assert "masked; run 'systemctl unmask papa'" in said

@@ -45,7 +45,7 @@ def test_a_full_file_system(small: Container) -> None:
         assert kept < 100
     assert said == "Call failed: papad cannot store this: database or disk is full"
     # Nothing is half done.
-    assert call(small, "GetValue", "s", f"v{kept}").endswith("is not there")
+    assert call(small, "GetValue", "s", f"v{kept}").endswith("is not there; list values to see which are")
     small.run("head -c 999999 /dev/zero >/run/papa/filler || true")
     while "failed" not in call(small, "SetValue", "ss", f"v{kept}", "x" * 200):  # the file itself had room
         kept += 1

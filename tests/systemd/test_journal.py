@@ -167,18 +167,16 @@ def test_where_there_is_no_journal_it_is_refused_by_each_front_end(papa: Contain
     try:
         refused = papa.run("papactl run web --journal -- sleep 1000", check=False)
         assert refused.returncode != 0
-        why = (
-            "option 'journal': there is no systemd journal here: /run/systemd/journal/socket: No such file or directory"
-        )
-        assert why in refused.stderr
+        why = "': there is no systemd journal here (/run/systemd/journal/socket: No such file or"
+        assert f"option '--journal{why}" in refused.stderr
         asked = ["org.papa.Kernel", "MakeProcess", "sasa{sv}", "web", "2", "sleep", "9", "1", "journal", "b", "true"]
         called = papa.run(["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", *asked], check=False)
-        assert why in called.stderr
-        assert f"Error: {why}" in say(papa, "make process web journal=1 sleep 9")
+        assert f"option 'journal{why}" in called.stderr
+        assert f"Error: option 'journal{why}" in say(papa, "make process web journal=1 sleep 9")
         assert papa.run("papactl list processes --json").stdout == "[]\n"
     finally:
         papa.run("mv /run/systemd/journal/aside /run/systemd/journal/socket")
     assert " journal=1 args=" in say(papa, "make process web journal=1 echo from telnet")
     until(papa, "web", "from telnet")
     zero = papa.run("papactl run none --journal --bufsize 0 -- sleep 1000", check=False)
-    assert "option 'journal': goes with a bufsize" in zero.stderr
+    assert "option '--journal': goes with a bufsize" in zero.stderr

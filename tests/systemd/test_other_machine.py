@@ -144,8 +144,8 @@ def test_a_signal_is_never_for_a_later_process_of_that_name(here: Container, the
 
 def test_descriptors_stay_where_they_are(here: Container, there: Container) -> None:
     assert here.run([PYTHON, "-c", ONLY_DESCRIPTORS_ARE_REFUSED]).stdout.splitlines() == [
-        "OpenSocket 's': descriptors cannot be passed from another machine",
-        "OpenProcess 's': descriptors cannot be passed from another machine",
+        "OpenSocket 's': descriptors cannot be passed from another machine; do it there",
+        "OpenProcess 's': descriptors cannot be passed from another machine; do it there",
         "['s']",
     ]
 

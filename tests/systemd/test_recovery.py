@@ -43,8 +43,9 @@ def as_before(container: Container) -> None:
     as_after_boot(container)
 
 
-KEEPS_FIVE = "systemd keeps 5 descriptors for papad at most (FileDescriptorStoreMax=)"
-STARTS_WITH_FIVE = "papad may be started with 5 kept descriptors at most (LimitNOFILE=)"
+REMEDY = "remove sockets or processes, or raise it"
+KEEPS_FIVE = f"systemd keeps 5 descriptors for papad at most (FileDescriptorStoreMax=); {REMEDY}"
+STARTS_WITH_FIVE = f"papad may be started with 5 kept descriptors at most (LimitNOFILE=); {REMEDY}"
 
 
 @pytest.fixture(

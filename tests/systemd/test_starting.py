@@ -8,6 +8,11 @@ CALL = ["busctl", "call", "org.papa.Kernel", "/org/papa/Kernel", "org.papa.Kerne
 CONNECT = (
     "import socket, sys; s = socket.create_connection((sys.argv[1], 20202), 20); s.settimeout(20); print(s.recv(100))"
 )
+#: Take papad's unit away.
+HIDE = (
+    "systemctl show --property=FragmentPath --value papa.service >/root/unit;"
+    " mv $(cat /root/unit) /root/papa.service; systemctl daemon-reload"
+)
 
 
 def is_active(container: Container) -> bool:
@@ -32,6 +37,29 @@ def test_the_first_call_on_the_bus_starts_it(container: Container) -> None:
     assert not is_active(container)
     assert container.run(CALL).stdout == "a{ss} 0\n"
     assert is_active(container)
+
+
+@pytest.mark.parametrize(
+    ("broken", "remedy"),
+    [
+        ("systemctl mask --runtime --quiet papa.service", "systemctl unmask --runtime papa"),
+        (HIDE, "mv /root/papa.service $(cat /root/unit); systemctl daemon-reload"),
+    ],
+    ids=["masked", "no unit"],
+)
+def test_what_systemd_refuses_is_said_at_once(container: Container, broken: str, remedy: str) -> None:
+    """With either bus: what is wrong and what to do, and no silence in which it is tried again."""
+    container.run(broken)
+    try:
+        refused = container.run("papactl list", check=False)
+        status = container.run("papactl status", check=False)
+    finally:
+        container.run(remedy)
+    assert refused.stderr.startswith("papactl: systemd does not start papad: ")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (5, 1)
+    assert remedy.rpartition("; ")[2].replace(" --runtime", "") in refused.stderr
+    assert (status.returncode, "'systemctl unmask papa'" in status.stderr) == (3, "unmask" in remedy)
+    assert container.run("papactl list").stdout == ""
 
 
 def test_it_starts_with_the_system_where_it_is_enabled(machine: Container) -> None:

@@ -106,48 +106,6 @@ def test_chaos(guarded: Container, record_property: Any) -> None:
     nothing_is_left(papa)
 
 
-def comes_back_with_everything(container: Container, end: str) -> str:
-    """End papad by a command, and see it come back with what it had; gives what the journal says."""
-    made = call(container, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
-    call(container, "SetValue", "ss", "v", "kept")
-    socket = call(container, "MakeSocket", "sa{sv}", "s", "0")
-    cursor = container.journal_cursor()
-    container.run(end)
-    container.wait_for_journal("is ready", cursor)
-    pid = made.split('"pid" u ')[1].split()[0]
-    assert f'"pid" u {pid} "running" b true' in call(container, "ListProcesses", "as", "0")
-    assert call(container, "GetValue", "s", "v") == 's "kept"\n'
-    assert socket.split('"port" q ')[1].split()[0] in call(container, "ListSockets", "as", "0")
-    return container.journal(f"--after-cursor={cursor}", "--unit=papa.service")
-
-
-@pytest.mark.parametrize("signal", ["KILL", "ABRT", "SEGV"])
-def test_ended_by_any_signal_it_comes_back_with_everything(papa: Container, signal: str) -> None:
-    comes_back_with_everything(papa, f"systemctl kill --kill-who=main --signal={signal} papa")
-
-
-def test_ended_by_the_watchdog_it_comes_back_with_everything(papa: Container) -> None:
-    """papad hangs: here it is stopped, and so gives no sign of life."""
-    drop_in = "/run/systemd/system/papa.service.d/watchdog.conf"
-    papa.run(f"mkdir -p $(dirname {drop_in}) && printf '[Service]\\nWatchdogSec=2\\n' > {drop_in}")
-    try:
-        papa.run("systemctl daemon-reload && systemctl restart papa")
-        said = comes_back_with_everything(papa, "systemctl kill --kill-who=main --signal=STOP papa")
-    finally:
-        papa.run(f"rm {drop_in} && systemctl daemon-reload")
-    assert "Failed with result 'watchdog'" in said
-
-
-def test_ended_for_want_of_memory_it_comes_back_with_everything(papa: Container) -> None:
-    """All that systemd-oomd(8) does to a service: it counts in the control group's attributes, and kills the group."""
-    oomd = (
-        "import os, sys; os.setxattr(sys.argv[1], 'user.oomd_ooms', b'1'); "
-        "os.setxattr(sys.argv[1], 'user.oomd_kill', b'1'); open(f'{sys.argv[1]}/cgroup.kill', 'w').write('1')"
-    )
-    said = comes_back_with_everything(papa, f'python3 -c "{oomd}" /sys/fs/cgroup/system.slice/papa.service')
-    assert "systemd-oomd killed 1 process(es) in this unit" in said
-
-
 def test_an_exit_code_that_an_older_linux_cannot_tell(papa: Container) -> None:
     """Without PIDFD_GET_INFO (Linux 6.15) a process that ends while papad is away has ended with an unknown code."""
     papa.run("systemctl set-environment PAPA_WITHOUT_PIDFD_INFO=1 && systemctl restart papa")

@@ -74,7 +74,7 @@ async def test_what_is_not_said_in_time_is_an_error(kernel: Kernel, monkeypatch:
     monkeypatch.setattr(grp, "getgrnam", hang)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     for option in ("uid", "gid"):
-        with pytest.raises(Spawn, match=f"option '{option}': the user database said nothing about 'mary' in 0 s"):
+        with pytest.raises(Spawn, match=f"option '{option}': no word of 'mary' from the user database in 0 s"):
             await run(kernel, "true", **{option: "mary"})
     with pytest.raises(Bind, match="option 'host': 'web.example' was not resolved in 0 s"):
         await kernel.make_socket(SocketSpec("s", host="web.example"))

@@ -12,6 +12,9 @@ from papa_dbus.service.dbus import objects
 from papa_dbus.service.systemd.scopes import scope_name
 from tests.support import PATIENCE
 
+#: dbus-broker's one name for all that it could not start.
+BY_BROKER = "org.freedesktop.DBus.Error.NameHasNoOwner"
+
 
 @pytest.mark.parametrize("name", ["web", "web.0", "circus.web-1", "a/b", "1", "x=y", "ü", "n" * 200])
 def test_good_names(name: str) -> None:
@@ -91,3 +94,31 @@ def test_errors_come_back_as_what_they_were() -> None:
         assert type(again) is cls
         assert str(again) == "why"
     assert type(errors.from_dbus("org.example.Other", "x")) is errors.PapaError
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "remedy"),
+    [  # as dbus-daemon with systemd 252 and dbus-broker 33 have it
+        ("org.freedesktop.systemd1.UnitMasked", "Unit papa.service is masked.", "systemctl unmask papa"),
+        ("org.freedesktop.systemd1.NoSuchUnit", "Unit papa.service not found.", "systemctl daemon-reload"),
+        (BY_BROKER, "Could not activate remote peer: activation request failed: unit is masked.", "unmask papa"),
+        (BY_BROKER, "Could not activate remote peer 'x': activation request failed: unknown unit", "daemon-reload"),
+    ],
+)
+def test_what_systemd_refuses_for_good_says_what_to_do(name: str, message: str, remedy: str) -> None:
+    error = errors.from_dbus(name, message)
+    assert isinstance(error, errors.NotStarted)
+    assert message.removesuffix(".") in str(error)
+    assert remedy in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (BY_BROKER, "Could not get owner of name 'org.papa.Kernel': no such name"),
+        (BY_BROKER, "Could not activate remote peer: unit failed."),  # it is restarted
+        ("org.freedesktop.systemd1.ShuttingDown", "Refusing activation, D-Bus is shutting down."),  # it restarts
+    ],
+)
+def test_what_may_pass_is_tried_again(name: str, message: str) -> None:
+    assert type(errors.from_dbus(name, message)) is errors.Unreachable

@@ -14,7 +14,7 @@ import pytest
 
 from papa_dbus import schema
 from papa_dbus.client import aio
-from papa_dbus.client.compat.line_backend import _options
+from papa_dbus.client.compat.line_words import option_words
 from papa_dbus.service.dbus.objects import PROCESS_INTERFACE, SOCKET_INTERFACE, read_contract
 from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.line.commands import MakeProcess, parse
@@ -73,7 +73,7 @@ def test_text_is_read_as_it_is_written(option: schema.Option) -> None:
 
 def test_a_line_has_options_as_papad_reads_them() -> None:
     given = {"env": {"A": "b c"}, "umask": 0o7, "stdout": "null", "sockets": ["x", "y"], "journal": True}
-    line = " ".join(["make process p", *_options(given), "true"])
+    line = " ".join(["make process p", *option_words(given), "true"])
     command = parse(line.encode())
     assert isinstance(command, MakeProcess)
     assert command.spec == ProcessSpec("p", ("true",), **given | {"sockets": ("x", "y")})  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ from papa_dbus import schema
 from papa_dbus.bus import Variant
 from papa_dbus.client import aio
 from papa_dbus.client.cli.commands import papactl
-from papa_dbus.client.compat.line_backend import _options
+from papa_dbus.client.compat.line_words import option_words
 from papa_dbus.client.records import Process, variants
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.service.dbus import conversion
@@ -153,7 +153,7 @@ assert Process.of(conversion.process_result(info)).nice == 7
 
 assert inspect.signature(aio.Kernel.make_process).parameters["nice"].default is None
 assert variants(schema.ProcessRequest("p", ["true"], nice=7)) == {"nice": Variant("u", 7)}
-assert _options({"nice": 7}) == ["nice=7"]
+assert option_words({"nice": 7}) == ["nice=7"]
 assert "--nice" in [word for option in papactl.commands["run"].params for word in option.opts]
 """
 

@@ -7,11 +7,11 @@ When circusd quits, Papa also keeps how much of the records in hand has been pas
 since those come again as a whole. Later ones are not taken for them, so it does not matter when circusd is killed.
 """
 
+import io
 import os
 import sys
 import time
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 from circus import logger
@@ -50,6 +50,7 @@ class Output:
         self._files = OpenLines(process)
         self._lost = False  # the watch has ended, and is to be opened again
         self._failed_with: str | None = None  # a stream's error that has been told
+        self._rest: bytes | None = None  # what standard output has not taken yet of the first that is pending
         self._last = False  # the process has ended: what a stream does not take now is lost
         self._exit: Exited | None = None
         self._fd = watch.fileno()
@@ -188,10 +189,10 @@ class Output:
                     self._listen(False)
                     self._loop.call_later(_RETRY, self._pass_on)
                     return
-                lost = len(self._pending[0].data)
+                lost = len(piece.data if self._rest is None else self._rest)
                 logger.exception("%s: %d bytes of the output of process %d are lost", name, lost, pid)
             self._pending.popleft()
-            self._failed_with = None
+            self._rest = self._failed_with = None
         if self._watch is None:
             return
         self._listen(True)
@@ -222,20 +223,31 @@ class Output:
     def _write(self, piece: Piece) -> None:
         name, fd = _STREAMS[piece.stream]
         stream = self._stream(piece.stream)
-        if type(stream) is StdoutStream:  # its buffer would keep what it has not written, and that is written again
-            sys.stdout.flush()
-            stream, fd = None, sys.stdout.fileno()
-        if stream is not None:
+        if stream is not None and type(stream) not in (StdoutStream, FancyStdoutStream):
             with undone_if_it_fails(stream):
                 self._files.write(stream, name, piece, last=self._exit is not None)
             return
-        left = piece.data  # no stream: where it would go without Papa
+        # No stream: where it would go without Papa. Circus's own to stdout would keep in a buffer what they have not
+        # written, and write it again.
+        if stream is not None:
+            out = getattr(stream, "out", sys.stdout)
+            out.flush()
+            fd = out.fileno()
+        if self._rest is None:
+            self._rest = self._as_shown(stream, name, piece)
+        while self._rest:
+            self._rest = self._rest[os.write(fd, self._rest) :]
+
+    def _as_shown(self, stream: Any, name: str, piece: Piece) -> bytes:
+        """Return what a piece is on standard output: a FancyStdoutStream colours and stamps it."""
+        if type(stream) is not FancyStdoutStream:
+            return piece.data
+        out, stream.out = stream.out, io.StringIO()
         try:
-            while left:
-                left = left[os.write(fd, left) :]
-        except OSError:
-            self._pending[0] = replace(piece, data=left)  # the rest alone is tried again
-            raise
+            self._files.write(stream, name, piece, last=self._exit is not None)
+            return str(stream.out.getvalue()).encode(out.encoding, "replace")
+        finally:
+            stream.out = out
 
     def _listen(self, listen: bool) -> None:
         if listen and not self._listening:

@@ -152,9 +152,11 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
 
     def _tell_differences(self) -> None:
         for names, wids in self._different.items():
+            numbers = ", ".join(map(str, wids))
+            which = f"processes {numbers} in papa differ" if wids[1:] else f"process {numbers} in papa differs"
             logger.warning(
-                "%s: process %s in papa has another %s than the file says; circusctl restart %s starts what it says",
-                self.name, ", ".join(map(str, wids)), names, self.name,
+                "%s: %s from the file in %s; circusctl restart %s starts what the file says",
+                self.name, which, names, self.name,
             )  # fmt: skip
         self._different.clear()
 

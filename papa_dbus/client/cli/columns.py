@@ -24,7 +24,7 @@ def state_style(process: Process) -> str:
 
 
 def address(socket: Socket) -> str:
-    """Where it is bound."""
+    """Return where it is bound."""
     if socket.path is not None:
         return socket.path
     host = f"[{socket.host}]" if socket.host and ":" in socket.host else socket.host or ""

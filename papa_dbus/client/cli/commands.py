@@ -15,7 +15,7 @@ from papa_dbus.client.cli.group import Group
     cls=Group, same=other_tools.SAME, instead=other_tools.INSTEAD, params=connection_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-@click.version_option(__version__, message="papactl %(version)s")
+@click.version_option(__version__, "-V", "--version", message="papactl %(version)s")
 def papactl(**_: Any) -> None:
     """Inspect and control the Papa daemon.
 

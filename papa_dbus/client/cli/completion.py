@@ -74,7 +74,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
         self.kinds = kinds
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """What could be meant. Asks no papad that does not run, and none on another machine."""
+        """Return what could be meant. Asks no papad that does not run, and none on another machine."""
         target = ctx.ensure_object(Target)
         if target.host is not None:
             return []

@@ -96,7 +96,7 @@ async def consume(
 
 
 def _is_regular(path: str) -> bool:
-    """Whether it is a file, or will be one."""
+    """Return whether it is a file, or will be one."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -118,7 +118,7 @@ class _Bytes:
         self._terminal = terminal
 
     def __call__(self, event: Event) -> bytes:
-        """What is to be written of an event."""
+        """Return what is to be written of an event."""
         if isinstance(event, Dropped):
             printing.say(f"{event.process}: {line_format.note(event)}")
         if not isinstance(event, Record):
@@ -139,7 +139,7 @@ class Objects:
         self._open: set[tuple[str, str]] = set()  # streams whose last line has no end yet
 
     def __call__(self, event: Event) -> bytes:
-        """What is to be written of an event."""
+        """Return what is to be written of an event."""
         if not isinstance(event, Record):
             return self._rest(event.process) + line_format.as_json(event)
         source = event.process, event.stream

@@ -13,7 +13,18 @@ import click
 
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
-from papa_dbus.errors import AccessDenied, BusFull, InvalidArgs, NoReply, NotFound, PapaError, Unreachable
+from papa_dbus.client.cli.options import as_typed
+from papa_dbus.errors import (
+    AccessDenied,
+    BusFull,
+    InvalidArgs,
+    Late,
+    NoReply,
+    NotFound,
+    NotStarted,
+    PapaError,
+    Unreachable,
+)
 
 
 class Status(IntEnum):
@@ -74,6 +85,7 @@ def exit_125_on_error(function: Callable[..., Awaitable[int | None]]) -> Callabl
         try:
             return await function(kernel, **arguments)
         except PapaError as error:
+            error.args = (as_typed(str(error), click.get_current_context().command),)
             printing.say(_sentence(error))
             return Status.PAPACTL_FAILED
 
@@ -131,8 +143,10 @@ def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
         by_bus = str(error).startswith(_BUS_DENIES)  # with all that it knows of both ends
         return f"permission denied: {_DENIED}" + ("" if by_bus else f" ({error})")
-    if isinstance(error, Unreachable) and not isinstance(error, BusFull):
+    if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
         return f"cannot reach papad: {error}; run 'papactl doctor'"
+    if isinstance(error, NoReply) and not isinstance(error, Late):
+        return f"papad went away before it answered ({error}); see whether it was done before you repeat it"
     return str(error)
 
 

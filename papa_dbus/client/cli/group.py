@@ -5,6 +5,9 @@ from collections.abc import Mapping
 
 import click
 
+#: How like a word has to be to one that is only explained, for it to be meant.
+_MISSPELT = 0.8
+
 
 class Group(click.Group):
     """A group of papactl's, with ``same`` and ``instead`` as in papa_dbus.client.cli.other_tools."""
@@ -45,7 +48,8 @@ class Group(click.Group):
         elif word in self.instead:
             raise click.UsageError(f"no command '{word}': {self.instead[word]}", ctx)
         elif self.get_command(ctx, word) is None and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(word, [*self.commands, *self.same, *self.instead], n=5)
+            close = difflib.get_close_matches(word, [*self.commands, *self.same], n=5)
+            close += difflib.get_close_matches(word, self.instead, n=5, cutoff=_MISSPELT)
             close.sort(key=lambda known: sorted(known) != sorted(word))  # first those with two letters exchanged
             raise click.UsageError(f"no command '{word}'" + (f"; did you mean '{close[0]}'?" if close else ""), ctx)
         return super().resolve_command(ctx, args)

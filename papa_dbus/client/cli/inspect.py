@@ -1,10 +1,10 @@
-"""status, list, show, socket and exit-if-idle: what papad holds."""
+"""status, list, show and exit-if-idle: what papad holds."""
 
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,10 +15,6 @@ from papa_dbus.client.cli.columns import PROCESSES, SOCKETS, VALUES, state, stat
 from papa_dbus.client.cli.command import Command, Target, missing, with_kernel
 from papa_dbus.client.cli.exit_status import Status
 from papa_dbus.client.cli.printing import Column
-
-if TYPE_CHECKING:
-    pass
-
 
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _SINGULAR: dict[str, completion.Kind] = {"sockets": "socket", "processes": "process", "values": "value"}

@@ -60,7 +60,7 @@ class Joiner:
 
     @property
     def due(self) -> float | None:
-        """When `begun` will have something to give, by time.monotonic(); None: no line waits for its end."""
+        """Return when `begun` will have something to give, by time.monotonic(); None: no line waits for its end."""
         return min((due for each in self._assemblers.values() if (due := each.due()) is not None), default=None)
 
     def begun(self, now: float = float("inf")) -> list[Line]:
@@ -142,7 +142,7 @@ def moment(timestamp: int) -> str:
 
 
 def note(item: Exited | Dropped) -> str:
-    """What happened, in words."""
+    """Return what happened, in words."""
     if isinstance(item, Dropped):
         return f"{item.bytes} bytes were dropped here: the buffer was full before they were read"
     if item.exit_code is None:

@@ -107,7 +107,7 @@ class LogFile:
             self._open()
 
     def _fits(self, data: bytes, at: int) -> int:
-        """How far the data goes into this file: up to a line's end, if it is to be rotated there."""
+        """Return how far the data goes into this file: up to a line's end, if it is to be rotated there."""
         if self._limit is None or self._size + len(data) - at <= self._limit:
             return len(data)
         room = max(self._limit - self._size, 0)
@@ -184,7 +184,7 @@ class LogFile:
 
 
 def _has_terminal() -> bool:
-    """Whether there is a terminal whose end would be ours (tty(4))."""
+    """Return whether there is a terminal whose end would be ours (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

@@ -1,4 +1,4 @@
-"""logs and consume: processes' output, read along or taken."""
+"""logs: processes' output, read along; and what it shares with consume."""
 
 import asyncio
 import os

@@ -1,5 +1,6 @@
 """papactl's options for those of a request: how each is called and read, and what help says, as the schema has it."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +11,9 @@ from papa_dbus.schema import Option, options
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+#: An option as papad names it in an error.
+_NAMED = re.compile(r"\boption '(\w+)")
+
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A value as text. ``problem`` says what is wrong with one that was read."""
@@ -17,7 +21,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     def __init__(self, form: Form, problem: Callable[[object], str] = lambda value: "") -> None:
         self.name = form.metavar.lower()
         self._form = form
-        self._fault = problem
+        self._problem = problem
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the text says."""
@@ -25,7 +29,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
             read = self._form.read(value)
         except ValueError as error:
             self.fail(f"{value!r} {error}", param, ctx)
-        if problem := self._fault(read):
+        if problem := self._problem(read):
             self.fail(problem, param, ctx)
         return read
 
@@ -51,3 +55,9 @@ def options_of(request: type, **own: dict[str, Any]) -> Callable[[_Function], _F
         return function
 
     return decorate
+
+
+def as_typed(message: str, command: click.Command) -> str:
+    """Return what papad says, with its options named as they are on this command's line."""
+    words = {param.name: param.opts[0] for param in command.params if isinstance(param, click.Option)}
+    return _NAMED.sub(lambda found: f"option '{words.get(found[1], found[1])}", message)

@@ -137,6 +137,46 @@ SOCKET_SAME: Final[dict[str, tuple[str, ...]]] = {
     "inspect": ("show",),
 }
 
+_DIRECTORY, _ENV, _MEMORY = "here it is --directory", "here it is --env NAME=VALUE", "here it is --memory-max"
+_OWN_NAME = "the name stands alone, before the command: 'papactl run NAME -- COMMAND'"
+_PORT = "'papactl socket make NAME --port PORT' makes a socket, and --socket NAME hands it to the process"
+
+#: What to type instead of options of other tools' commands that start a process, at `papactl run`.
+RUN_OPTIONS: Final[dict[str, str]] = {
+    "-n": _OWN_NAME,
+    "--name": _OWN_NAME,
+    "-u": "here it is --user",
+    "-w": _DIRECTORY,
+    "--cwd": _DIRECTORY,
+    "--chdir": _DIRECTORY,
+    "--workdir": _DIRECTORY,
+    "--working-dir": _DIRECTORY,
+    "-e": _ENV,
+    "--setenv": _ENV,
+    "-m": _MEMORY,
+    "--memory": _MEMORY,
+    "--cpus": "here it is --cpu-quota, per cent of one processor",
+    "--rlimit": "here it is --limit",
+    "--ulimit": "here it is --limit",
+    "--rm": "here it is --remove, with --follow",
+    "--detach": "a process is left to papad unless --follow is given",
+    "--restart": _NOT_RESTARTED,
+    "-p": _PORT,
+    "--port": _PORT,
+    "--publish": _PORT,
+}
+
+#: The same at `papactl socket make`.
+SOCKET_OPTIONS: Final[dict[str, str]] = {
+    "-p": "here it is --port",
+    "--unix": "here it is --path",
+    "--file": "here it is --path",
+    "--bind": "here it is --host and --port",
+    "--listen": "here it is --host and --port",
+    "--address": "here it is --host and --port",
+    "--mode": "here it is --umask",
+}
+
 _SYSTEMDS = "a hosted socket is there from 'papactl socket make NAME' on until 'papactl socket remove NAME'"
 
 #: What to type instead of words below `papactl socket`.

@@ -21,7 +21,7 @@ class OutputWriter:
 
     @property
     def terminal(self) -> bool:
-        """Whether somebody looks at it."""
+        """Return whether somebody looks at it."""
         return os.isatty(self._fd)
 
     async def write(self, data: bytes) -> None:

@@ -50,7 +50,7 @@ def moment(timestamp: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long, in its two largest units."""
+    """Return how long, in its two largest units."""
     left = max(int(seconds), 0)
     parts: list[str] = []
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
@@ -74,12 +74,12 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at stdout."""
+    """Return whether somebody looks at stdout."""
     return sys.stdout.isatty()
 
 
 def colours() -> bool:
-    """Whether stdout is a terminal that is to be coloured (no-color.org)."""
+    """Return whether stdout is a terminal that is to be coloured (no-color.org)."""
     return on_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

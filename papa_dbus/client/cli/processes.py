@@ -1,16 +1,20 @@
 """run, wait and remove: processes."""
 
 import os
+import shlex
+import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from papa_dbus.client.aio import Kernel
-from papa_dbus.client.cli import completion, logs, printing
+from papa_dbus.client.cli import completion, logs, other_tools, printing
 from papa_dbus.client.cli.command import Command, ProcessCommand, with_kernel
 from papa_dbus.client.cli.exit_status import Status, exit_125_on_error
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.client.cli.sockets import callers_path
+from papa_dbus.errors import Spawn
 from papa_dbus.forms import LIMIT
 from papa_dbus.schema import ProcessRequest
 
@@ -20,7 +24,9 @@ def _environment(given: tuple[str, ...]) -> dict[str, str] | None:
     for item in given:
         name, assigned, value = item.partition("=")
         if not assigned and name not in os.environ:
-            raise click.BadParameter(f"{name!r} is not in papactl's own environment: NAME=VALUE", param_hint="'--env'")
+            raise click.BadParameter(
+                f"{name!r} is not in papactl's own environment; write {name}=VALUE", param_hint="'--env'"
+            )
         pairs[name] = value if assigned else os.environ[name]
     return pairs or None
 
@@ -38,7 +44,7 @@ def _limits(given: tuple[str, ...]) -> dict[str, Any] | None:
     return limits or None
 
 
-@click.command(cls=ProcessCommand)
+@click.command(cls=ProcessCommand, instead=other_tools.RUN_OPTIONS)
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @options_of(
@@ -114,7 +120,11 @@ async def run(
 async def _start(
     kernel: Kernel, *, name: str, command: tuple[str, ...], options: dict[str, Any], follow: bool, remove: bool
 ) -> int | None:
-    process = await kernel.make_process(name, command, **options)
+    try:
+        process = await kernel.make_process(name, command, **options)
+    except Spawn as error:
+        error.args = (f"{error}{_misread(name, command)}",)
+        raise
     if not follow:
         unit = f", {process.unit}" if process.unit else ""
         printing.line(f"{process.name}: PID {process.pid}{unit}")
@@ -123,6 +133,15 @@ async def _start(
     if remove:
         await kernel.remove_processes(name)
     return status_of(name, code)
+
+
+def _misread(name: str, command: Sequence[str]) -> str:
+    """Say, after what papad says of a command that does not start, which word was probably meant otherwise."""
+    if shutil.which(name):
+        return f"; '{name}' is the process's name here: write 'papactl run NAME -- {shlex.join([name, *command])}'"
+    if len(command) == 1 and " " in command[0]:
+        return "; it is one word: quote each word for itself, not the command"
+    return ""
 
 
 def status_of(name: str, code: int | None) -> int:

@@ -19,7 +19,7 @@ class Usage:
 
 
 def usage(process: Process) -> Usage | None:
-    """What it uses now; None where it has ended."""
+    """Return what it uses now; None if it has ended."""
     if not process.running:
         return None
     try:

@@ -1,7 +1,7 @@
 """socket: makes and removes sockets."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,16 +13,24 @@ from papa_dbus.client.cli.group import Group
 from papa_dbus.client.cli.options import options_of
 from papa_dbus.schema import SocketRequest
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.group("socket", cls=Group, same=other_tools.SOCKET_SAME, instead=other_tools.SOCKET_INSTEAD)
 def socket_() -> None:
     """Make and remove sockets."""
 
 
-@socket_.command("make", cls=Command)
+def _address(word: str) -> str:
+    """Return how an address is given that stands where no option is."""
+    if "/" in word:
+        return f"a path is given with --path {word}"
+    host, _, port = word.rpartition(":")
+    if not port.isdigit() or (":" in host and host[0] != "["):
+        return f"an address is given with --host {word}"
+    host = host.strip("[]")
+    return f"an address is given with --host {host} --port {port}" if host else f"a port is given with --port {port}"
+
+
+@socket_.command("make", cls=Command, instead=other_tools.SOCKET_OPTIONS, surplus=_address)
 @click.argument("name")
 @options_of(SocketRequest, path={"metavar": "PATH", "help": "Path of a Unix socket's file."})
 @with_kernel()

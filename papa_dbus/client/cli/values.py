@@ -9,7 +9,7 @@ from papa_dbus.client.cli import completion, printing
 from papa_dbus.client.cli.command import Command, with_kernel
 
 
-@click.command("set", cls=Command)
+@click.command("set", cls=Command, surplus=lambda _: "a value of several words is quoted: papactl set NAME 'A VALUE'")
 @click.argument("name", type=completion.VALUE)
 @click.argument("value")
 @with_kernel()

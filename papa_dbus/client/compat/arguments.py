@@ -12,6 +12,11 @@ _FAMILIES = {family: family.name[3:].lower() for family in AddressFamily}
 _TYPES = {kind: kind.name[5:].lower() for kind in SocketKind}
 
 
+def is_bus(where: str) -> bool:
+    """Return whether a path means a message bus: system, session, or a D-Bus address (a transport and a colon)."""
+    return where in ("system", "session") or (":" in where and where[0] != "/")
+
+
 def texts(args: Iterable[object]) -> list[str]:
     """Names and patterns as text."""
     return [str(arg) for arg in args]

@@ -141,7 +141,7 @@ class _Stream:
             self.filled.notify_all()
 
     def drain(self) -> list[Event]:
-        """What has come. Called with ``filled`` held."""
+        """Return what has come. Called with ``filled`` held."""
         events, self.events = self.events, []
         if not self.ended:
             with contextlib.suppress(BlockingIOError):
@@ -192,7 +192,7 @@ class BusWatch:
 
     @property
     def ready(self) -> bool:
-        """Whether read() would not wait."""
+        """Return whether read() would not wait."""
         return bool(self._stream.events) or self._stream.ended
 
     def read(self) -> list[Event]:
@@ -222,7 +222,7 @@ class BusWatch:
             self._backend.background.loop.call_soon_threadsafe(self._stream.subscription.acknowledge, events)
 
     def acknowledge(self) -> None:
-        """What was read has been dealt with. papad knows it when this returns, unless it has gone meanwhile."""
+        """Note that what was read has been dealt with. papad knows when this returns, unless it has gone meanwhile."""
         if done := self._take_in_hand():
             self._backend.run(self._stream.acknowledge(done))
 
@@ -253,7 +253,7 @@ class BusWatch:
 
 
 def _process(info: Process) -> dict[str, Any]:
-    """As Papa 1.0.6 gives a process: ``started`` in seconds, the rest as text."""
+    """Return a process as Papa 1.0.6 gives it: ``started`` in seconds, the rest as text."""
     result: dict[str, Any] = {
         "pid": info.pid, "running": info.running, "started": info.started / 1e6, "uid": str(info.uid),
         "gid": str(info.gid), "exit_code": None if info.exit_code is None else str(info.exit_code),

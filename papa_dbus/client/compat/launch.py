@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
+from papa_dbus.client.compat.arguments import is_bus
 from papa_dbus.errors import PapaError, Unreachable
+from papa_dbus.names import DEFAULT_PORT
 
 # What belongs to the service that asks, and not to the daemon.
 _NOT_FOR_IT = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -22,8 +24,19 @@ def papad_command(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "papa_dbus.service", *arguments]
 
 
+def papad_arguments(where: int | str, for_debugging: bool) -> list[str]:
+    """Return the options of a papad that serves this port, path or bus."""
+    if isinstance(where, int):
+        on_bus = where == DEFAULT_PORT and not for_debugging
+        bus = (os.environ.get("PAPA_BUS_ADDRESS") if on_bus else None) or "own"
+        return ["--bus", bus, "--port", str(where)]
+    if is_bus(where):
+        return ["--bus", where, "--port", "0"]
+    return ["--bus", "own", "--port", "0", "--socket", where]
+
+
 def systemd_runs() -> bool:
-    """Whether this machine was booted with systemd (sd_booted(3))."""
+    """Return whether this machine was booted with systemd (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir()
 
 
@@ -35,7 +48,8 @@ def start_daemon(arguments: list[str]) -> Path:
     if systemd_runs():
         raise Unreachable(
             "this machine runs systemd, so papad is not started by its clients: install it (make install, or the"
-            " package of your system) and systemd starts it when it is asked for; or start papad by hand"
+            " package of your system) and systemd starts it when it is asked for, or, if it is installed, see"
+            " 'systemctl status papa.service papa.socket'"
         )
     log = _log_file()
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_IT}
@@ -73,7 +87,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no more."""
+        """Return whether it runs no more."""
         return not self._thread.is_alive()
 
     def end(self) -> None:
@@ -83,7 +97,7 @@ class Child:
 
 
 def _log_file() -> Path:
-    """Where papad logs without systemd: /var/log/papad.log, or papa/papad.log in the user's state folder."""
+    """Return where papad logs without systemd: /var/log/papad.log, or papa/papad.log in the user's state folder."""
     if os.geteuid() == 0:
         return Path("/var/log/papad.log")
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
@@ -92,7 +106,7 @@ def _log_file() -> Path:
 
 
 def last_words(log: Path) -> str:
-    """What papad said last, for whoever it did not come up for."""
+    """Return what papad said last, for whoever it did not come up for."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as error:

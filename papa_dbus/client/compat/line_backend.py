@@ -4,22 +4,17 @@ A connection for the commands and one for each watch. Blocking, as Papa 1.0.6's 
 """
 
 import json
-import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from papa_dbus.client.compat.line_connection import MOST, Connection, Where, end_of_line, readable
+from papa_dbus.client.compat.line_words import PROCESS_NUMBERS, SOCKET_NUMBERS, name_of, option_words, pairs_of, word
 from papa_dbus.client.records import Event, Exited, Record
 from papa_dbus.errors import AccessDenied, NoReply, NotFound, PapaError, Unreachable
-from papa_dbus.forms import NUMBER
 from papa_dbus.names import UNKNOWN_EXIT
-from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_KEYS, SOCKET_OPTIONS
 
-_OPTIONS = SOCKET_OPTIONS | PROCESS_OPTIONS  # what both have, both write alike
-_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt\\]))")
-_NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _END = b"Nothing left to watch"  # and why, if that is not that all has been read
 _CLOSING = 30.0  # seconds for papad to confirm that a watch has ended
 
@@ -69,39 +64,39 @@ class LineBackend:
                 raise
 
     def make_socket(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        return _pairs(self._do("m", "s", _word(name), *_options(options)), _SOCKET_NUMBERS)[1]
+        return pairs_of(self._do("m", "s", word(name), *option_words(options)), SOCKET_NUMBERS)[1]
 
     def list_sockets(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]:
-        return dict(_pairs(line, _SOCKET_NUMBERS) for line in self._list("s", patterns))
+        return dict(pairs_of(line, SOCKET_NUMBERS) for line in self._list("s", patterns))
 
     def open_socket(self, name: str) -> socket.socket:
         raise PapaError(f"socket '{name}' cannot be handed over by the line protocol: use a message bus")
 
     def remove_sockets(self, patterns: Sequence[str]) -> None:
-        self._do("r", "s", *map(_word, patterns))
+        self._do("r", "s", *map(word, patterns))
 
     def set_value(self, name: str, value: str) -> None:
-        self._do("set", _word(name), _word(value))
+        self._do("set", word(name), word(value))
 
     def get_value(self, name: str) -> str | None:
-        return self._do("get", _word(name)) or None
+        return self._do("get", word(name)) or None
 
     def list_values(self, patterns: Sequence[str]) -> dict[str, str]:
         pairs = (line.partition(" ") for line in self._list("v", patterns))
-        return {_name(name): value for name, _, value in pairs}
+        return {name_of(name): value for name, _, value in pairs}
 
     def remove_values(self, patterns: Sequence[str]) -> None:
-        self._do("r", "v", *map(_word, patterns))
+        self._do("r", "v", *map(word, patterns))
 
     def make_process(self, name: str, command: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-        words = [_word(name), *_options(options), "quote=json", json.dumps(list(command))]
-        return _pairs(self._do("m", "p", *words), _PROCESS_NUMBERS)[1]
+        words = [word(name), *option_words(options), "quote=json", json.dumps(list(command))]
+        return pairs_of(self._do("m", "p", *words), PROCESS_NUMBERS)[1]
 
     def list_processes(self, patterns: Sequence[str]) -> dict[str, dict[str, Any]]:
-        return dict(_pairs(line, _PROCESS_NUMBERS) for line in self._list("p", patterns))
+        return dict(pairs_of(line, PROCESS_NUMBERS) for line in self._list("p", patterns))
 
     def remove_processes(self, patterns: Sequence[str]) -> None:
-        self._do("r", "p", *map(_word, patterns))
+        self._do("r", "p", *map(word, patterns))
 
     def pid(self) -> int | None:
         return None  # systemd may have listened for papad: whose the other end was at first says nothing
@@ -113,7 +108,7 @@ class LineBackend:
         return LineWatch(self._open, patterns)
 
     def _list(self, kind: str, patterns: Sequence[str]) -> list[str]:
-        answer = self._do("l", kind, *map(_word, patterns))
+        answer = self._do("l", kind, *map(word, patterns))
         return answer.split("\n") if answer else []
 
 
@@ -139,7 +134,7 @@ class LineWatch:
         self._connection = connection = self._connect()
         try:
             with connection.telling():
-                connection.write(["w", "p", *map(_word, self._patterns)])
+                connection.write(["w", "p", *map(word, self._patterns)])
                 connection.line()  # "Watching 1"
         except BaseException:
             connection.close()
@@ -152,7 +147,7 @@ class LineWatch:
 
     @property
     def ready(self) -> bool:
-        """Whether read() would not wait."""
+        """Return whether read() would not wait."""
         return self.fileno() < 0 or readable(self.fileno())
 
     def read(self) -> list[Event]:
@@ -199,7 +194,7 @@ class LineWatch:
         return Record(name, 0, _microseconds(seconds), kind, data[:-1])
 
     def acknowledge(self) -> None:
-        """What was read has been dealt with."""
+        """Note that what was read has been dealt with."""
         if self._unacknowledged:
             self._unacknowledged = False
             with self._connection.telling():
@@ -220,14 +215,6 @@ class LineWatch:
             connection.close()
 
 
-_SOCKET_NUMBERS = {name: int for name, key in SOCKET_KEYS.items() if key.form is NUMBER}
-_PROCESS_NUMBERS: dict[str, Callable[[str], Any]] = {
-    "pid": int,
-    "started": float,
-    "running": lambda text: text == "True",
-}
-
-
 def _raise_end(reason: str) -> None:
     """Raise what the end of a watch is to its reader, as the bus's does."""
     match reason:
@@ -236,12 +223,12 @@ def _raise_end(reason: str) -> None:
         case "removed":
             raise NotFound("a process was removed while it was watched")
         case "revoked":
-            raise AccessDenied("the watch has ended: this client may hear no more of it")
+            raise AccessDenied("the watch has ended: an administrator has taken this client's right to it")
     raise NoReply(f"the watch has ended: {reason}")
 
 
 def _end_of_event(data: bytearray) -> int:
-    """Where the next event is complete: its line, and the bytes of output that the line tells of."""
+    """Return where the next event is complete: its line, and the bytes of output that the line tells of."""
     if data.startswith(b"] "):
         return 2
     end = end_of_line(data)
@@ -256,59 +243,3 @@ def _end_of_event(data: bytearray) -> int:
 def _microseconds(seconds: str) -> int:
     whole, _, rest = seconds.partition(".")
     return int(whole) * 1_000_000 + int(rest.ljust(6, "0")[:6] or 0)
-
-
-def _word(text: str) -> str:
-    """A word as the protocol has it. Raises PapaError for what a line cannot hold."""
-    if "\n" in text or "\r" in text:
-        raise PapaError(
-            f"{text[:60]!r} has a line's end in it, which the line protocol cannot carry: use a message bus"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PapaError(f"{text[:60]!r} is no text that can be sent") from None
-    return text.replace(" ", "\\ ")
-
-
-def _options(options: Mapping[str, Any]) -> list[str]:
-    """Options as Papa 1.0.6 writes them. One that is not known papad refuses by its name."""
-    words = []
-    for name, value in options.items():
-        option = _OPTIONS.get(name)
-        write = option.form.write if option is not None else str
-        if isinstance(value, Mapping):
-            words += [_pair(f"{name.removesuffix('s')}.{key}", write(of)) for key, of in value.items()]
-        else:
-            words.append(_pair(name, write(value)))
-    return words
-
-
-def _pair(name: str, text: str) -> str:
-    if text.endswith("\\"):  # it would join this word and the next
-        text = f'"{text}"'
-    return f"{name}={_word(text)}"
-
-
-def _pairs(line: str, types: Mapping[str, Callable[[str], Any]]) -> tuple[str, dict[str, Any]]:
-    """An item's name and its pairs; ``args`` comes last and takes the rest of the line."""
-    name, _, rest = line.partition(" ")
-    rest, _, arguments = rest.partition(" args=")
-    words = [word.partition("=") for word in rest.split(" ")]
-    try:
-        pairs = {key: types.get(key, _plain)(value) for key, _, value in words}
-    except ValueError:
-        raise NoReply(f"papad answered what is not understood: {line[:200]!r}") from None
-    if arguments:
-        pairs["args"] = " ".join("" if word == '""' else _plain(word) for word in arguments.split(" "))
-    return _name(name), pairs
-
-
-def _name(text: str) -> str:
-    """A name at the beginning of a line: one that looks like the prompt is written otherwise, no other."""
-    return ">" if text == "\\x3e" else text
-
-
-def _plain(text: str) -> str:
-    """A word that the server has escaped; a value it gives as it is, but for what cannot stand in a line."""
-    return _ESCAPE.sub(lambda match: _NAMED[match[3]] if match[3] else chr(int(match[1] or match[2], 16)), text)

@@ -48,7 +48,7 @@ class Connection:
         if greeting.startswith(_ERROR):
             raise PapaError(greeting[len(_ERROR) :].decode(errors="replace").strip())
         if not greeting.startswith(_WELCOME):
-            raise Unreachable(f"what listens at {self.name} is not Papa")
+            raise Unreachable(f"what listens at {self.name} is not Papa; choose another port or path")
 
     def _check_owner(self) -> None:
         """Raise NotPapas unless root or this process's own user is at the other end. Anybody may listen on a port."""
@@ -100,7 +100,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it is there and nothing came unasked, as its end would."""
+        """Return whether it is there and nothing came unasked, as its end would."""
         return self.socket.fileno() >= 0 and not readable(self.socket.fileno())
 
     def command(self, words: Sequence[str]) -> str:
@@ -126,7 +126,7 @@ class Connection:
         return _text(self.until(end_of_line, at_once=1)[:-1])
 
     def until(self, end: Callable[[bytearray], int], at_once: int = 65536) -> bytes:
-        """What comes up to where ``end`` says that it is complete; -1 says that it is not."""
+        """Return what comes up to where ``end`` says that it is complete; -1 says that it is not."""
         while (size := end(self._data)) < 0:
             if len(self._data) > MOST:
                 raise ValueError(f"more than {MOST} bytes")
@@ -175,7 +175,7 @@ def _text(answer: bytes) -> str:
 
 
 def _end_of_greeting(data: bytearray) -> int:
-    """Where it is complete: with the prompt, with an error's line, or where it cannot become one of them."""
+    """Return where it is complete: with the prompt, with an error's line, or where it cannot become one of them."""
     if data.startswith(_ERROR):
         return end_of_line(data)
     return len(data) if not _like_papa(data) or data.endswith(_PROMPT) else -1

@@ -35,7 +35,7 @@ class Background:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child that was forked since: the thread is its parent's."""
+        """Return whether this is a child that was forked since: the thread is its parent's."""
         return self is not _background
 
     def check(self) -> None:
@@ -81,7 +81,9 @@ class Background:
                     raise
                 return kernel
         except TimeoutError:
-            raise NoReply(f"papad did not answer in {patience:.3g} s") from None
+            raise NoReply(
+                f"papad did not answer in {patience:.3g} s; its log says why ('journalctl --unit=papa')"
+            ) from None
 
     async def _share(self, address: str | None, timeout: float) -> Kernel:  # noqa: ASYNC109
         async with self.lock:
@@ -108,7 +110,9 @@ async def _connect(address: str | None, timeout: float) -> Kernel:  # noqa: ASYN
     finally:
         await bus.close()
     if not offered:
-        raise Unreachable(f"there is no papad on the bus at {bus.address}, and the bus cannot start one")
+        raise Unreachable(
+            f"there is no papad on the bus at {bus.address}, and the bus cannot start one; start it, or install it"
+        )
     return await Kernel(bus.address, timeout)
 
 

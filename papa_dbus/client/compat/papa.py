@@ -25,8 +25,8 @@ from papa_dbus.client.compat.backend import Backend
 from papa_dbus.client.compat.bus_backend import BusBackend
 from papa_dbus.client.compat.line_backend import LineBackend
 from papa_dbus.client.compat.watcher import ProcessOutput, Watch, Watcher
+from papa_dbus.errors import NotStarted, Unreachable
 from papa_dbus.errors import PapaError as Error
-from papa_dbus.errors import Unreachable
 from papa_dbus.names import DEFAULT_PORT
 
 log = getLogger("papa.client")
@@ -58,7 +58,8 @@ class Papa:
     def __init__(self, port_or_path: int | str | None = None, connection_timeout: float | None = None) -> None:
         self.port_or_path = port_or_path or self._default_port_or_path
         self.connection_timeout = connection_timeout or self._default_connection_timeout
-        if isinstance(self.port_or_path, str) and not (_is_bus(self.port_or_path) or self.port_or_path[0] == "/"):
+        where = self.port_or_path
+        if isinstance(where, str) and not arguments.is_bus(where) and where[0] != "/":
             raise Error("Path to Unix socket must be absolute.")
         self._process = os.getpid()
         self._backend: Backend | None = self._connect()
@@ -101,6 +102,8 @@ class Papa:
         while True:
             try:
                 return self._try_to_connect(max(end - time.monotonic(), _PAUSE))
+            except NotStarted:
+                raise
             except Unreachable as error:
                 if started is None:
                     started = self._start_kernel(error)
@@ -113,7 +116,7 @@ class Papa:
 
     def _try_to_connect(self, patience: float) -> Backend:
         where = self.port_or_path
-        if isinstance(where, str) and _is_bus(where):
+        if isinstance(where, str) and arguments.is_bus(where):
             return BusBackend(where, _COMMAND_TIMEOUT, patience)
         if where != DEFAULT_PORT or self._debug_mode:
             return LineBackend(where, _COMMAND_TIMEOUT, patience)
@@ -123,11 +126,13 @@ class Papa:
             try:
                 return LineBackend(where, _COMMAND_TIMEOUT, patience)
             except Unreachable as no_line:
+                if isinstance(no_bus, NotStarted):
+                    raise no_bus from None
                 raise Unreachable(f"{no_bus}; {no_line}") from None
 
     def _start_kernel(self, why: Unreachable) -> Path:
         """Start a papad where none is; returns the file that it logs to."""
-        command = self._papad_arguments()
+        command = launch.papad_arguments(self.port_or_path, self._debug_mode)
         with Papa._starting:
             if self._debug_mode:
                 if Papa._debug_papad is None or Papa._debug_papad.ended:
@@ -138,16 +143,6 @@ class Papa:
                 return launch.start_daemon(command)
             except Unreachable as error:
                 raise Error(f"{why}; {error}") from None
-
-    def _papad_arguments(self) -> list[str]:
-        where = self.port_or_path
-        if isinstance(where, int):
-            on_bus = where == DEFAULT_PORT and not self._debug_mode
-            bus = (os.environ.get("PAPA_BUS_ADDRESS") if on_bus else None) or "own"
-            return ["--bus", bus, "--port", str(where)]
-        if _is_bus(where):
-            return ["--bus", where, "--port", "0"]
-        return ["--bus", "own", "--port", "0", "--socket", where]
 
     @classmethod
     def _end_debug_papad(cls) -> None:
@@ -300,8 +295,3 @@ set_debug_mode = Papa.set_debug_mode
 set_default_port = Papa.set_default_port
 set_default_path = Papa.set_default_path
 set_default_connection_timeout = Papa.set_default_connection_timeout
-
-
-def _is_bus(where: str) -> bool:
-    """Whether a path means a message bus: system, session, or a D-Bus address, which has a transport and a colon."""
-    return where in ("system", "session") or (":" in where and where[0] != "/")

@@ -76,7 +76,7 @@ class Watcher:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read."""
+        """Return whether there is something to read."""
         return self._watch is not None and self._watch.ready
 
     def read(self) -> tuple[list[ProcessOutput], list[ProcessOutput], list[ProcessOutput]] | None:
@@ -116,7 +116,7 @@ class Watcher:
             err.append(ProcessOutput(loss.process, next(times, time.time_ns() // 1000) / 1e6, text.encode()))
 
     def acknowledge(self) -> None:
-        """What was read has been dealt with, and does not come again."""
+        """Note that what was read has been dealt with, and does not come again."""
         if self._watch is not None:
             self._watch.acknowledge()
 

@@ -100,7 +100,9 @@ class Members:
                     await self._find_out(uid)
                 return known
         except TimeoutError:
-            raise AccessDenied(f"the user database did not say in {TIMEOUT:.0f} s who user {uid} is") from None
+            raise AccessDenied(
+                f"the user database did not say in {TIMEOUT:.0f} s who user {uid} is; try again later"
+            ) from None
 
     async def _find_out(self, uid: int) -> None:
         """Wait for an answer, which is stale if the database has changed since the question."""

@@ -26,10 +26,12 @@ def _tcp_caller(sock: socket.socket, uid: int | None) -> Caller:
     name = sock.getpeername()
     peer, _ = peer_owner.end_of(name)
     if not peer.is_loopback:
-        raise AccessDenied(f"papad serves this machine only, and you are at {peer}")
+        raise AccessDenied(
+            f"papad serves this machine only, and you are at {peer}; log in here, as by ssh, and ask then"
+        )
     uid = _owner(sock) if uid is None else uid
     if uid is None:
-        raise AccessDenied("Linux does not say whose this connection is")
+        raise AccessDenied("Linux does not say whose this connection is; connect anew, or use the message bus")
     # Which of the user's processes it is Linux tells only to who searches all descriptors of all of them.
     return Caller(uid, None, f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}")
 
@@ -40,4 +42,6 @@ def _owner(sock: socket.socket) -> int | None:
     except OSError as error:
         if error.errno == errno.ENOTCONN:  # it has gone
             raise
-        raise AccessDenied(f"papad cannot see whose this connection is: {error.strerror}") from None
+        raise AccessDenied(
+            f"papad cannot see whose this connection is: {error.strerror}; use the message bus"
+        ) from None

@@ -56,7 +56,7 @@ class Access:
         return narrow
 
     def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
-        """Whether the caller is known to be admitted now; where not, check() finds out."""
+        """Return whether the caller is known to be admitted now; if not, check() finds out."""
         if caller.uid in (0, os.geteuid()):
             return True
         if self._members is not None and self._members.known(caller.uid):

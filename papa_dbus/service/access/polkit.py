@@ -30,7 +30,7 @@ class Polkit:
         self._bus = bus
 
     async def __call__(self, bus_name: str, right: Right, interactive: bool) -> bool:
-        """Whether polkit authorizes the caller."""
+        """Return whether polkit authorizes the caller."""
         subject = ["system-bus-name", {"name": Variant("s", bus_name)}]
         body: list[Any] = [subject, right.value, {}, _ALLOW_USER_INTERACTION if interactive else 0, ""]
         timeout = PERSON_TIMEOUT if interactive else TIMEOUT

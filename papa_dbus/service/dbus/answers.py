@@ -37,6 +37,17 @@ def error_of(what: str, error: Exception) -> tuple[str, str]:
     return errors.dbus_name(PapaError("")), "internal error; the journal of papad has the details"
 
 
+def after(done: Awaitable[None] | None, answer: Callable[[], Result | Awaitable[Result]]) -> Result | Awaitable[Result]:
+    """Answer once something is done, None: at once."""
+    return answer() if done is None else _after(done, answer)
+
+
+async def _after(done: Awaitable[None], answer: Callable[[], Result | Awaitable[Result]]) -> Result:
+    await done
+    result = answer()
+    return result if isinstance(result, tuple) else await result
+
+
 class Answers:
     """Answers that may be long. Those that take several steps are put together one after the other."""
 

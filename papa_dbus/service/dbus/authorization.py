@@ -11,8 +11,8 @@ to the user database; root, papad's own and the group's; and all others, whose c
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 from weakref import WeakValueDictionary
 
 from papa_dbus.bus import Bus, Message, MessageFlag
@@ -20,6 +20,7 @@ from papa_dbus.bus.bus import DRIVER, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access, Right
+from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import Caller
 from papa_dbus.service.dbus.call_queue import Sender, Turns, User
 from papa_dbus.service.shares import Share
@@ -55,7 +56,7 @@ class Authorization:
         self.has_room: Callable[[str, int], bool] = lambda sender, uid: True
         self.on_revoked: Callable[[str], None] = lambda sender: None
         self.resume: Callable[[], None] = lambda: None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._turn: asyncio.Handle | None = None
         self._begin()
 
@@ -176,7 +177,7 @@ class Authorization:
 
     def _ask(self, sender: Sender) -> None:
         sender.asking = True
-        self._spawn(self._find_out(sender))
+        self._tasks.start(self._find_out(sender))
 
     async def _find_out(self, sender: Sender) -> None:
         """Find out whose a sender is, or else whether its first call may be run."""
@@ -206,7 +207,7 @@ class Authorization:
             raise AccessDenied(f"the bus does not say who {sender.name} is: {error}") from None
         known = {name: variant.value for name, variant in reply.body[0].items()}
         if "UnixUserID" not in known:
-            raise AccessDenied(f"the bus does not say which user {sender.name} is")
+            raise AccessDenied(f"the bus does not say which user {sender.name} is; connect anew")
         uid = known["UnixUserID"]
         user = self._users.get(uid)
         if user is None:
@@ -263,7 +264,7 @@ class Authorization:
             return True
         if name not in self._listeners:
             self._listeners.add(name)
-            self._spawn(self._check_listener(name))
+            self._tasks.start(self._check_listener(name))
         return False
 
     async def _check_listener(self, name: str) -> None:
@@ -279,15 +280,9 @@ class Authorization:
             self._listeners.discard(name)
         self.resume()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def forget(self) -> None:
         """Forget everybody: another bus gives the same names to others."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

@@ -15,6 +15,7 @@ from papa_dbus.bus import Bus, BusLost
 from papa_dbus.bus.bus import DRIVER, MAX_MESSAGE
 from papa_dbus.errors import Late, Limit, NoReply, PapaError, Unreachable
 from papa_dbus.service import limits
+from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.shares import Share, Shares
 
 log = logging.getLogger(__name__)
@@ -47,13 +48,12 @@ class Queues:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.on_room: list[Callable[[str], None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self.reset()
 
     def reset(self) -> None:
         """Forget everybody: the bus has gone, and what lay there."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._told = True  # whether the bus says how much there is, as far as is known
         self._queues: dict[str, _Queue] = {}
         self._shares = Shares(limits.MAX_QUEUED_OF_CLIENT, limits.MAX_QUEUED_OF_USER, limits.MAX_QUEUED)
@@ -106,9 +106,7 @@ class Queues:
     def _look(self, queue: _Queue) -> None:
         if not queue.looking:
             queue.looking = True
-            task = asyncio.ensure_future(self._look_until_room(queue))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._look_until_room(queue))
 
     async def _look_until_room(self, queue: _Queue) -> None:
         """Ask what is left for a client, and again if it waits for room, until it has some."""

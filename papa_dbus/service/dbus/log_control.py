@@ -34,3 +34,7 @@ def set_level(value: Variant) -> None:
         raise InvalidArgs(f"property 'LogLevel': {value.value!r} is none of {', '.join(_LEVELS)}")
     audit.record("changed", "kernel", "papad's log level", value.value)
     logging.getLogger().setLevel(_LEVELS[value.value])
+
+
+#: What may be set, by path and name.
+WRITABLE: Final = {(PATH, "LogLevel"): set_level}

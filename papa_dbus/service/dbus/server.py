@@ -5,9 +5,8 @@ stands in the contract's XML alone.
 """
 
 import asyncio
-import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from papa_dbus import errors, names
 from papa_dbus.bus import Bus, Message, MessageFlag, read_body
@@ -15,9 +14,10 @@ from papa_dbus.bus.bus import DRIVER
 from papa_dbus.schema import WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
+from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.dbus import conversion, log_control, objects, verbs
-from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, error_of
+from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, after, error_of
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.making import Making
@@ -30,9 +30,6 @@ from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.shares import Shares
 
-log = logging.getLogger(__name__)
-
-
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
@@ -43,20 +40,8 @@ class DBusServer:
     def __init__(self, kernel: Kernel, bus: Bus, access: Access) -> None:
         self._kernel = kernel
         self._bus = bus
-        properties = Properties(kernel)
         self._contract = objects.read_contract()
-        self._tree = objects.Tree(
-            self._contract,
-            {
-                "process": lambda: kernel.process_names,
-                "socket": lambda: kernel.socket_names,
-            },
-            properties.of_item,
-            {
-                names.OBJECT_PATH: (objects.KERNEL_INTERFACE, properties.of_kernel),
-                log_control.PATH: (log_control.INTERFACE, log_control.properties),
-            },
-        )
+        self._tree = _tree(self._contract, kernel)
         self._access = access
         self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
         self._queues = Queues(bus)
@@ -69,12 +54,11 @@ class DBusServer:
         self._signals = SignalEmitter(kernel, bus, self._tree, self._queues)
         self._answers = Answers()
         self._making = Making(kernel, self._answers)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
+        standard = StandardInterfaces(self._tree, self._answers, log_control.WRITABLE)
         self._handlers: dict[str, dict[str, Handler]] = {
-            **StandardInterfaces(
-                self._tree, self._answers, {(log_control.PATH, "LogLevel"): log_control.set_level}
-            ).handlers,
+            **standard.handlers,
             objects.KERNEL_INTERFACE: self._methods(),
             **verbs.handlers(self._methods()),
         }
@@ -111,7 +95,10 @@ class DBusServer:
         reply = await self._bus.call(*DRIVER, "RequestName", "su", [names.BUS_NAME, _DO_NOT_QUEUE])
         if reply.body[0] not in (_PRIMARY_OWNER, _ALREADY_OWNER):
             owner = await self._bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [names.BUS_NAME])
-            raise errors.Exists(f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it")
+            raise errors.Exists(
+                f"{names.BUS_NAME} is taken on {self._bus.address}: PID {owner.body[0]} serves it;"
+                " end that one first, or choose another bus with --bus"
+            )
 
     async def _begin(self) -> None:
         """Forget the clients of a connection that was lost before it was ready, which on_lost does not tell."""
@@ -158,27 +145,20 @@ class DBusServer:
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
         patterns, options = call.body
         spec = WatchSpec(**conversion.options(WATCH_OPTIONS, options))
-        number, found = self._subscriptions.open(call.sender, patterns, spec)
-        return self._once_noted(found, (number, found))
+        watch = self._subscriptions.open(call.sender, patterns, spec)
+        return after(self._kernel.attached(watch), lambda: self._once_noted(watch.names, (watch.number, watch.names)))
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
         self._subscriptions.acknowledge(call.sender, number, up_to)
         return self._once_noted(up_to, ())
 
-    def _once_noted(self, processes: Iterable[str], result: Result) -> Result | Awaitable[Result]:
+    def _once_noted(self, processes: Collection[str], result: Result) -> Result | Awaitable[Result]:
         """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""
-        noted = self._kernel.noted(processes)
-        return result if noted is None else self._after(noted, result)
+        return after(self._kernel.noted(processes), lambda: result)
 
-    @staticmethod
-    async def _after(done: Awaitable[None], result: Result) -> Result:
-        await done
-        return result
-
-    def _unwatch(self, call: Message) -> Result:
-        self._subscriptions.end(call.sender, call.body[0])
-        return ()
+    def _unwatch(self, call: Message) -> Result | Awaitable[Result]:
+        return after(self._subscriptions.end(call.sender, call.body[0]), tuple)
 
     # ---------------------------------------------------------------- dispatch
 
@@ -203,9 +183,7 @@ class DBusServer:
         if isinstance(result, tuple):
             self._reply(call, method, result)
             return None
-        task = asyncio.ensure_future(self._finish(call, method, result))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks.start(self._finish(call, method, result))
         if pending is None:
             return task
         pending.take(cost)
@@ -272,8 +250,24 @@ class DBusServer:
         await self._bus.close()
         if (noted := self._kernel.all_noted()) is not None:
             await noted
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
+
+
+def _tree(contract: Mapping[str, objects.Interface], kernel: Kernel) -> objects.Tree:
+    """Return where papad's objects are."""
+    properties = Properties(kernel)
+    return objects.Tree(
+        contract,
+        {
+            "process": lambda: kernel.process_names,
+            "socket": lambda: kernel.socket_names,
+        },
+        properties.of_item,
+        {
+            names.OBJECT_PATH: (objects.KERNEL_INTERFACE, properties.of_kernel),
+            log_control.PATH: (log_control.INTERFACE, log_control.properties),
+        },
+    )
 
 
 def _close(fds: list[int]) -> None:

@@ -72,7 +72,7 @@ class SignalEmitter:
 
     @property
     def _held_up(self) -> bool:
-        """Whether the bus takes no messages, or those who listen read none; go_on() follows."""
+        """Return whether the bus takes no messages, or those who listen read none; go_on() follows."""
         return self._bus.congested or not self._queues.room(EVERYBODY, None)
 
     # ------------------------------------------------- while the bus is congested

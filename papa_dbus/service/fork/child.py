@@ -127,14 +127,14 @@ def prepare(work: ExecPlan | Errand, gate: int, status: int, requests: int | Non
         steps.append(Step("join a session keyring of its own", _join_session_keyring, ()))
     steps += (Step("set limits", resource.setrlimit, each) for each in _given_limits())
     for limit, value in plan.rlimits.items():
-        steps.append(Step(f"set rlimits {limit} to {value}", _set_limit, (limit, value)))
+        steps.append(Step(f"set option 'rlimits {limit}' to {value}", _set_limit, (limit, value)))
     _open_pipes_to(plan.identity.uid)
     steps += _identity_steps(plan.identity)
     steps.append(Step("start", os.umask, (plan.umask,)))
     if plan.working_dir is None:
-        steps.append(Step(f"enter working_dir {plan.identity.home}", _enter_home, (plan.identity.home, status)))
+        steps.append(Step(f"enter the home {plan.identity.home}", _enter_home, (plan.identity.home, status)))
     else:
-        steps.append(Step(f"enter working_dir {plan.working_dir}", os.chdir, (plan.working_dir,)))
+        steps.append(Step(f"enter {plan.working_dir} (option 'working_dir')", os.chdir, (plan.working_dir,)))
     env = dict(plan.env)
     if plan.listen_names:
         steps.append(Step("start", _name_sockets, (env, plan.listen_names)))
@@ -210,7 +210,7 @@ def _join_session_keyring() -> None:
 
 
 def _given_limits() -> list[tuple[int, tuple[int, int]]]:
-    """What papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
+    """Return what papad was started with, but for a limit of descriptors that is papad's alone: it holds thousands."""
     soft, hard = rlimits.GIVEN[resource.RLIMIT_NOFILE]
     file_size = (resource.RLIMIT_FSIZE, rlimits.GIVEN[resource.RLIMIT_FSIZE])
     return [(resource.RLIMIT_NOFILE, (min(soft, _SOFT_NOFILE), hard)), file_size]

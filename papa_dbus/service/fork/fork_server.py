@@ -43,25 +43,19 @@ _CLONE_ARGS = struct.pack("=8Q", _CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0)
 
 def request(work: ExecPlan | Errand) -> bytes:
     """Return what to send for it, without the descriptors, which go with it: gate, status, the child's."""
-    if isinstance(work, Errand):
-        return marshal.dumps((work.what, work.arguments, tuple(work.descriptors)))
-    plan = work
-    plain = (
-        *(tuple(plan.argv), dict(plan.env), tuple(plan.identity), plan.working_dir, plan.umask),
-        *(dict(plan.rlimits), tuple(plan.descriptors), tuple(plan.listen_names)),
-    )
+    plain = work._asdict() | {"descriptors": tuple(work.descriptors)}
+    if isinstance(work, ExecPlan):  # marshal knows Python's own types alone
+        plain |= {"env": dict(work.env), "identity": tuple(work.identity), "rlimits": dict(work.rlimits)}
     return marshal.dumps(plain)  # both ends are one Python's
 
 
 def _requested(data: bytes, descriptors: Sequence[int]) -> tuple[ExecPlan | Errand, int, int]:
     plain = marshal.loads(data)  # noqa: S302 (papad's own)
     gate, status, *others = descriptors
-    if len(plain) == len(Errand._fields):
-        what, arguments, numbers = plain
-        return Errand(what, arguments, dict(zip(numbers, others, strict=True))), gate, status
-    argv, env, identity, working_dir, umask, rlimits, numbers, names = plain
-    placed = dict(zip(numbers, others, strict=True))
-    return ExecPlan(argv, env, Identity(*identity), working_dir, umask, rlimits, placed, names), gate, status
+    plain["descriptors"] = dict(zip(plain["descriptors"], others, strict=True))
+    if "what" in plain:
+        return Errand(**plain), gate, status
+    return ExecPlan(**plain | {"identity": Identity(*plain["identity"])}), gate, status
 
 
 def serve(number: int, given: Mapping[int, tuple[int, int]]) -> NoReturn:

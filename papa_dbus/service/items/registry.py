@@ -46,7 +46,7 @@ class Registry(UserDict[str, _Item]):
         if not patterns:
             return self._sorted.copy(), []
         if len(patterns) > limits.MAX_PATTERNS:
-            raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most")
+            raise Limit(f"there may be {limits.MAX_PATTERNS} names or patterns in one request at most; make several")
         found: dict[str, None] = {}
         missing: list[str] = []
         covered = _covered(patterns)

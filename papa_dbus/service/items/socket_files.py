@@ -35,7 +35,7 @@ class _Folder:
         self.hangs = False
 
     def answers(self) -> None:
-        """What hung has ended."""
+        """Note that what hung has ended."""
         self.hangs = False
 
 
@@ -59,7 +59,8 @@ class SocketFiles:
                 free = await self._slots.take(acting_user())
                 done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), folder, free)
         except TimeoutError:
-            raise Bind(f"option 'path': {path}: its folder did not answer in {limits.PATH_TIMEOUT:.0f} s") from None
+            seconds = f"{limits.PATH_TIMEOUT:.0f} s"
+            raise Bind(f"option 'path': {path}: its folder did not answer in {seconds}; choose another") from None
         if done == "refused":
             raise Bind(what)
         if done == "failed":
@@ -119,7 +120,7 @@ class SocketFiles:
             os.close(status)
             os.kill(pid, signal.SIGKILL)
             reap_by_pid(pid).add_done_callback(lambda _: free())
-            raise Limit(f"no file descriptor is left: {error.strerror}") from None
+            raise Limit(f"no file descriptor is left ({error.strerror}): raise LimitNOFILE= of papad") from None
         ended = reaped(pidfd)
         ended.add_done_callback(lambda _: free())
         try:

@@ -32,6 +32,13 @@ _TYPES: dict[SocketType, int] = {
 }
 #: Of a socket's file where nothing else was asked for: systemd's own for services.
 DEFAULT_UMASK = 0o022
+#: What to do if bind(2) fails.
+_REMEDIES = {
+    errno.EADDRINUSE: "; another program has it: end that ('ss -ltnup' shows it), or choose another",
+    errno.EADDRNOTAVAIL: "; no interface of this machine has it: 'ip address' shows what they have",
+    errno.EACCES: "; papad's user may not: choose another",
+    errno.ENOENT: "; make its folder first",
+}
 _DEVICE_BYTES = 16  # IFNAMSIZ (netdevice(7))
 _LISTENING = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 
@@ -64,7 +71,7 @@ class HostedSocket:
         return int(self._sock.getsockname()[1])
 
     def info(self) -> SocketInfo:
-        """What a client may know."""
+        """Return what a client may know."""
         spec = self.spec
         now = {"backlog": None if spec.passed else spec.backlog, "port": self.port}
         return SocketInfo(name=spec.name, **spec.shown | now, fileno=self.fileno, unit=self.unit)
@@ -189,15 +196,21 @@ def _unbound(spec: SocketSpec) -> socket.socket:
         return socket.socket(_FAMILIES[spec.family], _TYPES[spec.type], protocol)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}") from None
-        raise Bind(f"socket '{spec.name}': Linux has no {spec.family} {spec.type} socket: {error.strerror}") from None
+            raise Limit(
+                f"socket '{spec.name}': no file descriptor is left ({error.strerror}): raise LimitNOFILE= of papad"
+            ) from None
+        raise Bind(
+            f"socket '{spec.name}': Linux has no {spec.family} {spec.type} socket: {error.strerror};"
+            " choose another type or family"
+        ) from None
 
 
 def _bind_to_device(sock: socket.socket, interface: str) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
     except OSError as error:
-        raise Bind(f"option 'interface': {interface}: {error.strerror}") from None
+        remedy = "; 'ip link' shows which there are" if error.errno == errno.ENODEV else ""
+        raise Bind(f"option 'interface': {interface}: {error.strerror}{remedy}") from None
 
 
 def _stand_aside(sock: socket.socket) -> None:
@@ -237,10 +250,11 @@ async def _look_up(spec: SocketSpec, host: str, port: int, family: int, lookups:
         found = await lookups.ask(acting_user(), question, limits.RESOLVE_TIMEOUT)
         return _address(found[0][4])
     except TimeoutError:
-        raise Bind(f"option 'host': {host!r} was not resolved in {limits.RESOLVE_TIMEOUT:.0f} s") from None
+        seconds = f"{limits.RESOLVE_TIMEOUT:.0f} s"
+        raise Bind(f"option 'host': {host!r} was not resolved in {seconds}; give an address, or try again") from None
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise Bind(f"option 'host': {host!r} is no {spec.family} address: {reason}") from None
+        raise Bind(f"option 'host': {host!r} is not an {spec.family} address, or a name of one: {reason}") from None
 
 
 def _with_port(address: _Address, port: int) -> _Address:
@@ -251,6 +265,9 @@ def _with_port(address: _Address, port: int) -> _Address:
 
 def _bind_error(spec: SocketSpec, error: OSError) -> Bind | Limit:
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Limit(f"socket '{spec.name}': no file descriptor is left: {error.strerror}")
+        return Limit(
+            f"socket '{spec.name}': no file descriptor is left ({error.strerror}): raise LimitNOFILE= of papad"
+        )
     where = spec.path if spec.family == "unix" else f"{spec.host} port {spec.port}"
-    return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}")
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    return Bind(f"socket '{spec.name}': cannot bind {where}: {error.strerror or error}{remedy}")

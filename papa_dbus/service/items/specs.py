@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from papa_dbus import schema
@@ -42,6 +42,13 @@ def _check_token(token: str | None) -> None:
         raise InvalidArgs(
             f"option 'token': {token[:80]!r} is not 1 to {limits.MAX_TOKEN} letters, digits, '-' or '_' of ASCII"
         )
+
+
+def differences(one: "SocketSpec | ProcessSpec", other: "SocketSpec | ProcessSpec") -> str:
+    """Name what differs between two of a kind, the command or options; empty if nothing does."""
+    compared = [each.name for each in fields(one) if each.compare]
+    found = [name for name in compared if getattr(one, name) != getattr(other, name)]
+    return ", ".join(name if name == "command" else f"option '{name}'" for name in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +108,18 @@ class SocketSpec(schema.SocketRequest):
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a result says of the options as they were asked for, by key."""
+        """Return what a result says of the options as they were asked for, by key."""
         return {name: getattr(self, name) for name in _SOCKET_SHOWN}
 
-    def asks_for(self, other: "SocketSpec", port: int | None) -> bool:
-        """Whether this asks for what ``other`` asked for; ``port`` is the one that it got (0 asks for any).
+    def differences(self, other: "SocketSpec", port: int | None) -> str:
+        """Name the options for which this asks otherwise than ``other``, which got ``port`` (0 asks for any).
 
         The backlog and the file's mode of one that was passed are the affair of whoever bound it.
         """
         if other.passed:
             port = self.port or other.port
-            return replace(self, passed=True, port=port, backlog=other.backlog, umask=other.umask) == other
-        return self == other or (self.port == port and replace(self, port=other.port) == other)
+            return differences(replace(self, passed=True, port=port, backlog=other.backlog, umask=other.umask), other)
+        return differences(replace(self, port=other.port) if self.port == port else self, other)
 
 
 def _default_host(family: str, interface: str | None) -> str:
@@ -155,7 +162,7 @@ class ProcessSpec(schema.ProcessRequest):
             raise InvalidArgs(f"option 'working_dir': {self.working_dir!r} is not an absolute path")
         for limit, value in self.rlimits.items():
             if limit not in rlimits.BY_NAME:
-                raise InvalidArgs(f"option 'rlimits': {limit!r} is none of {', '.join(sorted(rlimits.BY_NAME))}")
+                raise InvalidArgs(f"option 'rlimits {limit[:60]}': is none of {', '.join(sorted(rlimits.BY_NAME))}")
             if not 0 <= value <= rlimits.INFINITY:
                 raise InvalidArgs(f"option 'rlimits {limit}': {value} is out of range (0 to {rlimits.INFINITY})")
         if self.journal and not self.bufsize:
@@ -170,12 +177,12 @@ class ProcessSpec(schema.ProcessRequest):
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a result says of the options as they were asked for, by key."""
+        """Return what a result says of the options as they were asked for, by key."""
         return {name: getattr(self, name) for name in _PROCESS_SHOWN}
 
     def _check_command(self) -> None:
         if not self.command or not self.command[0]:
-            raise InvalidArgs("command: there is no program in it")
+            raise InvalidArgs("command: must not be empty; give a program and its arguments")
         for arg in self.command:
             if "\0" in arg:
                 raise InvalidArgs("command: a NUL byte is not possible there")
@@ -183,15 +190,16 @@ class ProcessSpec(schema.ProcessRequest):
         size = len(os.fsencode("\0".join((*self.command, *env, *env.values(), ""))))
         if size > limits.MAX_COMMAND_BYTES:
             raise InvalidArgs(
-                f"command: arguments and environment have {size} bytes, {limits.MAX_COMMAND_BYTES} are possible"
+                f"command: arguments and environment have {size} bytes, {limits.MAX_COMMAND_BYTES} are possible;"
+                " pass less, as the name of a file that has it"
             )
 
     def _check_env(self) -> None:
         for key, value in (self.env or {}).items():
             if not key or "=" in key:
-                raise InvalidArgs(f"option 'env': {key!r} is no name of a variable")
+                raise InvalidArgs(f"option 'env {key[:60]}': a variable's name may be neither empty nor contain '='")
             if "\0" in key + value:
-                raise InvalidArgs("option 'env': a NUL byte is not possible there")
+                raise InvalidArgs(f"option 'env {key[:60]}': a NUL byte is not possible there")
 
 
 @dataclass(frozen=True, slots=True)

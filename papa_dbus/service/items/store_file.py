@@ -73,7 +73,7 @@ class Database(sqlite3.Connection):
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """What is stored meanwhile is stored as one, or, after an error, not at all."""
+        """Store what is written meanwhile as one, or, after an error, none of it."""
         self.execute("BEGIN")
         try:
             yield

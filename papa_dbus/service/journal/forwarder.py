@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from papa_dbus.service import limits
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import JournalPosition
-from papa_dbus.service.output.log import KINDS, Exit, OutputLog, Record, Stream
+from papa_dbus.service.output.log import OutputLog
+from papa_dbus.service.output.records import KINDS, Exit, Record, Stream
 
 #: Lines without an end that have left the log: stream, the first piece's sequence number and time, and the text.
 LastWords = tuple[tuple[str, int, int, str], ...]
@@ -68,15 +69,15 @@ class Forwarder:
         self._unit = unit
         self._log = log
         self._loss_told = float("-inf")
-        position = log.files.read_journal_position()
-        if min(position) < 0 or position.next_seq > log.last_seq + 1 or position.offset > log.written:  # damaged
-            position = JournalPosition(log.first_seq, log.first_offset)
+        position, records = log.files.read_journal_position(), log.records
+        if min(position) < 0 or position.next_seq > records.last_seq + 1 or position.offset > log.written:  # damaged
+            position = JournalPosition(records.first_seq, records.first_offset)
         self._next = position.next_seq
         self._offset = position.offset
         self._left_out = position.left_out
         self._within = 0  # bytes of the next record that have been passed on
-        if log.first_seq <= self._next <= log.last_seq:
-            self._within = max(0, self._offset - log.offset_of(self._next))
+        if records.first_seq <= self._next <= records.last_seq:
+            self._within = max(0, self._offset - records.offset_of(self._next))
         self._torn: set[Stream] = set()  # the next line's beginning may have been left out
         self._begun: dict[Stream, _Begun] = {}
         self._recover_begun(log, "out", position.begun_out, last_words)
@@ -89,10 +90,10 @@ class Forwarder:
                 self._begun[stream] = _Begun(seq, timestamp, text.encode("latin-1", "replace"))
                 return
         pieces: list[Record] = []
-        seq = min(self._next, log.last_seq + 1) - 1
+        seq = min(self._next, log.records.last_seq + 1) - 1
         missing = size
-        while missing > 0 and seq >= log.first_seq:
-            if log.stream_of(seq) == stream:
+        while missing > 0 and seq >= log.records.first_seq:
+            if log.records.stream_of(seq) == stream:
                 pieces[:0] = log.read(seq, 0, at_least_one=True)[0]
                 missing -= len(pieces[0].data)
             seq -= 1
@@ -103,8 +104,8 @@ class Forwarder:
 
     @property
     def over(self) -> bool:
-        """Whether its process has gone, and there is nothing left to be said."""
-        return self.gone and self._next > self._log.last_seq and not self._begun and not self._left_out
+        """Return whether its process has gone, and there is nothing left to be said."""
+        return self.gone and self._next > self._log.records.last_seq and not self._begun and not self._left_out
 
     def leave(self) -> LastWords:
         """Expect nothing more; returns what it has in hand that the log no longer has."""
@@ -119,7 +120,7 @@ class Forwarder:
 
     def finish(self, send: Send) -> None:
         """papad is about to end: write what has come of a line, where the log no longer has it for the next papad."""
-        for fields in self._rest("restart", first_seq=self._log.first_seq):
+        for fields in self._rest("restart", first_seq=self._log.records.first_seq):
             if not send(fields):
                 break
 
@@ -143,7 +144,7 @@ class Forwarder:
         yield from self._gap(log, now)
         if now - self._loss_told >= limits.JOURNAL_LOSS_INTERVAL:
             yield from self._loss(now)
-        while self._next <= log.last_seq:
+        while self._next <= log.records.last_seq:
             records, exit_ = log.read(self._next, _READ, at_least_one=True)
             for record in records:
                 yield from self._lines(record)
@@ -155,14 +156,14 @@ class Forwarder:
 
     def _gap(self, log: OutputLog, now: float) -> Iterator[Fields]:
         """Go over what has left the log; the process's end never leaves it unsaid."""
-        first = log.first_seq
+        first = log.records.first_seq
         if self._next >= first:
             return
-        yield from self._rest("gap" if log.first_offset > self._offset else "eof")
+        yield from self._rest("gap" if log.records.first_offset > self._offset else "eof")
         if (exit_ := log.exit) is not None and self._next <= exit_.seq < first:
             self._go_to(exit_.seq, exit_.offset)
             yield from self._last_words(exit_, now)
-        self._go_to(first, log.first_offset)
+        self._go_to(first, log.records.first_offset)
 
     def _go_to(self, seq: int, offset: int) -> None:
         if offset > self._offset:
@@ -274,7 +275,7 @@ def _end_of_character(data: bytes, first: int, most: int) -> int:
 
 
 def _how(code: int | None) -> tuple[str, str]:
-    """How a process ended, in words and as a level: as systemd has it for a unit's main process."""
+    """Return how a process ended, in words and as a level: as systemd has it for a unit's main process."""
     if code is None:
         return "ended, and nobody could see its exit code", _NOTICE
     if code < 0:

@@ -67,7 +67,7 @@ class Scheduler:
     def check(self) -> None:
         """Raise NotSupported where there is no journal."""
         if (reason := self._journal.unavailable_reason()) is not None:
-            raise NotSupported(f"option 'journal': there is no systemd journal here: {reason}")
+            raise NotSupported(f"option 'journal': there is no systemd journal here ({reason}); ask without it")
 
     def add(self, key: int, name: str, pid: int, unit: str | None, log: OutputLog, last_words: LastWords = ()) -> None:
         """Begin, or go on, with a process."""
@@ -118,7 +118,7 @@ class Scheduler:
             self._mark_ready(forwarder)
 
     def has_more(self) -> bool:
-        """Whether there is something to be written."""
+        """Return whether there is something to be written."""
         return bool(self._ready)
 
     def finish(self) -> None:

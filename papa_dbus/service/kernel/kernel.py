@@ -4,7 +4,7 @@ Knows no protocol, no bus and no systemd. A front end calls its methods and hear
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from papa_dbus.service import audit, limits
 from papa_dbus.service.fork.fork import Fork, fork_here
@@ -48,20 +48,13 @@ class Kernel:
         self._store = store or Store()
         self._lookups = Lookups()
         self._reservations = Reservations()
-        self._journal = Scheduler(journal or NoJournal(), self._journal_has_all)
-        changes, chores = Changes(), Chores()
+        self._journal = Scheduler(journal or NoJournal(), lambda key: self._processes.superseded.journal_has_all(key))  # noqa: PLW0108 (they are made later)
+        changes = Changes()
         self.listeners = changes.listeners
         self._sockets = Sockets(self._store, self._reservations, changes.tell, self._lookups, lambda: self.fork)
         self._values = Values(self._store, changes.tell)
-        self._processes = Processes(
-            self._store,
-            self._reservations,
-            changes.tell,
-            self._journal,
-            chores,
-            self._start,
-        )
-        self._watches = Watches(self._processes, chores)
+        self._processes = Processes(self._store, self._reservations, changes.tell, self._journal, Chores(), self._start)
+        self._watches = Watches(self._processes)
         self._processes.on_made = self._watches.attach_followers
         self._processes.superseded.on_unread = self._watches.give_away
 
@@ -69,9 +62,6 @@ class Kernel:
         return await process_start.start(
             spec, self._sockets.hosted, self.fork, self.assign_scope, callbacks, self._store, self._lookups
         )
-
-    def _journal_has_all(self, key: int) -> None:
-        self._processes.superseded.journal_has_all(key)
 
     # ----------------------------------------------------------------- sockets
 
@@ -196,12 +186,21 @@ class Kernel:
     ) -> Watch:
         """Subscribe to the output of the processes that match. Raises NotFound if there is none, and Limit.
 
-        ``who`` is the client, by a name that it keeps while papad is away.
+        ``who`` is the client, by a name that it keeps while papad is away. If there are many, it reads the rest of them
+        when attached() says so, and its names are not complete before.
         """
         return self._watches.watch(patterns, spec, on_ready, on_done, who)
 
+    def attached(self, watch: Watch) -> "asyncio.Future[None] | None":
+        """Return what tells when a watch reads all that it is to read, or was closed before; None if it does."""
+        return self._watches.attached(watch)
+
+    def close_watch(self, watch: Watch, away: bool = False) -> "asyncio.Future[None] | None":
+        """Close a watch; return what tells when all is let go, None if it is. ``away``: its client will come back."""
+        return self._watches.close(watch, away)
+
     def positions(self, watch: Watch) -> list[tuple[int, Position]]:
-        """Where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
+        """Return where a watch stands, by the processes' keys, for resume_watch() of the papad that takes over."""
         return self._watches.positions(watch)
 
     def resume_watch(
@@ -216,9 +215,9 @@ class Kernel:
 
     def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":
         """Close them in steps, whose clients will come back; returns what tells that it is done."""
-        return self._watches.close(watches)
+        return self._watches.close_all(watches)
 
-    def noted(self, names: Iterable[str]) -> "asyncio.Future[None] | None":
+    def noted(self, names: Collection[str]) -> "asyncio.Future[None] | None":
         """Return what tells when it is stored how far consumers of these have come, None if it is."""
         return self._processes.noted(names)
 
@@ -240,17 +239,17 @@ class Kernel:
 
     @property
     def socket_count(self) -> int:
-        """How many sockets there are."""
+        """Return how many sockets there are."""
         return len(self._sockets.hosted)
 
     @property
     def value_count(self) -> int:
-        """How many values there are."""
+        """Return how many values there are."""
         return len(self._values)
 
     @property
     def process_count(self) -> int:
-        """How many processes are listed."""
+        """Return how many processes are listed."""
         return len(self._processes.listed)
 
     @property
@@ -286,15 +285,12 @@ class Kernel:
         """Read what there is, and let the journal and those who consume an ended process have it; not for ever."""
         self._journal.lift_limit()
         for _ in range(round(limits.LAST_WORDS_TIMEOUT / _LOOK)):
-            if not self._words_left():
+            if not (self._journal.has_more() or self._processes.has_last_words()):
                 return
             await asyncio.sleep(_LOOK)
 
-    def _words_left(self) -> bool:
-        return self._journal.has_more() or self._processes.has_last_words()
-
     def losses(self) -> list[str]:
-        """What is lost where papad ends now and nobody keeps its descriptors, in words for the journal."""
+        """Return what is lost if papad ends now and nobody keeps its descriptors, in words for the journal."""
         return losses(self._sockets.not_passed, self._processes.every())
 
     def close(self) -> None:

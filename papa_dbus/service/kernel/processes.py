@@ -2,30 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from papa_dbus.errors import Exists, NotFound
+from papa_dbus.errors import Exists
 from papa_dbus.service import audit, limits
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.items.registry import Registry
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
-from papa_dbus.service.items.specs import ProcessSpec
+from papa_dbus.service.items.specs import ProcessSpec, differences
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.journal.scheduler import Scheduler
 from papa_dbus.service.kernel.changes import Tell
 from papa_dbus.service.kernel.consumers import Consumers
 from papa_dbus.service.kernel.recovery import Recovery
 from papa_dbus.service.kernel.reservation import Reservations
-from papa_dbus.service.kernel.selection import all_found, check_some
+from papa_dbus.service.kernel.selection import all_found, check_some, not_there
 from papa_dbus.service.kernel.starts import Starts, answers
 from papa_dbus.service.kernel.superseded import Superseded
 from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks
 from papa_dbus.service.process.pipe_poller import Poller
-from papa_dbus.service.steps import Chores, Turn
+from papa_dbus.service.steps import AT_ONCE, Chores, Turn
 
 log = logging.getLogger(__name__)
 
@@ -73,19 +73,23 @@ class Processes:
         return [*self._listed.values(), *self.superseded]
 
     def readable(self, name: str, who: str = "") -> list[HostedProcess]:
-        """Return what a new watch of a name that is listed reads: predecessors that are unread, and the present one.
+        """Return what a new watch of a name reads: predecessors that are unread, and the one that is listed, if any.
 
         ``who`` is the watch's client if it consumes.
         """
-        return [*self.superseded.unread(name, who), self._listed[name]]
+        present = self._listed.get(name)
+        return [*self.superseded.unread(name, who), *([] if present is None else [present])]
 
-    def noted(self, names: Iterable[str]) -> "asyncio.Future[None] | None":
+    def noted(self, names: Collection[str]) -> "asyncio.Future[None] | None":
         """Return what tells when it is stored how far consumers of these have come, None if it is.
 
         Whoever has to do with others waits for none of it: one client's watches can make much of it.
         """
+        noted = self.consumers.noted()
+        if noted is None or len(names) > AT_ONCE:  # to look at all of those takes time, too
+            return noted
         processes = (each for name in names for each in (self._listed.get(name), *self.superseded.of(name)))
-        return self.consumers.noted() if any(self.consumers.waits(each) for each in processes if each) else None
+        return noted if any(self.consumers.waits(each) for each in processes if each) else None
 
     # ------------------------------------------------------------------ making
 
@@ -119,7 +123,10 @@ class Processes:
 
     def _give(self, process: HostedProcess, spec: ProcessSpec) -> ProcessInfo:
         if process.spec != spec:
-            raise Exists(f"process '{spec.name}' runs (PID {process.pid}), with another command or other options")
+            raise Exists(
+                f"process '{spec.name}' already runs (PID {process.pid}), and differs in"
+                f" {differences(spec, process.spec)}; end it first, or use another name"
+            )
         if process.removed:
             self._store.update_process(process.key, replace(process.facts, removed=False), "running")
             process.keep_output()
@@ -182,7 +189,7 @@ class Processes:
     def open(self, name: str) -> int:
         """Return a pidfd of a process that runs, for the caller to close. Raises NotFound."""
         if name not in self._listed:
-            raise NotFound(f"process '{name}' is not there")
+            raise not_there("process", name)
         return self._listed[name].duplicate_pidfd()
 
     # ----------------------------------------------------------------- the end

@@ -16,7 +16,8 @@ from papa_dbus.service.items.sockets import HostedSocket
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.starts import Start
 from papa_dbus.service.output.files import INDEX_NAME, OUTPUT_NAME, LogFiles
-from papa_dbus.service.output.log import Stream, discard
+from papa_dbus.service.output.log import discard
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import Word
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds
 
@@ -153,7 +154,7 @@ class Recovery:
 
 
 def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProcess]) -> list[str]:
-    """What is lost where papad ends and its descriptors are not kept, in words for the journal."""
+    """Return what is lost if papad ends and its descriptors are not kept, in words for the journal."""
     lost = [f"socket '{hosted.spec.name}' is closed" for hosted in held_sockets]
     for process in processes:
         title = f"process '{process.spec.name}' (PID {process.pid})"

@@ -31,7 +31,7 @@ class Reservations:
     def check_room(self, kind: Literal["socket", "process"], name: str, there: int, most: int) -> None:
         """Raise Limit if there is no room for another item, with those that are being made."""
         if there + sum(made == kind for made, _ in self._pending) >= most:
-            raise Limit(f"{kind} '{name}': there may be {most} {_PLURALS[kind]} at most")
+            raise Limit(f"{kind} '{name}': there may be {most} {_PLURALS[kind]} at most; remove some first")
 
     async def settle(self) -> None:
         """Wait until what is being made is made, START_TIMEOUT at most."""

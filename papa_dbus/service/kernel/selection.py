@@ -1,6 +1,6 @@
 """Checks of the patterns with which a request selects items, and of what they have found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from papa_dbus import names
 from papa_dbus.errors import InvalidArgs, NotFound
@@ -10,14 +10,22 @@ from papa_dbus.service.kernel.changes import Kind
 def check_some(patterns: Sequence[str], kind: Kind) -> Sequence[str]:
     """Raise InvalidArgs if a request to remove has no pattern; else return them."""
     if not patterns:
-        raise InvalidArgs(f"which {kind} is to be removed? an empty list of names removes nothing")
+        raise InvalidArgs(f"name at least one {kind} to remove")
     return patterns
+
+
+_PLURALS: Mapping[Kind, str] = {"socket": "sockets", "process": "processes", "value": "values"}
+
+
+def not_there(kind: Kind, name: str) -> NotFound:
+    """Return what is said of an item that is wanted and not there."""
+    return NotFound(f"{kind} '{name}' is not there; list {_PLURALS[kind]} to see which are")
 
 
 def all_found(found: list[str], missing: list[str], kind: Kind) -> list[str]:
     """Raise NotFound for the first name that is missing; else return those that were found."""
     if missing:
-        raise NotFound(f"{kind} '{missing[0]}' is not there")
+        raise not_there(kind, missing[0])
     return found
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from papa_dbus.errors import Exists, Limit, NotFound, PapaError
+from papa_dbus.errors import Exists, Limit, PapaError
 from papa_dbus.service import audit, limits
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.fork.fork import Fork
@@ -17,7 +17,7 @@ from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.changes import Tell
 from papa_dbus.service.kernel.reservation import Key, Reservations
-from papa_dbus.service.kernel.selection import all_found, check_some
+from papa_dbus.service.kernel.selection import all_found, check_some, not_there
 from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.lookups import Lookups
 
@@ -63,7 +63,10 @@ class Sockets:
         self._reservations.check_room("socket", spec.name, len(self._hosted), limits.MAX_SOCKETS)
         for other in self._hosted.values():
             if spec.path is not None and other.spec.path == spec.path:
-                raise Exists(f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}")
+                raise Exists(
+                    f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path};"
+                    " remove that first, or choose another path"
+                )
         with self._reservations.reserve(*keys), self._tokens.making(spec):
             hosted = await self._open(spec)
             self._hosted[spec.name] = hosted
@@ -73,8 +76,11 @@ class Sockets:
         return hosted.info()
 
     def _give(self, existing: HostedSocket, spec: SocketSpec) -> SocketInfo:
-        if not spec.asks_for(existing.spec, existing.port):
-            raise Exists(f"socket '{spec.name}' is there, with other options")
+        if differences := spec.differences(existing.spec, existing.port):
+            raise Exists(
+                f"socket '{spec.name}' already exists, and differs in {differences}; remove it first, or use"
+                " another name"
+            )
         if not existing.spec.passed:  # at each start that is another one
             self._tokens.given(spec, existing)
         return existing.info()
@@ -139,7 +145,7 @@ class Sockets:
     def open(self, name: str) -> int:
         """Return a descriptor of the socket, for the caller to close. Raises NotFound."""
         if name not in self._hosted:
-            raise NotFound(f"socket '{name}' is not there")
+            raise not_there("socket", name)
         return self._hosted[name].duplicate()
 
     def _select(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -36,7 +36,7 @@ class Start:
 
     @property
     def word(self) -> Word:
-        """What it has said by its status pipe. Without one an older papad has stored it: past its gate, or nearly."""
+        """Return what its status pipe says. Without one an older papad has stored it: past its gate, or nearly."""
         return Word.EXECUTED if self._status is None else said(self._status)
 
     async def executed(self, store: Store) -> bool:
@@ -121,7 +121,7 @@ def being_started(name: str) -> Callable[[], ProcessInfo]:
     """Return what stands for the answer until a start is over; whoever asks for that name waits until then."""
 
     def answer() -> ProcessInfo:
-        raise Exists(f"process '{name}' is being started")
+        raise Exists(f"process '{name}' is being started; try again in a moment")
 
     return answer
 

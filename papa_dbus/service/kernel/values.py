@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from papa_dbus.errors import InvalidArgs, Limit, NotFound
+from papa_dbus.errors import InvalidArgs, Limit
 from papa_dbus.service import audit, limits
 from papa_dbus.service.items.registry import Registry
 from papa_dbus.service.items.specs import check_name
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.kernel.changes import Tell
-from papa_dbus.service.kernel.selection import all_found, check_some
+from papa_dbus.service.kernel.selection import all_found, check_some, not_there
 
 
 class Values:
@@ -44,11 +44,16 @@ class Values:
         if "\0" in value:  # the message bus would end the connection over it (D-Bus Specification, strings)
             raise InvalidArgs(f"value '{name}': a NUL byte is not possible there")
         if size > limits.MAX_VALUE_BYTES:
-            raise Limit(f"value '{name}': a value may have {limits.MAX_VALUE_BYTES} bytes at most")
+            raise Limit(
+                f"value '{name}': a value may have {limits.MAX_VALUE_BYTES} bytes at most; store less, or a file's name"
+            )
         if self._size - self._size_of(name) + size > limits.MAX_VALUES_BYTES:
-            raise Limit(f"value '{name}': all values together may have {limits.MAX_VALUES_BYTES} bytes at most")
+            raise Limit(
+                f"value '{name}': all values together may have {limits.MAX_VALUES_BYTES} bytes at most;"
+                " remove some first"
+            )
         if name not in self._items and len(self._items) >= limits.MAX_VALUES:
-            raise Limit(f"value '{name}': there may be {limits.MAX_VALUES} values at most")
+            raise Limit(f"value '{name}': there may be {limits.MAX_VALUES} values at most; remove some first")
 
     def _size_of(self, name: str) -> int:
         return _size(name, self._items[name]) if name in self._items else 0
@@ -60,7 +65,7 @@ class Values:
     def get(self, name: str) -> str:
         """Return the value. Raises NotFound."""
         if name not in self._items:
-            raise NotFound(f"value '{name}' is not there")
+            raise not_there("value", name)
         return self._items[name]
 
     def each(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -71,7 +76,9 @@ class Values:
     def removing(self, patterns: Sequence[str], missing_ok: bool) -> Iterator[str]:
         """Forget values, one by one; give their names. Raises InvalidArgs for all at once, and NotFound."""
         if "*" in check_some(patterns, "value"):
-            raise InvalidArgs("values cannot be removed all at once: '*' alone is refused")
+            raise InvalidArgs(
+                "values cannot be removed all at once: '*' alone is refused; give names, or beginnings of names"
+            )
         found, missing = self._items.select(patterns)
         if not missing_ok:
             all_found(found, missing, "value")

@@ -1,7 +1,7 @@
 """The watches of all clients: which processes each reads, and how many a client may have."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from papa_dbus.errors import Limit, NotFound
@@ -24,7 +24,7 @@ class Readable(Protocol):
         """Return the names that patterns stand for, and the patterns that are missing."""
 
     def readable(self, name: str, who: str, /) -> list[HostedProcess]:
-        """Return what a new watch of a name that is listed reads, in this order."""
+        """Return what a new watch of a name reads, in this order."""
 
     def every(self) -> list[HostedProcess]:
         """Return all that are listed or still being read."""
@@ -33,10 +33,11 @@ class Readable(Protocol):
 class Watches:
     """The watches by number, and those that follow what is made later by pattern."""
 
-    def __init__(self, processes: Readable, chores: Chores) -> None:
+    def __init__(self, processes: Readable) -> None:
         self._processes = processes
-        self._chores = chores
+        self._chores = Chores()
         self._open: dict[int, Watch] = {}
+        self._attaching: dict[Watch, asyncio.Future[None]] = {}  # those that do not read all yet, and what tells it
         self._watches_of: dict[Watch, Share] = {}
         self._followers: Patterns[Watch] = Patterns()
         self._last = 0
@@ -63,9 +64,9 @@ class Watches:
         else:
             all_found(found, missing, "process")
             if not found:
-                raise NotFound("there is no process to watch")
+                raise NotFound("there is no process to watch; make one first, or observe with follow")
         if not _share_of_caller(self._shares).has_room():
-            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them")
+            raise Limit(f"there may be {limits.MAX_WATCHES} watches at most, and you have your share of them; end some")
         share = _share_of_caller(self._cursors)
         more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
         if not share.has_room(len(found) + more_patterns):
@@ -74,10 +75,31 @@ class Watches:
         if spec.follow:
             self._followers.add(watch, patterns)
             share.take(more_patterns)
-        for name in found:
-            for process in self._processes.readable(name, who if watch.consumes else ""):
-                watch.attach(name, process.log)
+        watch.expect(found)
+        attached = self._chores.begin(self._attach(watch, found))
+        if attached is not None:
+            self._attaching[watch] = attached
+            attached.add_done_callback(lambda _: self._attaching.pop(watch))
         return watch
+
+    def attached(self, watch: Watch) -> "asyncio.Future[None] | None":
+        """Do what `Kernel.attached` says."""
+        attached = self._attaching.get(watch)
+        return None if attached is None else asyncio.shield(attached)
+
+    def _attach(self, watch: Watch, names: Sequence[str]) -> Iterator[None]:
+        """Have a watch read what it expects, name by name, until it is closed."""
+        for name in names:
+            if watch.closed:
+                return
+            if name in watch.expected:
+                self._attach_expected(watch, name)
+            yield
+
+    def _attach_expected(self, watch: Watch, name: str) -> None:
+        """Have it read what there is of a name now: the process may have gone meanwhile, or have a successor."""
+        processes = self._processes.readable(name, watch.who if watch.consumes else "")
+        watch.attach_expected(name, [process.log for process in processes])
 
     def _new(
         self,
@@ -117,11 +139,14 @@ class Watches:
 
     def attach_followers(self, process: HostedProcess) -> None:
         """Have those read a process that has just been made, of which a pattern stands for its name."""
-        for watch in self._followers.holders_of(process.spec.name):
-            if watch.share.has_room():
-                watch.attach(process.spec.name, process.log)
+        name = process.spec.name
+        for watch in self._followers.holders_of(name):
+            if name in watch.expected:
+                self._attach_expected(watch, name)  # the name's earlier process first
+            elif watch.share.has_room():
+                watch.attach(name, process.log)
             else:
-                watch.give_up()
+                self._chores.begin(watch.giving_up())
 
     def give_away(self, process: HostedProcess) -> None:
         """Give what nobody reads any more to a watch that consumes the name's present process, if there is one."""
@@ -133,7 +158,12 @@ class Watches:
                 watch.attach_earlier(name, process.log)
                 return
 
-    def close(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":
+    def close(self, watch: Watch, away: bool = False) -> "asyncio.Future[None] | None":
+        """Do what `Kernel.close_watch` says."""
+        closed = self._chores.begin(watch.closing(away))
+        return None if closed is None else asyncio.shield(closed)
+
+    def close_all(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":
         """Close them in steps, whose clients will come back; returns what tells that it is done."""
         return self._chores.add(step for watch in watches for step in watch.closing(away=True))
 

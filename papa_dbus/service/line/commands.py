@@ -113,9 +113,9 @@ def parse(line: bytes) -> Command | None:
     return _PARSERS[command](words)
 
 
-def _no_more(words: Words) -> None:
+def _no_more(words: Words, hint: str = "'help' says how the command is written") -> None:
     if (word := words.peek()) is not None:
-        raise InvalidArgs(f"{word[:60]!r} is one word too many")
+        raise InvalidArgs(f"{word[:60]!r} is one word too many; {hint}")
 
 
 def _pair(words: Words) -> tuple[str, str] | None:
@@ -143,7 +143,7 @@ def _make_socket(words: Words) -> MakeSocket:
         if option.name == "umask" and words.from_client:
             value = _client_umask(value)
         _put(options, option.name, parse_text(option, value))
-    _no_more(words)
+    _no_more(words, "an option is written NAME=VALUE, as port=8080 or path=/run/web.sock")
     return MakeSocket(SocketSpec(name, **options))
 
 

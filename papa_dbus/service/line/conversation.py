@@ -191,10 +191,11 @@ class Conversation:
     async def _watch(self, patterns: Sequence[str], first_line: str | None) -> bytes:
         """Pass output on, one batch for each acknowledgement; returns the reply that ends the watch."""
         watch = ConnectionWatch(self._session, self._kernel, self._server)
-        return await self._pass_on(watch, watch.begin(patterns, first_line))
+        watch.begin(patterns, first_line)
+        return await self._pass_on(watch)
 
-    async def _pass_on(self, watch: ConnectionWatch, line: bytes = b"") -> bytes:
-        reply = await watch.pass_on(line)
+    async def _pass_on(self, watch: ConnectionWatch) -> bytes:
+        reply = await watch.pass_on()
         if watch.is_left:
             self.left_watch = watch
         return reply

@@ -144,7 +144,7 @@ def first_words() -> list[str]:
 
 
 def second_words(first: str) -> list[str]:
-    """What may follow that first word, sorted; nothing where it stands alone."""
+    """Return what may follow that first word, sorted; nothing if it stands alone."""
     return sorted(words[1] for words in COMMANDS if words[0] == first and len(words) > 1)
 
 
@@ -182,7 +182,7 @@ def _first_word(word: str) -> str:
 
 
 def help_text(words: Sequence[str]) -> str:
-    """What there is to say about a command, about all with one first word, or about all."""
+    """Return what there is to say about a command, about all with one first word, or about all."""
     if not words:
         return _overview()
     command = find_command(words, partial=True)

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from papa_dbus.service.background import BackgroundTasks
+
 log = logging.getLogger(__name__)
 
 #: Connections that are taken before others have their turn; to find out whose each is takes most of a millisecond.
@@ -28,7 +30,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         self._short = False  # of descriptors, which has been logged
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._begin()
 
     def _begin(self) -> None:
@@ -46,9 +48,7 @@ class Listener:
                 return
             self._short = False
             connection.setblocking(False)
-            task = self._loop.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._serve(connection))
 
     def _wait(self, error: OSError) -> None:
         if not self._short:

@@ -4,6 +4,7 @@ Owns the reply's format and its escapes, so that nothing that the kernel holds c
 for another line. No I/O.
 """
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -20,6 +21,9 @@ BATCH_END: Final = b"] "
 
 _MAX_ERROR = 2000
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+
+#: An entry of a dictionary, as the domain names it.
+_ENTRY = re.compile(r"\boption '(env|rlimit)s? ([^']*)'")
 
 
 def _escape(char: str) -> str:
@@ -66,7 +70,8 @@ def reply(text: str = "") -> bytes:
 
 def error(text: str) -> bytes:
     """An error and the prompt; always one line."""
-    return reply(f"Error: {one_line(text[:_MAX_ERROR])}")
+    typed = _ENTRY.sub(r"option '\1.\2'", text[:_MAX_ERROR])
+    return reply(f"Error: {one_line(typed)}")
 
 
 def foreign(protocol: str) -> bytes:
@@ -132,12 +137,12 @@ def watching(count: int, first: Sequence[Event]) -> bytes:
 
 
 def without_losses(events: Sequence[Event]) -> list[Event]:
-    """What is left to be told of a watch's first batch."""
+    """Return what is left to be told of a watch's first batch."""
     return [event for event in events if not isinstance(event, Dropped)]
 
 
 def batch(events: Sequence[Event]) -> bytes:
-    """What a watch sends before it waits for an acknowledgement."""
+    """Return what a watch sends before it waits for an acknowledgement."""
     parts: list[bytes] = []
     for place, event in enumerate(events):
         match event:
@@ -160,7 +165,7 @@ def _record(parts: list[bytes], stream: str, name: str, timestamp: int, data: by
 
 
 def _time_of_next(events: Sequence[Event], process: str) -> int:
-    """When what follows a gap was read, so that times stay in order; now, where nothing follows yet."""
+    """Return when what follows a gap was read, so that times stay in order; now, if nothing follows yet."""
     for event in events:
         if event.process == process and isinstance(event, Output):
             return event.records[0].timestamp

@@ -5,7 +5,6 @@ Owns how many there may be, and asks ``access`` who is at the other end; what is
 
 import asyncio
 import enum
-import functools
 import os
 import socket
 from collections import Counter
@@ -85,7 +84,7 @@ class LineServer:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return how many clients are connected."""
         return len(self._sessions)
 
     # -------------------------------------------------------------------- sockets
@@ -122,7 +121,7 @@ class LineServer:
                 session.end("papad has another version now; please connect again")
             try:
                 self._adopt(session, sock, connection.uid)
-                await loop.connect_accepted_socket(functools.partial(_given, session), sock)
+                await loop.connect_accepted_socket(lambda: session, sock)  # noqa: B023 (called at once)
             except OSError:  # it has gone
                 sock.close()
                 self.leave(session)
@@ -136,7 +135,7 @@ class LineServer:
         self._let_in(session, _Guest(rules.caller_of(sock, uid), rules))
 
     async def hand_over(self) -> tuple[list[int], list[Connection]]:
-        """What the papad that takes over needs: descriptors of the listening sockets, whose files stay; connections.
+        """Return what the next papad needs: descriptors of the listening sockets, whose files stay; connections.
 
         A command that runs has ``STOP_TIMEOUT`` to end; after it only stop() is left to be called.
         """
@@ -184,8 +183,7 @@ class LineServer:
         try:
             if guest is None:
                 rules = self._rules(sock)
-                # Telnet sends its marks as urgent data, half of a command; out of line, the next byte would be that
-                # half.
+                # Telnet's marks come as urgent data, half of a command: out of line, the next byte would be that half.
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
                 guest = _Guest(rules.caller_of(sock), rules)
@@ -247,10 +245,10 @@ class LineServer:
     def _check_limits(self, uid: int) -> None:
         """Raise Limit unless there is room for one more connection of a user."""
         if self._users[uid] >= MAX_CONNECTIONS_OF_USER:
-            raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of one user, and you have as many")
+            raise Limit(f"papad serves {MAX_CONNECTIONS_OF_USER} connections of a user: close one of yours first")
         kept = 0 if uid == 0 else KEPT_FOR_ROOT if self._users[uid] < FEW_CONNECTIONS else KEPT_FOR_FEW
         if len(self._sessions) >= MAX_CONNECTIONS - kept:
-            raise Limit(f"papad serves {MAX_CONNECTIONS} connections at a time, and has no room for one more of yours")
+            raise Limit(f"papad serves {MAX_CONNECTIONS} connections, and none further of yours now: try again later")
 
     def batch_room(self, session: Session) -> int:
         """Return the bytes that a watch's next batch may have: little, once the user's connections hold much unread.
@@ -295,7 +293,3 @@ def _count_down(counter: Counter[int], uid: int) -> int:
     if not left:
         del counter[uid]
     return left
-
-
-def _given(session: Session) -> Session:
-    return session

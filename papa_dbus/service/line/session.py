@@ -73,7 +73,7 @@ class Session(asyncio.BufferedProtocol):
         self.task = asyncio.get_running_loop().create_task(self._live(transport.get_extra_info("socket")))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where to put what comes."""
+        """Return where to put what comes."""
         return _received_bytes
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -148,6 +148,11 @@ class Session(asyncio.BufferedProtocol):
     def at_end(self) -> bool:
         """Return whether nothing more will come."""
         return self._peer is not Peer.HERE
+
+    @property
+    def all_said(self) -> bool:
+        """Return whether nothing more will come, and nothing waits that has come."""
+        return self.at_end and not self._reader.waiting
 
     @property
     def ended(self) -> bool:

@@ -39,18 +39,16 @@ class ConnectionWatch:
         self._server = server
         self._phase = Phase.SETTLING
         self._watch: Watch
+        self._first_line: str | None = ""  # None: how many are watched; "": the papad before this one has said it
         self._batch: list[Event] = []
         self._last_reply = b""  # if it ends by itself
         self._due = 0.0  # the loop's time at which the next batch may go
         self._alarm: asyncio.TimerHandle | None = None
 
-    def begin(self, patterns: Sequence[str], first_line: str | None) -> bytes:
-        """Open the watch; return what is said first. Raises NotFound or Limit."""
+    def begin(self, patterns: Sequence[str], first_line: str | None) -> None:
+        """Open the watch; ``first_line`` is said first, None: how many are watched. Raises NotFound or Limit."""
         self._watch = self._kernel.watch(patterns, WatchSpec(), self._session.wakeup.set, self._ended)
-        names, batch = len(self._watch.names), self._watch.take(self._server.batch_room(self._session))
-        line = first_line.encode() + b"\n" if first_line else line_replies.watching(names, batch)
-        self._batch = line_replies.without_losses(batch)
-        return line
+        self._first_line = first_line
 
     def resume(self, positions: Sequence[tuple[int, Position]], sent: bool) -> None:
         """Continue a watch of the papad before this one; ``sent``: a batch waits for its acknowledgement.
@@ -78,12 +76,15 @@ class ConnectionWatch:
         self._last_reply = line_replies.watch_end(end)
         self._session.wakeup.set()
 
-    async def pass_on(self, line: bytes = b"") -> bytes:
+    async def pass_on(self) -> bytes:
         """Say the first line, pass output on, and close the watch, unless the next papad goes on with it.
 
         Return the reply that ends the watch, empty if papad or the client ends the connection.
         """
         try:
+            if not await self._is_attached():
+                return b""
+            line = self._first_words()
             if (noted := self._kernel.noted(self._watch.names)) is not None:
                 await noted
             if line:
@@ -93,7 +94,27 @@ class ConnectionWatch:
             if not self.is_left:
                 self._happen(PhaseEvent.END)
                 # If papad ends it, its client may come back.
-                self._watch.close(away=self._session.life is Life.CLOSING)
+                closed = self._kernel.close_watch(self._watch, away=self._session.life is Life.CLOSING)
+                if closed is not None:
+                    await closed
+
+    async def _is_attached(self) -> bool:
+        """Wait until all is attached, or the client has left, or papad ends the connection; return whether it is."""
+        session, attached = self._session, self._kernel.attached(self._watch)
+        if attached is None:
+            return True
+        attached.add_done_callback(lambda _: session.wakeup.set())
+        while not (attached.done() or session.ended or session.all_said):
+            await session.wait_for_wakeup()
+        return attached.done()
+
+    def _first_words(self) -> bytes:
+        """Take the first batch; return the line that is said before it, empty if it was said already."""
+        if self._first_line == "":
+            return b""
+        names, batch = len(self._watch.names), self._watch.take(self._server.batch_room(self._session))
+        self._batch = line_replies.without_losses(batch)
+        return line_replies.watching(names, batch) if self._first_line is None else self._first_line.encode() + b"\n"
 
     async def _pass_on(self) -> bytes:
         session, watch = self._session, self._watch

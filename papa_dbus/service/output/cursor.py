@@ -5,8 +5,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from papa_dbus.service.output.events import Dropped, Event, Exited, Output
-from papa_dbus.service.output.log import Exit, OutputLog
+from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.readers import Absent
+from papa_dbus.service.output.records import Exit
 from papa_dbus.state_table import follow
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ class Cursor:
         self.watch.mark_ready(self)
 
     def has_more(self) -> bool:
-        """Whether there is something that has not been sent."""
-        return self.next_seq <= self.log.last_seq
+        """Return whether there is something that has not been sent."""
+        return self.next_seq <= self.log.records.last_seq
 
     def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
         """The next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
@@ -136,13 +137,13 @@ class Cursor:
 
     def _take_gap(self, events: list[Event]) -> None:
         """Say what has left the log unsent. The process's end never leaves it so."""
-        first, exit_ = self.log.first_seq, self.log.exit
+        first, exit_ = self.log.records.first_seq, self.log.exit
         if self.next_seq >= first:
             return
         if exit_ is not None and self._stage is Stage.READING and self.next_seq <= exit_.seq < first:
             self._drop_to(events, exit_.seq, exit_.offset)
             self._take_exit(events, exit_)
-        self._drop_to(events, first, self.log.first_offset)
+        self._drop_to(events, first, self.log.records.first_offset)
 
     def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
         if self.next_seq < seq:
@@ -186,7 +187,7 @@ class Cursor:
 
     @property
     def position(self) -> Position:
-        """Where it stands. What is in flight is one piece there: it is acknowledged all at once or not at all."""
+        """Return where it stands. What is in flight is one piece there: acknowledged all at once or not at all."""
         return Position(
             self.acknowledged,
             self.acknowledged_offset,

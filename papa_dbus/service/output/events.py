@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from papa_dbus.service.output.log import Record
+from papa_dbus.service.output.records import Record
 
 #: Bytes that a record takes on its way beside its payload, about.
 RECORD_COST: Final = 64

@@ -96,7 +96,7 @@ class LogFiles:
         os.pwrite(self.index, _HEADER.pack(*_header_values(header)), 0)
 
     def read_header(self) -> Header:
-        """What was noted last. Raises ValueError where the file is damaged."""
+        """Return what was noted last. Raises ValueError if the file is damaged."""
         data = os.pread(self.index, _HEADER.size, 0)
         if len(data) < _HEADER.size:
             raise ValueError("the index has no header")
@@ -110,7 +110,7 @@ class LogFiles:
         os.pwrite(self.index, _POSITION.pack(*position), _POSITION_AT)
 
     def read_journal_position(self) -> JournalPosition:
-        """What was noted last; the beginning, where nothing was."""
+        """Return what was noted last; the beginning, if nothing was."""
         data = os.pread(self.index, _POSITION.size, _POSITION_AT)
         position = JournalPosition(*_POSITION.unpack(data)) if len(data) == _POSITION.size else JournalPosition()
         return position if position.next_seq else JournalPosition()

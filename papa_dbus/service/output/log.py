@@ -1,56 +1,26 @@
 """A process's output log: its records that nobody has acknowledged yet, in a memory file.
 
 The bytes go from the pipe to the file in one splice(2) and are read back only to be sent: the file is their only home.
-A record's place in it is its offset in the process's whole output. Two arrays index the records: the time of each and
-the offset of its end; files.py keeps the same in a file, from which recover() makes the log anew.
+A record's place in it is its offset in the process's whole output. records.py knows which there are; files.py keeps
+the same in a file, from which recover() makes the log anew.
 """
 
 import contextlib
 import logging
 import os
-from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Self
 
-from papa_dbus.service import limits
 from papa_dbus.service.clock import now
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import Header, LogFiles
 from papa_dbus.service.output.readers import Absent, Reader
+from papa_dbus.service.output.records import EXIT, KINDS, Exit, Record, Records, Stream
 
 log = logging.getLogger(__name__)
 
-
-Stream = Literal["out", "err"]
-
 #: Bytes read at a time: a pipe's usual capacity (pipe(7)), so that what was written whole is one record.
 CHUNK = 65536
-#: Records read at a time: what a front end can put into one message without making others wait.
-MAX_BATCH = 512
-
-#: In the order of the numbers that they have in an index.
-KINDS: tuple[Stream, Stream] = ("out", "err")
-_EXIT = 2
-
-
-class Record(NamedTuple):
-    """One piece of output: ``timestamp`` in µs of CLOCK_REALTIME, when papad read it."""
-
-    seq: int
-    timestamp: int
-    stream: Stream
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """The process's end, numbered like a record. ``code`` None: nobody saw it."""
-
-    seq: int
-    timestamp: int
-    code: int | None
-    offset: int
 
 
 class OutputLog:
@@ -62,15 +32,9 @@ class OutputLog:
     """
 
     __slots__ = (
-        "_base",
-        "_end",
-        "_ends",
-        "_head",
         "_last",
         "_on_room",
         "_out_of_memory",
-        "_start",
-        "_times",
         "acknowledged",
         "acknowledged_offset",
         "capacity",
@@ -84,12 +48,14 @@ class OutputLog:
         "on_moved",
         "on_shared",
         "readers",
+        "records",
         "superseded",
     )
 
     def __init__(self, capacity: int, on_room: Callable[[], None], files: LogFiles) -> None:
         self.capacity = capacity
         self.files = files
+        self.records = Records()
         self.dropped = 0
         self.exit: Exit | None = None
         self.exit_acknowledged = False
@@ -105,12 +71,6 @@ class OutputLog:
         self._on_room = on_room
         self._last: Reader | None = None  # a consumer that holds back all that is there, as one of many does mostly
         self._out_of_memory = False  # of memory: what comes is lost
-        self._times = array("Q")
-        self._ends = array("Q")  # offset of the record's end, times four, plus its kind
-        self._base = 1  # the sequence number of the arrays' first place
-        self._head = 0  # the place of the first record that is still there
-        self._start = 0  # the offset at which that record begins
-        self._end = 0
 
     @classmethod
     def recover(cls, capacity: int, on_room: Callable[[], None], files: LogFiles) -> Self:
@@ -123,55 +83,13 @@ class OutputLog:
         size = max(files.size(), header.first_offset)  # less, where the file could not even be made longer
         log_.dropped = header.dropped
         log_.acknowledged, log_.acknowledged_offset = header.acknowledged, header.acknowledged_offset
-        log_._base = header.first_seq
-        log_._start = header.first_offset
-        entries = list(files.read_entries(header.first_seq))
-        if entries and entries[-1][2] != _EXIT and entries[-1][1] >= size:
-            entries.pop()  # announced, and papad was killed before anything came
-        begins = [begin for _, begin, _ in entries] + [size]
-        for place, (timestamp, begin, kind) in enumerate(entries):
-            end = begins[place + 1]
-            if kind == _EXIT and not header.exit_seq:
-                # Its code was not noted any more; the pidfd tells it again, and the end is noted anew.
-                del begins[place:]
-                begins.append(size)
-                break
-            if not header.first_offset <= begin <= end or kind > _EXIT:
-                raise ValueError(f"the index's entry {header.first_seq + place} makes no sense")
-            log_._times.append(timestamp)
-            log_._ends.append(end << 2 | kind)
-        log_._end = size
+        log_.records = Records.recover(header, list(files.read_entries(header.first_seq)), size)
         if header.exit_seq:
             code = header.exit_code if header.exit_known else None
-            offset = begins[header.exit_seq - header.first_seq] if header.exit_seq >= header.first_seq else 0
+            offset = log_.records.offset_of(header.exit_seq) if header.exit_seq >= header.first_seq else 0
             log_.exit = Exit(header.exit_seq, header.exit_time, code, offset)
             log_.exit_acknowledged = bool(header.exit_acknowledged)
         return log_
-
-    @property
-    def first_seq(self) -> int:
-        """The oldest record that is there, or the next that will be."""
-        return self._base + self._head
-
-    @property
-    def first_offset(self) -> int:
-        """Where that record begins in the process's whole output, in bytes."""
-        return self._start
-
-    @property
-    def last_seq(self) -> int:
-        """The newest record's number, 0 where there was none yet."""
-        return self._base + len(self._ends) - 1
-
-    @property
-    def last_time(self) -> int:
-        """When the newest record was read, in µs; 0 where there is none."""
-        return self._times[-1] if self._times else 0
-
-    @property
-    def records(self) -> int:
-        """How many records wait for an acknowledgement."""
-        return len(self._ends) - self._head
 
     def complete(self) -> None:
         """Nothing will be written any more: all ends of its pipes are closed."""
@@ -187,12 +105,12 @@ class OutputLog:
     @property
     def buffered(self) -> int:
         """Bytes of payload that wait for an acknowledgement."""
-        return self._end - self._start
+        return self.records.written - self.records.first_offset
 
     @property
     def written(self) -> int:
         """Bytes of payload that have come in all."""
-        return self._end
+        return self.records.written
 
     @property
     def has_present_consumers(self) -> bool:
@@ -207,11 +125,11 @@ class OutputLog:
         if not self.capacity:
             return discard(pipe)
         most = min(most, CHUNK, self.capacity)
-        timestamp = now()
+        timestamp, begin = now(), self.records.written
         try:
-            self.files.write_entry(self.last_seq + 1, timestamp, self._end, KINDS.index(stream))
+            self.files.write_entry(self.records.last_seq + 1, timestamp, begin, KINDS.index(stream))
             crash_point("record announced")
-            size = os.splice(pipe, self.files.output, most, offset_dst=self._end, flags=os.SPLICE_F_NONBLOCK)
+            size = os.splice(pipe, self.files.output, most, offset_dst=begin, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -231,54 +149,38 @@ class OutputLog:
         if size:
             self.files.skip(size)
             self._append(stream, size, now())
-            self._drop_through(self.last_seq)
+            self._drop_through(self.records.last_seq)
         return size
 
     def _append(self, stream: Stream, size: int, timestamp: int) -> None:
-        self._end += size
-        self._times.append(timestamp)
-        self._ends.append(self._end << 2 | KINDS.index(stream))
-        if self.buffered > self.capacity or len(self._ends) - self._head > limits.MAX_RECORDS:
-            self._make_room()
+        self.records.append(timestamp, size, KINDS.index(stream))
+        if (surplus := self.records.surplus(self.capacity)) is not None:
+            self._drop_through(surplus)
         self._wake()
 
     def end(self, code: int | None, timestamp: int) -> None:
         """Note the process's end, after its last output."""
         with contextlib.suppress(OSError):  # no room: the pidfd tells the next papad
-            self.files.write_entry(self.last_seq + 1, timestamp, self._end, _EXIT)
-        self._times.append(timestamp)
-        self._ends.append(self._end << 2 | _EXIT)
-        self.exit = Exit(self.last_seq, timestamp, code, self._end)
+            self.files.write_entry(self.records.last_seq + 1, timestamp, self.written, EXIT)
+        self.records.append(timestamp, 0, EXIT)
+        self.exit = Exit(self.records.last_seq, timestamp, code, self.written)
         crash_point("end announced")
         self._write_header()
         self._wake()
 
-    def _make_room(self) -> None:
-        place = self._head
-        while self._end - (self._ends[place] >> 2) > self.capacity:
-            place += 1
-        place = max(place, len(self._ends) - 1 - limits.MAX_RECORDS)
-        self._drop_through(self._base + place)
-
     def _drop_through(self, seq: int) -> None:
-        self.dropped += (self._ends[seq - self._base] >> 2) - self._start
+        self.dropped += self.records.end_of(seq) - self.records.first_offset
         self._release_through(seq)
 
     def _release_through(self, seq: int) -> None:
         """Let everything up to ``seq`` go, and give its memory back."""
-        place = min(seq - self._base, len(self._ends) - 1)
-        if place >= self._head:
-            self._start = self._ends[place] >> 2
-            self._head = place + 1
-        if self._head > 1024 and self._head * 2 > len(self._ends):
-            del self._times[: self._head], self._ends[: self._head]
-            self._base += self._head
-            self._head = 0
+        self.records.release_through(seq)
         self._write_header()
-        self.files.give_back(self._start, self.first_seq)
+        self.files.give_back(self.records.first_offset, self.records.first_seq)
 
     def _write_header(self) -> None:
-        header = Header(self.first_seq, self._start, self.acknowledged, self.acknowledged_offset, self.dropped)
+        first = self.records.first_seq, self.records.first_offset
+        header = Header(*first, self.acknowledged, self.acknowledged_offset, self.dropped)
         if self.exit is not None:
             header.exit_seq, header.exit_time = self.exit.seq, self.exit.timestamp
             header.exit_code, header.exit_known = self.exit.code or 0, self.exit.code is not None
@@ -287,40 +189,18 @@ class OutputLog:
 
     def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
         """The records from ``seq`` on, of at most ``room`` bytes together, and the end where it follows at once."""
-        place = seq - self._base
-        begin = offset = self.offset_of(seq)
-        places = range(place, min(len(self._ends), place + MAX_BATCH))
-        spans: list[tuple[int, int, int]] = []
-        exit_: Exit | None = None
-        for place in places:
-            end, kind = self._ends[place] >> 2, self._ends[place] & 3
-            if kind == _EXIT:
-                exit_ = self.exit
-                break
-            if end - begin > room and (spans or not at_least_one):
-                break
-            spans.append((place, end, kind))
-            offset = end
+        spans, ended = self.records.spans(seq, room, at_least_one)
+        exit_ = self.exit if ended else None
         if not spans:
             return [], exit_
-        payload = os.pread(self.files.output, offset - begin, begin)
+        begin = self.records.offset_of(seq)
+        payload = os.pread(self.files.output, spans[-1][2] - begin, begin)
         records: list[Record] = []
         at = 0
-        for place, end, kind in spans:
-            until = end - begin
-            records.append(Record(self._base + place, self._times[place], KINDS[kind], payload[at:until]))
-            at = until
+        for number, (timestamp, stream, end) in enumerate(spans, seq):
+            records.append(Record(number, timestamp, stream, payload[at : end - begin]))
+            at = end - begin
         return records, exit_
-
-    def offset_of(self, seq: int) -> int:
-        """Where a record that is there begins in the process's whole output."""
-        place = seq - self._base
-        return self._ends[place - 1] >> 2 if place > self._head else self._start
-
-    def stream_of(self, seq: int) -> Stream | None:
-        """The stream of a record that is there; None: that number is the end."""
-        kind = self._ends[seq - self._base] & 3
-        return None if kind == _EXIT else KINDS[kind]
 
     def attach(self, reader: Reader) -> None:
         """A watch begins to read."""
@@ -386,14 +266,14 @@ class OutputLog:
 
     def discard_all(self) -> None:
         """Drop everything and keep nothing from now on."""
-        self.acknowledged, self.acknowledged_offset = self.last_seq, self._end
-        self._release_through(self.last_seq)
-        self.files.give_back(self._start, self.first_seq, everything=True)
+        self.acknowledged, self.acknowledged_offset = self.records.last_seq, self.written
+        self._release_through(self.records.last_seq)
+        self.files.give_back(self.records.first_offset, self.records.first_seq, everything=True)
         self.capacity = 0
         self._wake()
 
     def resume(self, capacity: int) -> None:
-        """Keep records again, after forget()."""
+        """Keep records again, after discard_all()."""
         self.capacity = capacity
 
     def close(self) -> None:
@@ -403,7 +283,7 @@ class OutputLog:
 
 
 def discard(pipe: int) -> int | None:
-    """Read what is in a pipe and keep nothing of it. Returns its size as fill() does."""
+    """Read what is in a pipe and keep nothing of it. Returns its size as splice_from() does."""
     try:
         return len(os.read(pipe, CHUNK))
     except BlockingIOError:

@@ -23,7 +23,7 @@ class Reader(Protocol):
 
     @property
     def consumes(self) -> bool:
-        """Whether records stay until this one has acknowledged them."""
+        """Return whether records stay until this one has acknowledged them."""
 
     def wake(self) -> None:
         """There is something new."""

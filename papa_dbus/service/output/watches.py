@@ -4,7 +4,7 @@ A watch has a cursor for each process incarnation it reads. It knows logs and se
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from papa_dbus.errors import InvalidArgs, NotFound
@@ -56,6 +56,8 @@ class Watch:
         self._ready: dict[Cursor, None] = {}  # in the order in which they are served
         self._taken: dict[Cursor, None] = {}  # those from which something was taken since acknowledge_taken()
         self._earlier: dict[str, deque[Cursor]] = {}  # by name; read as soon as nothing of that name is in flight
+        self.expected: set[str] = set()  # names whose processes are still to be attached, each with a place
+        self._last_end: End = "finished"  # of those that came to their end meanwhile
         self._in_flight = 0
         self.unacknowledged = 0  # records that were sent and not acknowledged
 
@@ -66,7 +68,7 @@ class Watch:
 
     @property
     def consumes(self) -> bool:
-        """Whether records wait in the log for this watch."""
+        """Return whether records wait in the log for this watch."""
         return self.spec.mode == "consume"
 
     def reads(self, name: str) -> bool:
@@ -83,6 +85,19 @@ class Watch:
         """One for each process that is being read, a name's earlier one first."""
         waiting = [cursor for cursors in self._earlier.values() for cursor in cursors]
         return [*waiting, *(cursor for cursors in self._cursors.values() for cursor in cursors)]
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Keep a place for each of these, whose processes are to be attached; the watch does not end before."""
+        self.expected = set(names)
+        self.share.take(len(self.expected))
+
+    def attach_expected(self, name: str, logs: Iterable[OutputLog]) -> None:
+        """Begin to read a name that was expected: its processes, the earlier first; none if they have gone."""
+        self.expected.remove(name)
+        self.share.give()
+        for log in logs:
+            self.attach(name, log)
+        self._look_for_the_end(self._last_end)
 
     def attach(self, name: str, log: OutputLog, position: Position | None = None) -> None:
         """Begin to read a process, after the name's earlier one where that is still being read."""
@@ -135,7 +150,7 @@ class Watch:
 
     @property
     def ready(self) -> bool:
-        """Whether take() may have something."""
+        """Return whether take() may have something."""
         return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
 
     def take(self, most: int, most_events: int = MAX_EVENTS) -> list[Event]:
@@ -236,20 +251,23 @@ class Watch:
         if not self._look_for_the_end(end) and self.ready:
             self._on_ready()
 
-    def give_up(self) -> None:
-        """End the watch, since it cannot read all that it should."""
-        self._finish("failed")
+    def giving_up(self) -> Iterator[None]:
+        """End the watch, since it cannot read all that it should, as closing() does."""
+        on_done, closing = self._on_done, self.closing()
+        next(closing, None)
+        on_done("failed")
+        yield from closing
 
     def _look_for_the_end(self, end: End) -> bool:
         if self._cursors or self.closed or self.spec.follow:
             return False
-        self._finish(end)
-        return True
-
-    def _finish(self, end: End) -> None:
+        if self.expected:
+            self._last_end = end
+            return False
         on_done = self._on_done
         self.close()
         on_done(end)
+        return True
 
     def close(self, away: bool = False) -> None:
         """End the watch. What it had not acknowledged is there for the next one.
@@ -268,7 +286,8 @@ class Watch:
         self._taken.clear()
         left = self.cursors
         self._cursors.clear()
-        self.share.give(len(left))
+        self.share.give(len(left) + len(self.expected))
+        self.expected.clear()
         self._earlier.clear()
         self._on_closed(self)
         # They know this watch: without them it goes at once, and is no work for the garbage collector.

@@ -16,7 +16,8 @@ from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, po
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import OutputLog, Stream
+from papa_dbus.service.output.log import OutputLog
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.pipe_poller import Poller
 from papa_dbus.service.process.pipes import OutputPipes
 
@@ -98,7 +99,7 @@ class HostedProcess:
 
     @property
     def removed(self) -> bool:
-        """Whether its output is no longer kept, and it leaves the list when it ends."""
+        """Return whether its output is no longer kept, and it leaves the list when it ends."""
         return self.facts.removed
 
     # ------------------------------------------------------------------ output
@@ -159,7 +160,7 @@ class HostedProcess:
         # before that, and would find the process still there.
         self._pipes.close_ended()
         # What it wrote before may have been read after it: times go in the order of the numbers.
-        self.log.end(self.exit_code, max(self._ended_at, self.log.last_time))
+        self.log.end(self.exit_code, max(self._ended_at, self.log.records.last_time))
         self._move(State.ENDED)
         self._callbacks.on_end(self)
         self._callbacks.on_releasable(self)
@@ -171,19 +172,19 @@ class HostedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self.state is State.RUNNING
 
     @property
     def fully_acknowledged(self) -> bool:
-        """Whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
+        """Return whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
         if self.state is not State.ENDED or self.log.readers:
             return False
         return self.removed or (self.log.exit_acknowledged and not self.log.buffered)
 
     @property
     def is_consumed_to_its_end(self) -> bool:
-        """Whether it has ended, and somebody is about to acknowledge the rest."""
+        """Return whether it has ended, and somebody is about to acknowledge the rest."""
         if self.state is State.RUNNING:
             return False
         return self.log.has_present_consumers and not self.log.exit_acknowledged
@@ -195,7 +196,7 @@ class HostedProcess:
 
     @property
     def removable(self) -> bool:
-        """Whether it has ended and nobody can want anything of it any more."""
+        """Return whether it has ended and nobody can want anything of it any more."""
         if self.state is not State.ENDED:
             return False
         if self.removed:
@@ -214,7 +215,7 @@ class HostedProcess:
     def duplicate_pidfd(self) -> int:
         """A pidfd for a client. Raises NotFound once the process has ended."""
         if not self.running:
-            raise NotFound(f"process '{self.spec.name}' has ended")
+            raise NotFound(f"process '{self.spec.name}' has ended; only one that runs can be opened")
         return os.dup(self.pidfd)
 
     def keep_output(self) -> None:
@@ -238,7 +239,7 @@ class HostedProcess:
         self.log.close()
 
     def info(self) -> ProcessInfo:
-        """What a client may know."""
+        """Return what a client may know."""
         spec, log_ = self.spec, self.log
         return ProcessInfo(
             name=spec.name,
@@ -258,7 +259,7 @@ class HostedProcess:
             buffered=log_.buffered,
             dropped=log_.dropped,
             written=log_.written,
-            last_seq=log_.last_seq,
+            last_seq=log_.records.last_seq,
             acknowledged=log_.acknowledged,
             unit=self.facts.unit,
             as_user=spec.uid is not None,

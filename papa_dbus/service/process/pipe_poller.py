@@ -44,7 +44,7 @@ class Poller:
             self._epoll.unregister(fd)
 
     def has_more(self) -> bool:
-        """Whether something waits to be read."""
+        """Return whether something waits to be read."""
         return bool(self._epoll.poll(0, 1))
 
     def close(self) -> None:

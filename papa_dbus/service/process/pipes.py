@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from papa_dbus.service import limits
-from papa_dbus.service.output.log import CHUNK, OutputLog, Stream
+from papa_dbus.service.output.log import CHUNK, OutputLog
+from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import readable
 from papa_dbus.service.process.pipe_poller import Poller
 
@@ -65,7 +66,7 @@ class OutputPipes:
     def _room(self) -> int:
         """Bytes that may be read now: what is free if the process waits for consumers, else always a chunk."""
         if self.waits and self._log.consumers:
-            if self._log.records >= limits.MAX_RECORDS:
+            if len(self._log.records) >= limits.MAX_RECORDS:
                 return 0
             return min(CHUNK, self._log.capacity - self._log.buffered)
         return CHUNK

@@ -3,7 +3,8 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -18,20 +19,15 @@ from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.items.store import Store
 from papa_dbus.service.lookups import Lookups
 from papa_dbus.service.output.files import LogFiles
-from papa_dbus.service.output.log import Stream
-from papa_dbus.service.process.gate import (
-    DEFAULT_UMASK,
-    PendingChild,
-    Status,
-    environment,
-    identify,
-    plan_descriptors,
-)
+from papa_dbus.service.output.records import Stream
+from papa_dbus.service.process.gate import PendingChild, Status
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds, ScopeAssigner
+from papa_dbus.service.process.identity import environment, identify
 
 log = logging.getLogger(__name__)
 
-
+_DEFAULT_UMASK = 0o022
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _SOCKET_REFERENCE = re.compile(r"\$\(socket\.(?P<name>[^()]*)\.(?P<part>[^().]*)\)")
 
 
@@ -51,9 +47,7 @@ async def start(
     identity = await identify(spec, lookups)
     with ExitStack() as ours, ExitStack() as undo:
         try:
-            launch, pipes = _prepare(spec, identity, sockets, ours, undo)
-            files = LogFiles.create()
-            undo.callback(files.close)
+            plan, pipes, files = _prepare(spec, identity, sockets, ours, undo)
         except OSError as error:
             raise Limit(f"process '{spec.name}': {error.strerror}") from None
         crash_point("pipes created")
@@ -64,13 +58,10 @@ async def start(
         await store.kept()
         crash_point("process stored")
         with _named(spec):
-            child = await PendingChild.forked(launch, fork, status)
+            child = await PendingChild.forked(plan, fork, status)
         crash_point("process forked")
         try:
-            with _named(spec):
-                unit = await _placed(child.pid, spec, assign_scope)
-            where = identity.home if spec.working_dir is None else spec.working_dir
-            facts = ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
+            facts = await _placed(child, spec, identity, assign_scope)
             store.process_runs(key, facts, child.pidfd)
             await store.kept()
         except BaseException:
@@ -95,12 +86,17 @@ def _named(spec: ProcessSpec) -> Iterator[None]:
         raise type(error)(f"process '{spec.name}': {error}") from None
 
 
-async def _placed(pid: int, spec: ProcessSpec, assign_scope: ScopeAssigner) -> str | None:
-    unit = await assign_scope(pid, spec.name, spec.resources)
-    if unit is None and spec.resources:
-        option = next(iter(spec.resources))
-        raise Spawn(f"option '{option}': there is no systemd that could limit it")
-    return unit
+async def _placed(
+    child: PendingChild, spec: ProcessSpec, identity: Identity, assign_scope: ScopeAssigner
+) -> ProcessRecord:
+    """Put a process that waits at its gate into its scope; returns what is known of it then."""
+    with _named(spec):
+        unit = await assign_scope(child.pid, spec.name, spec.resources)
+        if unit is None and spec.resources:
+            option = next(iter(spec.resources))
+            raise Spawn(f"option '{option}': there is no systemd that could limit it; ask without it")
+    where = identity.home if spec.working_dir is None else spec.working_dir
+    return ProcessRecord(child.pid, now(), identity.uid, identity.gid, where, unit)
 
 
 async def _executed(
@@ -129,8 +125,8 @@ def note_no_home(store: Store, key: int, name: str, facts: ProcessRecord) -> Pro
 
 def _prepare(
     spec: ProcessSpec, identity: Identity, sockets: Mapping[str, HostedSocket], ours: ExitStack, undo: ExitStack
-) -> tuple[ExecPlan, dict[Stream, int]]:
-    """All that the child needs, and the read ends of its pipes.
+) -> tuple[ExecPlan, dict[Stream, int], LogFiles]:
+    """Make all that the child needs, the read ends of its pipes, and the files for what comes out of them.
 
     ``ours`` closes what only the child keeps, ``undo`` what papad keeps unless the start fails.
     """
@@ -146,24 +142,45 @@ def _prepare(
         err = out
     elif spec.bufsize and spec.stderr == "pipe":
         pipes["err"], err = _pipe(ours, undo)
-    plan, numbers = plan_descriptors(
+    descriptors, numbers = _plan_descriptors(
         out,
         err,
         null,
         [ours.enter_context(sock.for_process()) for sock in passed],
         {sock.spec.name: (sock.fileno, ours.enter_context(sock.for_process())) for sock in references},
     )
-    launch = ExecPlan(
+    plan = ExecPlan(
         argv=[_substitute(arg, numbers, sockets) for arg in spec.command],
         env=environment(spec, identity),
         identity=identity,
         working_dir=spec.working_dir,
-        umask=DEFAULT_UMASK if spec.umask is None else spec.umask,
+        umask=_DEFAULT_UMASK if spec.umask is None else spec.umask,
         rlimits=spec.rlimits,
-        descriptors=plan,
+        descriptors=descriptors,
         listen_names=spec.sockets,
     )
-    return launch, pipes
+    files = LogFiles.create()
+    undo.callback(files.close)
+    return plan, pipes, files
+
+
+def _plan_descriptors(
+    out: int, err: int, null: int, passed: Sequence[socket.socket], named: Mapping[str, tuple[int, socket.socket]]
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Return the child's descriptor numbers, and those of the sockets its command names.
+
+    ``passed`` come first, by the LISTEN_FDS protocol. A named one keeps papad's number, as Papa's clients expect,
+    unless that is taken.
+    """
+    placed = {0: null, 1: out, 2: err}
+    for number, sock in enumerate(passed, _LISTEN_FDS_START):
+        placed[number] = sock.fileno()
+    numbers: dict[str, int] = {}
+    for name, (wanted, sock) in named.items():
+        number = wanted if wanted not in placed else max(placed) + 1
+        placed[number] = sock.fileno()
+        numbers[name] = number
+    return placed, numbers
 
 
 def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
@@ -176,7 +193,7 @@ def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
 
 def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
     if name not in sockets:
-        raise NotFound(f"socket '{name}' is not there")
+        raise NotFound(f"socket '{name}' is not there; make it first")
     return sockets[name]
 
 
@@ -200,7 +217,7 @@ def _substitute(arg: str, numbers: Mapping[str, int], sockets: Mapping[str, Host
             return str(numbers[found["name"]])
         port = _hosted(sockets, found["name"]).port
         if port is None:
-            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port")
+            raise InvalidArgs(f"command: {found[0]!r}: a Unix socket has no port; write .fileno")
         return str(port)
 
     return _SOCKET_REFERENCE.sub(value, arg)

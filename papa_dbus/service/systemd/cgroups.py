@@ -39,7 +39,7 @@ def check(pid: int, resources: Mapping[str, int]) -> None:
         except (OSError, LookupError):
             raise Spawn(
                 f"option '{option}': systemd has no {control.controller} controller for it on this machine, or for this"
-                " user, so Linux would not limit it (cgroups(7))"
+                " user, so Linux would not limit it (cgroups(7)); ask without it"
             ) from None
         if not _holds(option, value, words):
             raise Spawn(f"option '{option}': systemd has not had Linux limit it: {folder / files[0]} has {words[0]!r}")

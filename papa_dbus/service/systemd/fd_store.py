@@ -140,9 +140,15 @@ class SystemdFdStore:
 
     def _check_room(self, name: str) -> None:
         if self._count + 1 > self._most:
-            raise Limit(f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=)")
+            raise Limit(
+                f"systemd keeps {self._most} descriptors for papad at most (FileDescriptorStoreMax=);"
+                " remove sockets or processes, or raise it"
+            )
         if self._count + 1 > self._most_open:
-            raise Limit(f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=)")
+            raise Limit(
+                f"papad may be started with {self._most_open} kept descriptors at most (LimitNOFILE=);"
+                " remove sockets or processes, or raise it"
+            )
         if self._name_bytes + len(name) + 1 > _MAX_NAMES:
             raise Limit(f"the names of all kept descriptors have {_MAX_NAMES} bytes at most: they come in one variable")
 

@@ -45,7 +45,7 @@ class ListenFds:
         return {name: self._by_name.pop(name) for name in names}
 
     def kept(self) -> tuple[dict[str, list[int]], dict[str, int]]:
-        """What the descriptor store gave back, by name, and how many places that has there."""
+        """Return what the descriptor store gave back, by name, and how many places that has there."""
         given = {name: self._by_name.pop(name) for name in list(self._by_name) if _STORED_NAME.fullmatch(name)}
         slots = {name: len(fds) for name, fds in given.items()}
         return {name: [fd for one in fds for fd in _unpacked(one)] for name, fds in given.items()}, slots
@@ -68,15 +68,15 @@ def _unpacked(fd: int) -> list[int]:
 
 
 def is_listening(fd: int) -> bool:
-    """Whether it is a stream socket that listens."""
+    """Return whether it is a stream socket that listens."""
     return bool(daemon.is_socket(fd, type=socket.SOCK_STREAM, listening=1))
 
 
 def is_memory_file(fd: int) -> bool:
-    """Whether it is one of memfd_create(2)'s."""
+    """Return whether it is one of memfd_create(2)'s."""
     return os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:")
 
 
 def is_connected(fd: int) -> bool:
-    """Whether it is a stream socket that does not listen."""
+    """Return whether it is a stream socket that does not listen."""
     return bool(daemon.is_socket(fd, type=socket.SOCK_STREAM, listening=0))

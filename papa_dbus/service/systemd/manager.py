@@ -15,7 +15,7 @@ _JOB_TIMEOUT, _JOB_PAUSE = 5.0, 0.01
 
 
 async def socket_units(bus: Bus) -> dict[str, str]:
-    """Which socket unit passes papad descriptors of which name, as far as systemd says."""
+    """Return which socket unit passes papad descriptors of which name, as far as systemd says."""
     found: dict[str, str] = {}
     with contextlib.suppress(PapaError):
         service = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
@@ -28,7 +28,7 @@ async def socket_units(bus: Bus) -> dict[str, str]:
 
 
 async def keeps_descriptors(bus: Bus) -> bool | None:
-    """Whether systemd, which is ending papad, keeps what is in the descriptor store; None: it does not answer.
+    """Return whether systemd, which is ending papad, keeps what is in the descriptor store; None: it does not answer.
 
     It does so for a restart, and from 254 on for a stop if the unit asks for it (FileDescriptorStorePreserve=); at
     shutdown only for a soft-reboot.
@@ -73,7 +73,7 @@ async def _soft_reboots(bus: Bus) -> bool:
 
 
 async def own_job(bus: Bus) -> str:
-    """What systemd is doing with papad's unit, such as "stop"; "" for nothing."""
+    """Return what systemd is doing with papad's unit, such as "stop"; "" for nothing."""
     unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
     _, job = await property_of(bus, unit, "Unit", "Job")
     return "" if job == "/" else str(await property_of(bus, job, "Job", "JobType"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from systemd import daemon
 
 from papa_dbus.bus import Bus, Message, Variant
-from papa_dbus.bus.bus import DRIVER
+from papa_dbus.bus.name_owner import NameOwner
 from papa_dbus.errors import PapaError, Spawn
 from papa_dbus.service.systemd import cgroups
 from papa_dbus.service.systemd.manager import MANAGER, own_job
@@ -43,6 +43,7 @@ class Scopes:
         self._bus = bus
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._manager = ""  # systemd's unique name
+        self._name = NameOwner(bus, MANAGER[0], self._set_manager)
         self._some_ended = asyncio.Event()
         self._available = bool(daemon.booted())
         bus.on_connected.append(self._subscribe)
@@ -50,11 +51,12 @@ class Scopes:
 
     async def _subscribe(self) -> None:
         await self._bus.add_match(sender=MANAGER[0], interface=MANAGER[2], member="JobRemoved")
-        await self._bus.add_match(sender=DRIVER[0], member="NameOwnerChanged", arg0=MANAGER[0])
-        try:
-            self._manager = (await self._bus.call(*DRIVER, "GetNameOwner", "s", [MANAGER[0]])).body[0]
-        except PapaError:
-            self._manager = ""  # no systemd on this bus
+        self._set_manager(None)
+        with contextlib.suppress(PapaError):  # no systemd on this bus
+            await self._name.find()
+
+    def _set_manager(self, owner: str | None) -> None:
+        self._manager = owner or ""
 
     async def assign_scope(self, pid: int, name: str, resources: Mapping[str, int]) -> str | None:
         """Put a process in its scope and return the scope's name, None where there are no scopes to be had.
@@ -116,8 +118,6 @@ class Scopes:
             raise PapaError(f"systemd could not start {unit}: {result}")
 
     def _hear(self, signal: Message) -> None:
-        if signal.member == "NameOwnerChanged" and signal.sender == DRIVER[0] and signal.body[0] == MANAGER[0]:
-            self._manager = signal.body[2]
         # Anybody whom the bus lets can send papad a signal of that name.
         if signal.member == "JobRemoved" and signal.sender == self._manager:
             _, _, unit, result = signal.body

@@ -1,8 +1,6 @@
 """A papad within the test's own process, on a real bus: a test can lower its limits, and hold up what it does."""
 
 import contextlib
-import os
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -10,6 +8,7 @@ from papa_dbus.bus import Bus
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.dbus.server import DBusServer
 from papa_dbus.service.kernel.kernel import Kernel
+from tests.support import end
 
 
 @dataclass
@@ -33,9 +32,5 @@ async def papad_inside(address: str, access: Access | None = None) -> AsyncItera
         yield Inside(kernel, bus, server, access)
     finally:
         await server.close()
-        if held := [info.name for info in kernel.list_sockets()]:
-            kernel.remove_sockets(held)
-        for info in kernel.list_processes():
-            if info.running:
-                os.kill(info.pid, signal.SIGKILL)
-        kernel.close()
+        end(kernel)
+        await kernel.settle()

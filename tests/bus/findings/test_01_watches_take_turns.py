@@ -27,17 +27,17 @@ async def test_clients_take_turns_and_so_do_the_watches_of_each(
                 await many.until_written("p", size)
                 subscriptions = papad.server._subscriptions
                 numbers = [await client.watch("p") for client in (many, many, many, one)]
-                await until(lambda: len(subscriptions._held_up) == 4, "watches that are ready")  # noqa: B023
+                await until(lambda: len(subscriptions._turns._held_up) == 4, "watches that are ready")  # noqa: B023
                 turns: list[int] = []
 
                 def note(
-                    it: Any, numbers: Any = numbers, turns: Any = turns, send: Any = subscriptions._send_to
+                    it: Any, numbers: Any = numbers, turns: Any = turns, send: Any = subscriptions._turns._send
                 ) -> int:
                     turns.append(numbers.index(it.watch.number))
                     sent: int = send(it)
                     return sent
 
-                monkeypatch.setattr(subscriptions, "_send_to", note)
+                monkeypatch.setattr(subscriptions._turns, "_send", note)
                 room[0] = True
                 subscriptions.pump_all()
                 await many.wait(lambda: len(many.output()) == 3 * size, "output")  # noqa: B023

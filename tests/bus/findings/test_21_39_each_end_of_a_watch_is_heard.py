@@ -138,7 +138,7 @@ async def test_an_observer_of_an_older_papad_ends_with_the_process(bus_address: 
         assert len(events) == 2
 
 
-@pytest.mark.parametrize(("reason", "error"), [("removed", "'p' was removed"), ("revoked", "may hear no more")])
+@pytest.mark.parametrize(("reason", "error"), [("removed", "'p' was removed"), ("revoked", "client.s right")])
 async def test_the_drop_in_raises_it(bus_address: str, reason: str, error: str) -> None:
     async with fake_papad(bus_address, Watch=numbered_watches("p"), Acknowledge=done, Ping=done) as papad:
 
@@ -159,7 +159,7 @@ async def test_the_drop_in_raises_it(bus_address: str, reason: str, error: str) 
 
 @pytest.mark.parametrize(
     ("reason", "error"),
-    [("removed", "was removed"), ("revoked", "may hear no more"), ("failed", "the watch has ended: failed")],
+    [("removed", "was removed"), ("revoked", "client.s right"), ("failed", "the watch has ended: failed")],
 )
 def test_the_drop_in_raises_what_20202_says(serve: Serve, reason: str, error: str) -> None:
     end = f"Nothing left to watch: {reason}\n> ".encode()

@@ -26,9 +26,11 @@ GROUP = "daemon"
 
 
 @pytest.fixture
-def server() -> LineServer:
+def server() -> Iterator[LineServer]:
     """A front end whose Unix socket is for a group."""
-    return LineServer(Kernel(), Access(GROUP))
+    kernel = Kernel()
+    yield LineServer(kernel, Access(GROUP))
+    kernel.close()
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ async def test_one_on_the_bus_and_one_on_20202(papad: SupervisedPapad, tmp_path:
         await again(papad, how)
         if how != "reload":
             await come_back_by_line(papad, client)
+            scripted_child.end()
             return
         writer.write(b"\n")  # the line's watch goes on, and acknowledges while the bus's is away
         scripted_child.say("two")

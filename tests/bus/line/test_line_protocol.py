@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pexpect
@@ -22,16 +22,18 @@ import pytest
 from papa_dbus.errors import AccessDenied, Bind
 from papa_dbus.service import steps
 from papa_dbus.service.access.policy import Access, Right
-from papa_dbus.service.caller import Caller, acting_user
+from papa_dbus.service.caller import Caller, acting, acting_user
+from papa_dbus.service.items.specs import ProcessSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.line import server as line_server
 from papa_dbus.service.line import session as line_session
 from papa_dbus.service.line import watch as line_watch
 from papa_dbus.service.line.reader import MAX_LINE
 from papa_dbus.service.line.server import LineServer
+from papa_dbus.service.output.watches import Watch
 from tests.bus.lineclient import PATIENCE, LineClient, Papad, kill_session
 from tests.bus.scripted_child import ScriptedChild
-from tests.support import end, turns, until, wait_until
+from tests.support import end, hold_watches, turns, until, wait_until
 
 IAC = b"\xff"
 
@@ -78,6 +80,14 @@ def test_values(client: LineClient) -> None:
     assert "may not contain" in client.fault("set a*")
 
 
+def test_an_error_names_an_entry_as_it_was_typed(client: LineClient) -> None:
+    assert client.fault("make process p rlimit.nofiles=1 true").startswith("option 'rlimit.nofiles': is none of as, ")
+    assert client.fault(f"make process p rlimit.nofile={2**40} true").startswith(
+        f"process 'p': cannot set option 'rlimit.nofile' to {2**40}: "
+    )
+    assert client.fault("make process p env.=1 true").startswith("option 'env.': ")
+
+
 def test_sockets(client: LineClient, tmp_path: Path) -> None:
     line = client.ask("make socket web backlog=7")
     found = re.fullmatch(r"web family=inet type=stream backlog=7 host=127\.0\.0\.1 port=(\d+) fileno=(\d+)", line)
@@ -85,7 +95,7 @@ def test_sockets(client: LineClient, tmp_path: Path) -> None:
     assert client.ask("make socket web backlog=7") == line
     assert client.ask("list sockets") == line
     socket.create_connection(("127.0.0.1", int(found[1]))).close()
-    assert "with other options" in client.fault("make socket web backlog=8")
+    assert "differs in option 'backlog'; remove it first" in client.fault("make socket web backlog=8")
     path = tmp_path / "a b"
     assert f"path={tmp_path}/a\\x20b umask=0077 fileno=" in client.ask(f"make socket u path={tmp_path}/a\\ b umask=077")
     assert path.stat().st_mode & 0o777 == 0o700
@@ -488,7 +498,7 @@ def test_defect_16_output_comes_without_a_reason_but_itself(client: LineClient, 
     assert client.read_watch() == (b"", b"", [0])
 
 
-@pytest.mark.parametrize("command", ["watch p p", "make process p watch=1 shell=1 echo a; sleep 600"])
+@pytest.mark.parametrize("command", ["watch p p", "make process p watch=1 shell=1 echo a; exec sleep 600"])
 async def test_the_first_batch_does_not_come_with_the_answer(
     house: "House", monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -496,7 +506,7 @@ async def test_the_first_batch_does_not_come_with_the_answer(
     visitor = await house.connect()
     assert await visitor.welcomed()
     if command.startswith("watch"):
-        visitor.say(b"make process p shell=1 echo a; sleep 600\n")
+        visitor.say(b"make process p shell=1 echo a; exec sleep 600\n")
         await visitor.until(b"> ")
     (session,) = house.server._sessions
     loop, write = asyncio.get_running_loop(), session._transport.write
@@ -763,12 +773,12 @@ async def test_connections_are_bounded_for_each_user_and_all(house: House, monke
     visitors = [await house.connect() for _ in range(3)]
     for visitor in visitors:
         assert await visitor.welcomed()
-    assert b"of one user" in await (await house.connect()).rest()
+    assert b"3 connections of a user: close one" in await (await house.connect()).rest()
     house.access.uid = 2
     for _ in range(2):
         assert await (await house.connect()).welcomed()
     house.access.uid = 3
-    assert b"5 connections at a time" in await (await house.connect()).rest()
+    assert b"papad serves 5 connections, and none" in await (await house.connect()).rest()
     visitors[0].say(b"quit\n")
     assert await visitors[0].rest() == b"ok\n"
     visitors[0].writer.close()
@@ -891,7 +901,7 @@ async def test_stopping_does_not_wait_for_a_watcher_that_does_not_read(
     (session,) = house.server._sessions
     session._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     visitor.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    visitor.say(b"make process p shell=1 head -c 10m /dev/zero; sleep 600\n")
+    visitor.say(b"make process p shell=1 head -c 10m /dev/zero; exec sleep 600\n")
     async with asyncio.timeout(PATIENCE):
         # A batch of what had come by chance might be all with Linux, and nobody would wait for room.
         while not (made := house.kernel.list_processes()) or made[0].written < 10 * 1024 * 1024:
@@ -915,6 +925,86 @@ async def test_a_defect_of_ours_is_an_internal_error(
     visitor.say(b"list sockets\nset a 1\nget a\n")
     assert await visitor.until(b"1\n> ") == b"Error: internal error\n> \n> 1\n> "
     assert "ZeroDivisionError" in caplog.text
+
+
+# ------------------------------------------------------------- a watch of many
+
+
+@pytest.fixture
+async def holding(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have a watch of six processes read two at once, and the others in steps once this is called."""
+    monkeypatch.setattr(steps, "AT_ONCE", 2)
+    monkeypatch.setattr(steps, "STEP", 0.0)
+    for name in "fedcba":
+        await house.kernel.make_process(ProcessSpec(name, ("sh", "-c", f"echo {name}; exec sleep 600")))
+    await until(lambda: all(info.written for info in house.kernel.list_processes()), "the output")
+    with acting(Caller(1, None, "test")):
+        return hold_watches(house.kernel)
+
+
+async def watching(house: House) -> tuple[Visitor, Watch]:
+    """Have a client watch them all, which is not answered yet."""
+    visitor = await house.connect()
+    assert await visitor.welcomed()
+    visitor.say(b"watch processes\n")
+    await until(lambda: house.kernel._watches.open, "the watch")
+    [watch] = house.kernel._watches.open.values()
+    assert watch.names == ["a", "b"]
+    return visitor, watch
+
+
+async def test_a_watch_of_many_is_answered_when_all_are_read(house: House, holding: Callable[[], None]) -> None:
+    """What the client says meanwhile is taken as it always is: it ends the watch, and what comes then is a command."""
+    visitor, watch = await watching(house)
+    visitor.say(b"\n")  # acknowledges nothing yet
+    await turns(10)
+    holding()
+    assert await visitor.until(b"\n") == b"Watching 6\n"
+    batch = await visitor.until(b"] ")
+    assert re.findall(rb"^out:(.):\S+:2$", batch, re.MULTILINE) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert watch.names == list("abcdef")
+    logs = [cursor.log for cursor in watch.cursors]
+    visitor.say(b"q\nget a\n")
+    assert (await visitor.until(b"> \n> ")).endswith(b"Stopped watching\n> \n> ")
+    assert not any(log.readers or log.buffered for log in logs)
+
+
+async def test_a_watch_of_many_stops_with_its_connection(house: House, holding: Callable[[], None]) -> None:
+    visitor, watch = await watching(house)
+    visitor.writer.transport.abort()
+    await until(lambda: watch.closed, "its end")
+    assert not watch.expected
+    holding()
+    await until(lambda: not house.server.connections, "the end of the connection")
+    assert not any(process.log.readers for process in house.kernel._processes.every())
+
+
+async def test_a_watch_of_many_stops_with_papad(house: House, holding: Callable[[], None]) -> None:
+    visitor, watch = await watching(house)
+    stopped = asyncio.ensure_future(house.server.stop())
+    await until(lambda: watch.closed, "its end")
+    holding()
+    await stopped
+    assert await visitor.rest() == b"Error: papad is stopping\n> "
+
+
+async def test_a_watch_of_many_is_complete_when_the_next_papad_continues(
+    house: House, holding: Callable[[], None]
+) -> None:
+    visitor, watch = await watching(house)
+    over = asyncio.ensure_future(house.server.hand_over())
+    await turns(10)
+    assert not watch.closed
+    assert not over.done()
+    holding()
+    listening, [connection] = await over
+    assert await visitor.until(b"\n") == b"Watching 6\n"
+    assert connection.left is not None
+    assert connection.left.watch is not None
+    assert len(connection.left.watch) == 6
+    for fd in (*listening, connection.fd):
+        os.close(fd)
+    watch.close()
 
 
 # ------------------------------------------------------------------------- the Unix socket

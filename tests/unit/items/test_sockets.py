@@ -68,7 +68,9 @@ async def test_the_same_again_and_another(kernel: Kernel) -> None:
     first = await make(kernel)
     assert await make(kernel) == first
     assert await make(kernel, port=first.port) == first
-    with pytest.raises(Exists, match="socket 's' is there, with other options"):
+    with pytest.raises(
+        Exists, match="socket 's' already exists, and differs in option 'family', option 'host'; remove it first"
+    ):
         await make(kernel, family="inet6")
 
 
@@ -81,7 +83,8 @@ async def test_a_port_in_use(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "says"), [("192.0.2.1", "Cannot assign requested address"), ("no-such-host.invalid", "is no inet address")]
+    ("host", "says"),
+    [("192.0.2.1", "Cannot assign requested address"), ("no-such-host.invalid", "is not an inet address")],
 )
 async def test_hosts_that_cannot_be_had(kernel: Kernel, host: str, says: str) -> None:
     with pytest.raises(Bind, match=says):
@@ -192,7 +195,7 @@ async def test_the_number_of_patterns_is_bounded(kernel: Kernel) -> None:
 
 async def test_defect_12_removing_without_a_name_is_an_error(kernel: Kernel) -> None:
     await make(kernel)
-    with pytest.raises(InvalidArgs, match="which socket"):
+    with pytest.raises(InvalidArgs, match="name at least one socket"):
         kernel.remove_sockets([])
     assert kernel.socket_count == 1
 
@@ -296,7 +299,7 @@ async def test_what_is_passed_is_hosted_by_name_and_number(kernel: Kernel, tmp_p
     assert (await make(kernel, "web", port=first.port, backlog=77)).unit == "web.socket"
     assert (await make(kernel, "web-2", path=path, umask=0o77)).unit == "web.socket"
     for other in ({"port": first.port, "reuseport": True}, {"family": "inet6"}, {"path": path}):
-        with pytest.raises(Exists, match="with other options"):
+        with pytest.raises(Exists, match="differs in "):
             await make(kernel, "web", **other)
     kernel.remove_sockets(["*"])
     assert os.path.exists(path)  # whoever made it may remove it

@@ -41,15 +41,15 @@ def test_faults_of_sockets(asked: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"command": ()}, "command: there is no program"),
-        ({"command": ("",)}, "command: there is no program"),
+        ({"command": ()}, "command: must not be empty"),
+        ({"command": ("",)}, "command: must not be empty"),
         ({"command": ("a\0",)}, "command: a NUL byte"),
         ({"command": ("a", "x" * 2_100_000)}, "arguments and environment have 2100003 bytes"),
-        ({"env": {"": "x"}}, "option 'env': '' is no name"),
-        ({"env": {"A=B": "x"}}, "option 'env': 'A=B' is no name"),
+        ({"env": {"": "x"}}, "option 'env ': a variable's name may"),
+        ({"env": {"A=B": "x"}}, "option 'env A=B': a variable's name may"),
         ({"working_dir": "tmp"}, "option 'working_dir': 'tmp' is not an absolute path"),
         ({"uid": 2**32 - 1}, "option 'uid': 4294967295 is out of range"),
-        ({"rlimits": {"nofiles": 1}}, "option 'rlimits': 'nofiles' is none of"),
+        ({"rlimits": {"nofiles": 1}}, "option 'rlimits nofiles': is none of"),
         ({"rlimits": {"nofile": 2**64}}, "rlimits nofile"),
         ({"umask": 0o1000}, "option 'umask'"),
         ({"stdout": "file"}, "option 'stdout': 'file' is none of pipe, null"),
@@ -74,11 +74,11 @@ def test_faults_of_watches(asked: dict[str, Any]) -> None:
 
 def test_the_same_socket_is_the_same() -> None:
     made = SocketSpec("s")
-    assert SocketSpec("s").asks_for(made, 5001)
-    assert SocketSpec("s", port=5001).asks_for(made, 5001)
-    assert not SocketSpec("s", port=5002).asks_for(made, 5001)
-    assert not SocketSpec("s", backlog=6).asks_for(made, 5001)
-    assert not SocketSpec("s", family="inet6").asks_for(made, 5001)
+    assert SocketSpec("s").differences(made, 5001) == ""
+    assert SocketSpec("s", port=5001).differences(made, 5001) == ""
+    assert SocketSpec("s", port=5002).differences(made, 5001) == "option 'port'"
+    assert SocketSpec("s", backlog=6).differences(made, 5001) == "option 'backlog'"
+    assert SocketSpec("s", family="inet6").differences(made, 5001) == "option 'family', option 'host'"
 
 
 def test_defect_13_umask_is_octal() -> None:

@@ -93,6 +93,7 @@ async def test_a_process_that_runs_is_not_waited_for() -> None:
         await run(kernel, "sh", "-c", "echo much; exec sleep 600")
         reader = Reader(kernel, ["p"], acknowledge=False)
         await reader.until("much")
-        assert not kernel._words_left()
+        assert not kernel._journal.has_more()
+        assert not kernel._processes.has_last_words()
     finally:
         end(kernel)

@@ -125,7 +125,7 @@ async def test_watches_whose_clients_will_come_back_are_closed_in_steps(
     await turns(len(logs))
     assert not closed.done()
     await closed
-    await noted(kernel)
+    await until(lambda: kernel.all_noted() is None, "all to be stored")
     assert all(log.absent(who) for log in logs for who in (":1.1", ":1.2"))
     again = [kernel.watch(["*"], WatchSpec(), lambda: None, who=who) for who in (":1.1", ":1.2")]
     assert not any(log.absent(who) for log in logs for who in (":1.1", ":1.2"))

@@ -127,6 +127,12 @@ class Kernel:
     def noted(self, names: Sequence[str]) -> None:
         return None
 
+    def attached(self, watch: Watch) -> None:
+        return None
+
+    def close_watch(self, watch: Watch, away: bool) -> None:
+        watch.close(away)
+
     def watch(self, patterns: Sequence[str], spec: WatchSpec, on_ready: Any, on_done: Any) -> Watch:
         log = self.papad.source.log
         gone = log.exit_acknowledged and not log.buffered

@@ -27,7 +27,7 @@ from papa_dbus.service.line.help import COMMANDS, UnknownCommand, help_text
 from papa_dbus.service.line.reader import Answer, Event, Foreign, Interrupt, Line, LineReader, TooLong
 from papa_dbus.service.output.events import Dropped, Exited, Output
 from papa_dbus.service.output.events import Event as WatchEvent
-from papa_dbus.service.output.log import Record
+from papa_dbus.service.output.records import Record
 from papa_dbus.service.rlimits import INFINITY
 
 with warnings.catch_warnings():
@@ -458,7 +458,7 @@ def test_defect_13_umask_is_octal_as_a_text_and_a_number_from_the_client(text: s
     [
         ("m p", "name of the process is missing"),
         ("m s", "name of the socket is missing"),
-        ("m p n", "no program"),
+        ("m p n", "command: must not be empty"),
         ("m p a:b /x", "may not contain ':'"),
         ("m p n nosuch=1 /x", "unknown option 'nosuch'"),
         ("m p n env=1 /x", "write env.NAME=VALUE"),
@@ -468,7 +468,7 @@ def test_defect_13_umask_is_octal_as_a_text_and_a_number_from_the_client(text: s
         ("m p n bufsize=much /x", "'bufsize'"),
         ("m p n bufsize=1 output=2 /x", "given twice"),
         ("m p n watch=maybe /x", "'watch'"),
-        ("m p n env.=1 /x", "no name of a variable"),
+        ("m p n env.=1 /x", "a variable's name may be neither empty"),
         ("m p n umask=9 /x", "'umask'"),
         ("m s n port=1 extra", "'extra' is one word too many"),
         ("m s n port=99999", "out of range"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output.events import Dropped, Event, Exited, Output
-from papa_dbus.service.output.log import OutputLog, Record
+from papa_dbus.service.output.log import OutputLog
+from papa_dbus.service.output.records import Record
 from papa_dbus.service.output.watches import Watch
 from tests.source import Source
 from tests.support import no_room
@@ -58,7 +59,7 @@ def test_records_come_in_one_sequence(source: Source) -> None:
     assert source.log.buffered == 11
     client.watch.acknowledge({"p": 2})
     assert source.log.buffered == 5
-    assert source.log.first_seq == 3
+    assert source.log.records.first_seq == 3
 
 
 def test_defect_18_a_clock_that_is_stepped_back_loses_nothing(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +289,7 @@ def test_many_short_records_are_bounded(source: Source) -> None:
         log.log.splice_from(log.read, "out")
     assert log.log.buffered == 131_072
     assert log.log.dropped == 140_000 - 131_072
-    assert len(log.log._ends) < 300_000
+    assert len(log.log.records._ends) < 300_000
     log.close()
 
 
@@ -362,4 +363,4 @@ def test_output_that_no_file_has_room_for_is_lost_and_reported(
     assert (again.buffered, again.dropped, again.exit and again.exit.code) == (0, source.log.dropped, 3)
     os.write(source.write, b"after")
     assert again.splice_from(source.read, "out") == 5
-    assert again.read(again.last_seq, 100, at_least_one=True)[0][0].data == b"after"
+    assert again.read(again.records.last_seq, 100, at_least_one=True)[0][0].data == b"after"

@@ -188,9 +188,14 @@ async def test_the_program_is_looked_for_in_its_own_path(kernel: Kernel, tmp_pat
         (["nope"], {}, Spawn, "cannot execute nope: No such file or directory"),
         (["/etc"], {}, Spawn, "cannot execute /etc: Permission denied"),
         (["/etc/passwd"], {}, Spawn, "cannot execute /etc/passwd: Permission denied"),
-        (["true"], {"working_dir": "/nope"}, Spawn, "cannot enter working_dir /nope: No such file or directory"),
-        (["true"], {"working_dir": "/etc/passwd"}, Spawn, "working_dir /etc/passwd: Not a directory"),
-        (["true"], {"uid": "nobody", "working_dir": "/root"}, Spawn, "working_dir /root: Permission denied"),
+        (
+            ["true"],
+            {"working_dir": "/nope"},
+            Spawn,
+            "/nope (option 'working_dir'): No such file",
+        ),
+        (["true"], {"working_dir": "/etc/passwd"}, Spawn, "/etc/passwd (option 'working_dir'): Not a directory"),
+        (["true"], {"uid": "nobody", "working_dir": "/root"}, Spawn, "/root (option 'working_dir'): Permission denied"),
         (["true"], {"uid": "no-such-user"}, InvalidArgs, "option 'uid': there is no user 'no-such-user'"),
         (["true"], {"uid": 4242}, InvalidArgs, "there is no user 4242, so its group must be given"),
         (["true"], {"gid": "no-such-group"}, InvalidArgs, "option 'gid': there is no group 'no-such-group'"),
@@ -212,7 +217,7 @@ async def test_what_cannot_be_started_says_why_and_leaves_nothing(
 async def test_a_limit_above_the_hard_one_is_refused(kernel: Kernel) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = Path("/proc/sys/fs/nr_open").read_text()
-    with pytest.raises(Spawn, match="cannot set rlimits nofile to"):
+    with pytest.raises(Spawn, match="cannot set option 'rlimits nofile' to"):
         await run(kernel, "true", rlimits={"nofile": int(before) + 1 + hard})
 
 

@@ -22,7 +22,7 @@ NO_ROW = {
     "dbus.in_flight.KEPT_COST": "what one record counts in MAX_FLIGHT",
     "process.pipe_poller.MAX_COALESCE_DELAY": "a delay, after which all is read",
     "process.pipe_poller.MAX_PER_ITERATION": "pipes that are read at a turn; the others have the next one",
-    "output.log.MAX_BATCH": "records that are read in one piece",
+    "output.records.MAX_BATCH": "records that are read in one piece",
     "line.replies._MAX_ERROR": "the text of an error, which is papad's own, is cut",
     "output.watches.MAX_EVENTS": "events that are taken at a time",
     "systemd.manager._JOB_TIMEOUT": "papad tells systemd of a reload then, whether its job is done or not",

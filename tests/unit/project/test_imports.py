@@ -23,6 +23,7 @@ LAYERS = {
     "service": 0,
     "service.caller": 1,
     "service.clock": 1,
+    "service.background": 1,
     "service.limits": 2,
     "service.rlimits": 2,
     "service.audit": 2,
@@ -52,12 +53,14 @@ LAYERS = {
     "client.line_assembler": 2,
     "client.discovery": 2,
     "client.link": 3,
+    "client.acknowledger": 4,
     "client.progress": 3,
-    "client.subscription": 4,
-    "client.aio": 5,
-    "client.compat": 6,
-    "client.circus": 7,
-    "client.cli": 7,
+    "client.subscription": 5,
+    "client.watch": 6,
+    "client.aio": 7,
+    "client.compat": 8,
+    "client.circus": 9,
+    "client.cli": 9,
 }
 #: Who alone may import what.
 ONLY = {

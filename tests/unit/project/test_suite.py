@@ -12,7 +12,7 @@ POLLS = "# paces the looks"
 #: The ways of leaving out a test, or a part of it.
 LEFT_OUT = re.compile(r"\bskip(if)?\(|\bmark\.skip|\bimportorskip\b|\bxfail\b|\bSkipTest\b")
 SLEEP = re.compile(r"\bsleep\((?!0\))")  # sleep(0) takes no time
-#: A shell's loop over a number of looks ends too early on a busy machine; Bed.wait_until() has an end in time.
+#: A shell's loop over a number of looks ends too early on a busy machine; Container.wait_until() has an end in time.
 COUNTED_LOOKS = re.compile(r"\bseq \d+\); do .*\bsleep\b|\buntil .*\bsleep\b")
 
 

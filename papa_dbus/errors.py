@@ -111,6 +111,7 @@ _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.Disconnected": NoReply,
     "org.freedesktop.DBus.Error.Timeout": NoReply,
     "org.freedesktop.DBus.Error.LimitsExceeded": BusFull,
+    "org.freedesktop.DBus.Error.UnknownMethod": NotSupported,  # papad is older than what was asked
     "org.freedesktop.DBus.Error.TimedOut": Unreachable,  # of its start
     "org.freedesktop.DBus.Error.ServiceUnknown": Unreachable,
     "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,

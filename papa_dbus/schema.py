@@ -20,7 +20,7 @@ MAX_CPU_QUOTA: Final = 1_000_000
 MAX_TASKS_MAX: Final = 4_194_304
 MAX_WINDOW: Final = 64 * 1024 * 1024
 #: The forms of what has another type than a number; of a dictionary it is the form of one entry.
-_FORMS: Final = {"s": WORD, "a{ss}": WORD, "b": FLAG, "v": IDENTITY, "a{st}": LIMIT, "as": NAMES}
+_FORMS: Final = {"s": WORD, "o": WORD, "a{ss}": WORD, "b": FLAG, "v": IDENTITY, "a{st}": LIMIT, "as": NAMES}
 
 
 # --------------------------------------------------------------------------------------- options
@@ -153,16 +153,22 @@ WATCH_OPTIONS: Final = options(WatchRequest)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of an item's result: its D-Bus type, its property's name, how text has it, and whether a line does."""
+    """A key of an item's result: its D-Bus type, its property's name, how text has it, and whether a line does.
+
+    ``absent``: the value of which nothing is said. An object has all properties; it has none that is its own path.
+    """
 
     signature: str
     property: str
     form: Form
     in_line: bool
+    absent: object
 
 
-def _key(signature: str, shown_as: str = "", *, in_line: bool = False, form: Form | None = None) -> dict[str, Key]:
-    return {"key": Key(signature, shown_as, form or _FORMS.get(signature, NUMBER), in_line)}
+def _key(
+    signature: str, shown_as: str = "", *, in_line: bool = False, form: Form | None = None, absent: object = None
+) -> dict[str, Key]:
+    return {"key": Key(signature, shown_as, form or _FORMS.get(signature, NUMBER), in_line, absent)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,7 @@ class SocketResult:
     """A hosted socket as it is. What does not apply is None; ``fileno`` is papad's own descriptor.
 
     ``unit`` is the socket unit that passed it, empty if systemd does not say which; None: papad has bound it.
+    ``object_path`` is the D-Bus object that shows it, None if papad is too old to say.
     """
 
     name: str = field(metadata=_key("s", "Name"))
@@ -178,22 +185,24 @@ class SocketResult:
     _: KW_ONLY
     backlog: int | None = field(default=None, metadata=_key("u", "Backlog", in_line=True))
     path: str | None = field(default=None, metadata=_key("s", "Path", in_line=True))
-    umask: int | None = field(default=None, metadata=_key("u", form=OCTAL, in_line=True))
+    umask: int | None = field(default=None, metadata=_key("u", "UMask", form=OCTAL, in_line=True))
     host: str | None = field(default=None, metadata=_key("s", "Host", in_line=True))
     port: int | None = field(default=None, metadata=_key("q", "Port", in_line=True))
     interface: str | None = field(default=None, metadata=_key("s", "Interface", in_line=True))
     reuseport: bool = field(default=False, metadata=_key("b", "ReusePort", in_line=True))
     fileno: int = field(metadata=_key("u", "FileNumber", in_line=True))
     unit: str | None = field(default=None, metadata=_key("s", "Unit", in_line=True))
+    object_path: str | None = field(default=None, metadata=_key("o"))
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """A hosted process as it is: ``started`` in µs of CLOCK_REALTIME, the sizes in bytes, ``cpu_quota`` in per cent.
+    """A hosted process as it is: times in µs of CLOCK_REALTIME, the sizes in bytes, ``cpu_quota`` in per cent.
 
     ``state`` is 'running', 'exited', 'killed' (by a signal) or 'unknown'; ``exit_known`` says whether it has ended and
-    ``exit_code`` is what it ended with, negative for a signal. ``acknowledged`` is the last sequence number that every
-    consumer has acknowledged, None if papad is too old to say. ``unit`` is its systemd scope, None if it has none.
+    ``exit_code`` is what it ended with, negative for a signal; ``exit_timestamp`` is when. ``acknowledged`` is the last
+    sequence number that every consumer has acknowledged, None if papad is too old to say. ``unit`` is its systemd
+    scope, None if it has none. ``object_path`` is the D-Bus object that shows it, None if papad is too old to say.
     """
 
     name: str = field(metadata=_key("s", "Name"))
@@ -205,12 +214,12 @@ class ProcessResult:
     uid: int = field(metadata=_key("u", "UID"))
     gid: int = field(metadata=_key("u", "GID"))
     working_dir: str = field(metadata=_key("s", "WorkingDirectory"))
-    bufsize: int = field(metadata=_key("t"))
+    bufsize: int = field(metadata=_key("t", "BufferSize"))
     buffered: int = field(metadata=_key("t", "BufferedBytes"))
     dropped: int = field(metadata=_key("t", "DroppedBytes"))
     last_seq: int = field(metadata=_key("t", "LastSequence"))
-    written: int = field(default=0, metadata=_key("t"))
-    acknowledged: int | None = field(default=None, metadata=_key("t"))
+    written: int = field(default=0, metadata=_key("t", "WrittenBytes"))
+    acknowledged: int | None = field(default=None, metadata=_key("t", "AcknowledgedSequence"))
     exit_code: int | None = field(default=None, metadata=_key("i", "ExitCode"))
     unit: str | None = field(default=None, metadata=_key("s", "Unit"))
     memory_max: int | None = field(default=None, metadata=_key("t", "MemoryMax", in_line=True))
@@ -219,6 +228,11 @@ class ProcessResult:
     journal: bool = field(default=False, metadata=_key("b", "Journal", in_line=True))
     state: str = field(default="", metadata=_key("s", "State"))
     exit_known: bool = field(default=False, metadata=_key("b", "ExitKnown"))
+    exit_timestamp: int | None = field(default=None, metadata=_key("t", "ExitTimestamp"))
+    stdout: str = field(default="pipe", metadata=_key("s", "Stdout", absent="pipe"))
+    stderr: str = field(default="pipe", metadata=_key("s", "Stderr", absent="pipe"))
+    overflow: str = field(default="drop", metadata=_key("s", "Overflow", absent="drop"))
+    object_path: str | None = field(default=None, metadata=_key("o"))
 
     def __post_init__(self) -> None:
         if not self.state:  # papad itself, or an older papad, does not say it

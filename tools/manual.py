@@ -26,6 +26,10 @@ from papa_dbus.service.line.help import COMMANDS, help_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONTRACT = PROJECT / "papa_dbus/org.papa.Kernel.xml"
+#: The interfaces of objects, by the titles of their sections.
+OBJECTS = {
+    f"{kind.upper()} OBJECTS": PROJECT / f"papa_dbus/org.papa.Kernel.{kind}.xml" for kind in ("Process", "Socket")
+}
 
 PAPACTL_ENVIRONMENT = {
     "PAPA_BUS_ADDRESS": "The message bus of papad: system, session or an address.",
@@ -44,6 +48,12 @@ PAPAD_SIGNALS = {
     "SIGTERM, SIGINT": "End. Under systemd what papad holds is kept for the next one, unless the service is stopped.",
     "SIGHUP": "Execute papad again, with all that it holds: how a new version takes over (systemctl reload papa).",
 }
+PAPAD_LOG = """
+Under systemd papad logs to the journal, else to stderr: what goes wrong, and who had what made or removed.
+
+`systemctl service-log-level papa debug` has it log more, until its next start or reload; any level of syslog(3) will
+do. Who had what made or removed is logged at every level. So is the change of the level.
+"""
 PAPAD_FILES = {
     "/run/papa/state.sqlite": "What papad holds, for the papad that comes after it.",
     "papa.service, papa.socket": "How systemd starts it.",
@@ -167,6 +177,7 @@ def papad_page() -> Page:
     page.section("OPTIONS", definitions(map(papad_option, parser._actions)))  # noqa: SLF001 (there is no public list)
     page.section("LINE PROTOCOL", *line_protocol())
     page.section("SIGNALS", definitions(PAPAD_SIGNALS.items()))
+    page.section("LOG", *paragraphs(PAPAD_LOG))
     page.section("FILES", definitions(PAPAD_FILES.items()))
     page.section("SEE ALSO", see_also("papactl(1)", "org.papa.Kernel(5)", "systemd.service(5)", "telnet(1)"))
     return page
@@ -203,12 +214,29 @@ def papad_option(action: argparse.Action) -> tuple[str, str]:
 def contract_page() -> Page:
     """org.papa.Kernel(5)."""
     page = Page("org.papa.Kernel", 5, "the D-Bus interface of the Papa daemon")
+    text, interface = read(CONTRACT)
+    page.section("DESCRIPTION", *prose(text), definitions(_ERROR.findall(text)))
+    for title, content in described(interface):
+        page.section(title, *content)
+    for title, file in OBJECTS.items():
+        text, interface = read(file)
+        [(_, content)] = described(interface)
+        page.section(title, *prose(text), *content)
+    page.section("SEE ALSO", see_also("papactl(1)", "papad(8)", "busctl(1)"))
+    return page
+
+
+def read(file: Path) -> tuple[str, ElementTree.Element]:
+    """An interface's file: its first comment, and the interface."""
     builder = ElementTree.TreeBuilder(insert_comments=True)
-    text = CONTRACT.read_text()
+    text = file.read_text()
     interface = ElementTree.fromstring(text, ElementTree.XMLParser(target=builder)).find("interface")
     assert interface is not None
-    preamble = text.partition("<!--")[2].partition("-->")[0]
-    page.section("DESCRIPTION", *prose(preamble), definitions(_ERROR.findall(preamble)))
+    return text.partition("<!--")[2].partition("-->")[0], interface
+
+
+def described(interface: ElementTree.Element) -> Iterator[tuple[str, list[nodes.Node]]]:
+    """What is in an interface, section by section; a comment that is a heading begins one."""
     title, content, comment = "", list[nodes.Node](), list[nodes.Node]()
     for child in interface:
         if child.tag is ElementTree.Comment:
@@ -217,15 +245,13 @@ def contract_page() -> Page:
                 comment = list(prose(child.text or ""))
                 continue
             if content:
-                page.section(title, *content)
+                yield title, content
             title, content = heading[1].upper(), []
             continue
         inside = [text for note in child.iter(ElementTree.Comment) for text in prose(note.text or "")]
         content.append(nodes.definition_list("", defined(signature(child), [*comment, *inside])))
         comment = []
-    page.section(title, *content)
-    page.section("SEE ALSO", see_also("papactl(1)", "papad(8)", "busctl(1)"))
-    return page
+    yield title, content
 
 
 #: An error's name and what it means, two columns of them in the contract's first comment.

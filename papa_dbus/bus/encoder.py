@@ -19,13 +19,16 @@ Write = Callable[[bytearray, Any], None]
 
 
 class Entries:
-    """A large dictionary, encoded some entries at a time: it is taken for one where a value is encoded."""
+    """A large dictionary, or array of structs, encoded some entries at a time.
+
+    It is taken for one where a value is encoded.
+    """
 
     def __init__(self, signature: str) -> None:
         self._signature = signature
         self.data = bytearray()
 
-    def add(self, entries: dict[Any, Any]) -> None:
+    def add(self, entries: dict[Any, Any] | list[Any]) -> None:
         """Encode some. Raises as encode() does."""
         if not entries:
             return
@@ -170,8 +173,17 @@ def _begin_array(out: bytearray, mask: int) -> tuple[int, int]:
     return at, len(out)
 
 
+def _write_entries(out: bytearray, entries: Entries) -> None:
+    at, first = _begin_array(out, 7)
+    out += entries.data
+    _LENGTH.pack_into(out, at, len(out) - first)
+
+
 def _list_writer(write_value: Write, mask: int) -> Write:
     def write_list(out: bytearray, values: Any) -> None:
+        if isinstance(values, Entries):
+            _write_entries(out, values)
+            return
         _of(list, values)
         at, first = _begin_array(out, mask)
         for value in values:
@@ -184,9 +196,7 @@ def _list_writer(write_value: Write, mask: int) -> Write:
 def _dictionary_writer(write_key: Write, write_value: Write) -> Write:
     def write_dictionary(out: bytearray, entries: Any) -> None:
         if isinstance(entries, Entries):
-            at, first = _begin_array(out, 7)
-            out += entries.data
-            _LENGTH.pack_into(out, at, len(out) - first)
+            _write_entries(out, entries)
             return
         _of(dict, entries)
         at, first = _begin_array(out, 7)

@@ -109,7 +109,10 @@ def _variant(option: Option, value: Any) -> Variant:
 
 @dataclass(frozen=True, slots=True)
 class KernelInfo:
-    """papad's own properties: ``started`` in µs of CLOCK_REALTIME."""
+    """papad's own properties: ``started`` in µs of CLOCK_REALTIME.
+
+    ``api_version`` is the contract's, 0 if papad is too old to say; ``features`` are the additions that it has.
+    """
 
     version: str
     started: int
@@ -117,3 +120,5 @@ class KernelInfo:
     values: int
     processes: int
     buffered_bytes: int
+    api_version: int = 0
+    features: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from setproctitle import setproctitle
 
 from papa_dbus import __version__, names
 from papa_dbus.errors import PapaError
-from papa_dbus.service import rlimits
+from papa_dbus.service import audit, rlimits
 from papa_dbus.service.app import LAST_WORDS_SECONDS, STATE_FILE, Papad
 from papa_dbus.service.fork.fork import ForkServer
 from papa_dbus.service.items.store_file import check_file
@@ -138,6 +138,7 @@ def _set_up_logging(verbose: bool, own_log: OwnLog) -> None:
     root = logging.getLogger()
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    audit.log_always()
     if not systemd_journal_handler.log_to_journal(own_log):
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("papad: %(message)s"))

@@ -11,11 +11,17 @@ from papa_dbus.service.caller import Caller, acting_caller
 
 log = logging.getLogger(__name__)
 
+
+def log_always() -> None:
+    """Write all of it, however little papad is told to log of other things."""
+    log.setLevel(logging.INFO)
+
+
 _FIELDS: Final = {"socket": "PAPA_SOCKET", "value": "PAPA_VALUE", "process": "PAPA_PROCESS", "kernel": "PAPA_KERNEL"}
 
 
 def record(action: str, kind: str, name: str, detail: str = "") -> None:
-    """Record that an item was ``made`` or ``removed``, or papad ended."""
+    """Record that an item was ``made`` or ``removed``, papad ``ended``, or something of papad's own was ``changed``."""
     caller = acting_caller()
     log.info(
         "%s %s%s%s",

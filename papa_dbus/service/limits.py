@@ -97,6 +97,10 @@ MAX_KNOWN_SENDERS: Final = 4096
 MAX_PENDING_OF_SENDER: Final = 64 * 1024 * 1024
 MAX_PENDING_OF_USER: Final = 128 * 1024 * 1024
 MAX_PENDING: Final = 256 * 1024 * 1024
+#: Processes that one MakeProcesses asks for, and those of them that are started at a time: the bus takes 128 calls of
+#: papad's to systemd, and others' processes have their turn in between.
+MAX_REQUESTS_OF_CALL: Final = 512
+MAX_STARTS_OF_CALL: Final = 32
 
 #: Seconds until a process that is being started must have executed its program (its directory may hang on a server).
 START_TIMEOUT: Final = 30.0

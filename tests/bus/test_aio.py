@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from papa_dbus.bus import Message, MessageType
+from papa_dbus import names
+from papa_dbus.bus import Message, MessageType, Variant
 from papa_dbus.client import aio
 from papa_dbus.client.aio import Dropped, Event, Exited, Kernel, Record
 from papa_dbus.errors import Exists, InvalidArgs, NotFound, Spawn, Unreachable
@@ -19,11 +20,14 @@ from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from papa_dbus.service.private_bus import OwnBus
 from tests.bus.client import Client
 from tests.bus.daemon import Papad, start_papad
+from tests.bus.fakepapad import FakePapad
 from tests.bus.scripted_child import ScriptedChild
 from tests.bus.test_bus_restart import Broker, broker
 from tests.support import PATIENCE, descriptors, turns
 
 __all__ = ["broker"]
+
+COUNTS = ("Started", "SocketCount", "ValueCount", "ProcessCount", "BufferedBytes")
 
 
 @pytest.fixture
@@ -144,7 +148,18 @@ async def test_the_kernel_itself(kernel: Kernel) -> None:
     await kernel.set_value("a", "b")
     info = await kernel.info()
     assert (info.sockets, info.values, info.processes, info.buffered_bytes) == (0, 1, 0, 0)
+    assert (info.api_version, info.features) == (names.API_VERSION, names.FEATURES)
     assert not await kernel.exit_if_idle()
+
+
+async def test_a_papad_that_is_older_than_the_contracts_versions(bus_address: str) -> None:
+    of = {"Version": Variant("s", "1.9"), **{name: Variant("t", 0) for name in COUNTS}}
+    fake = FakePapad(bus_address, GetAll=lambda _: ("a{sv}", [of]))
+    await fake.start()
+    async with aio.connect(bus_address) as kernel:
+        info = await kernel.info()
+        assert (info.version, info.api_version, info.features) == ("1.9", 0, ())
+    await fake.bus.close()
 
 
 # ------------------------------------------------------------------------ watches

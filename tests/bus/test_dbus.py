@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from papa_dbus import __version__, errors
 from papa_dbus.bus import Bus, BusLost, Message, Variant
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
+from papa_dbus.service.dbus import log_control
 from tests.bus.client import Client, connected
 from tests.bus.daemon import Papad, start_papad
 from tests.bus.findings.inside import papad_inside
@@ -91,7 +93,7 @@ async def test_sockets(client: Client) -> None:
     made = await client.call("MakeSocket", "sa{sv}", "web", {"backlog": Variant("u", 64)})
     assert made["name"] == "web"
     assert made["backlog"] == 64
-    assert set(made) == {"name", "family", "type", "backlog", "host", "port", "reuseport", "fileno"}
+    assert set(made) == {"name", "family", "type", "backlog", "host", "port", "reuseport", "fileno", "object_path"}
     assert await client.call("ListSockets", "as", []) == {"web": made}
     assert await client.call("ListSockets", "as", [str(made["fileno"])]) == {"web": made}
     fd = await client.call("OpenSocket", "s", "web")
@@ -99,6 +101,32 @@ async def test_sockets(client: Client) -> None:
         assert sock.getsockname() == ("127.0.0.1", made["port"])
     assert await client.call("RemoveSockets", "as", ["web"]) == ["web"]
     assert await client.call("ListSockets", "as", []) == {}
+
+
+async def test_results_say_where_the_object_is(client: Client) -> None:
+    made = {
+        "Socket": await client.call("MakeSocket", "sa{sv}", "web.0", {}),
+        "Process": await client.make_process("ü-1", "sleep", "1000"),
+    }
+    assert made["Socket"]["object_path"] == f"{OBJECT_PATH}/socket/web_2e0"
+    assert made["Process"]["object_path"] == f"{OBJECT_PATH}/process/_c3_bc_2d1"
+    for kind, plural in (("Socket", "Sockets"), ("Process", "Processes")):
+        [listed] = (await client.call(f"List{plural}", "as", [])).values()
+        assert listed["object_path"] == made[kind]["object_path"]
+        shown = await client.call("GetAll", "s", f"{BUS_NAME}.{kind}", interface=PROPERTIES, path=listed["object_path"])
+        assert shown["Name"] == listed["name"]
+
+
+@pytest.mark.parametrize("wrap", [lambda plain: plain, lambda plain: Variant("v", plain)], ids=["plain", "nested"])
+@pytest.mark.parametrize("user", [Variant("s", "daemon"), Variant("u", 1)], ids=["name", "number"])
+async def test_an_id_is_plain_or_in_a_variant_of_its_own(
+    client: Client, user: Variant, wrap: Callable[[Variant], Variant]
+) -> None:
+    made = await client.make_process("p", "sleep", "1000", uid=wrap(user), gid=wrap(user))
+    assert (made["uid"], made["gid"]) == (1, 1)
+    for wrong in (Variant("i", 1), Variant("v", Variant("v", user))):
+        with pytest.raises(errors.InvalidArgs, match="option 'uid': it has type [iv]"):
+            await client.make_process("q", "sleep", "1000", uid=wrong)
 
 
 async def test_values(client: Client) -> None:
@@ -370,6 +398,8 @@ async def test_busctl_shows_a_good_service(client: Client) -> None:
     assert tree.stdout.split() == [
         "/",
         "/org",
+        "/org/freedesktop",
+        log_control.PATH,
         "/org/papa",
         OBJECT_PATH,
         f"{OBJECT_PATH}/process",

@@ -25,13 +25,14 @@ from tests.dbus_messages import collect
 from tests.papactl import Papactl
 from tests.support import PATIENCE, until
 
+INTERFACES = Path(__file__).parents[2] / "papa_dbus"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 PEER = "org.freedesktop.DBus.Peer"
 MANAGER = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 ERROR = "org.freedesktop.DBus.Error."
 WEB = child_path("process", "web")
-KERNELS = ["Version", "Started", "SocketCount", "ValueCount", "ProcessCount", "BufferedBytes"]
+KERNELS = ["Version", "ApiVersion", "Features", "Started", "SocketCount", "ValueCount", "ProcessCount", "BufferedBytes"]
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_busctl(papad: Papad, web: str) -> None:
     refused = busctl(papad, "set-property", BUS_NAME, OBJECT_PATH, BUS_NAME, "Version", "s", "x")
     assert "can only be read" in refused.stderr
     everything = busctl(papad, "call", BUS_NAME, OBJECT_PATH, PROPERTIES, "GetAll", "s", "").stdout
-    assert everything.startswith("a{sv} 6 ")
+    assert everything.startswith("a{sv} 8 ")
     assert busctl(papad, "call", BUS_NAME, "/no/such", PEER, "Ping").returncode == 0
 
 
@@ -238,6 +239,13 @@ def test_gdbus(papad: Papad, web: str) -> None:
     shown = gdbus(papad, "introspect", "/", "--recurse").stdout
     assert f"node {WEB} {{" in shown
     assert "readonly s State = 'running';" in shown
+    for number, user in enumerate(("<'daemon'>", "<<'daemon'>>", "<uint32 1>")):
+        made = gdbus(
+            papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.MakeProcess", f"p{number}", "['sleep', '1000']",
+            f"{{'uid': {user}}}",
+        )  # fmt: skip
+        assert "'uid': <uint32 1>" in made.stdout
+        assert f"'object_path': <objectpath '{child_path('process', f'p{number}')}'>" in made.stdout
     made = gdbus(papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.SetValue", "a", "x y")
     assert made.stdout == "()\n"
     failed = gdbus(papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.GetValue", "nosuch")
@@ -270,6 +278,36 @@ def test_glib_follows_the_objects(papad: Papad, web: str, papactl: Papactl) -> N
         glib.stdin.close()
         assert glib.wait(PATIENCE) == 0
         glib.stdout.close()
+
+
+def test_glib_uses_objects_by_their_interfaces_files(papad: Papad, papactl: Papactl) -> None:
+    papactl("socket", "make", "s", "--port", "0")
+    papactl("run", "web", "--", "sh", "-c", "echo hello; exec sleep 1000")
+    user = str(Path(__file__).parent / "object_methods.py")
+    program = ["/usr/bin/python3", user, papad.address, str(INTERFACES), str(int(PATIENCE))]
+    glib = subprocess.run(program, capture_output=True, text=True, timeout=2 * PATIENCE)
+    assert (glib.returncode, glib.stderr) == (0, "")
+    assert sorted(glib.stdout.splitlines()) == sorted(
+        [
+            "socket ()", "process running drop 0", "output hello", "exited web -15 True",
+            f"removed {child_path('socket', 's')}", f"removed {WEB}",
+        ]
+    )  # fmt: skip
+
+
+def test_gdbus_codegen_understands_the_interfaces(tmp_path: Path) -> None:
+    files = list(INTERFACES.glob("org.papa.Kernel*.xml"))
+    assert {file.stem for file in files} == {BUS_NAME, f"{BUS_NAME}.Process", f"{BUS_NAME}.Socket"}
+    made = subprocess.run(
+        ["gdbus-codegen", "--output-directory", tmp_path, "--interface-prefix", f"{BUS_NAME}.", "--c-namespace", "Papa",
+         "--generate-c-code", "papa", "--generate-docbook", "doc", *files],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+    header = (tmp_path / "papa.h").read_text()
+    for function in ("papa_process_call_watch_sync", "papa_socket_call_open_sync", "make_processes"):
+        assert function in header
+    assert "Since 1" in (tmp_path / f"doc-{BUS_NAME}.Process.xml").read_text()
 
 
 # ------------------------------------------------------------------------ libraries of Python's

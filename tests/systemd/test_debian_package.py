@@ -120,7 +120,8 @@ def test_installed_as_debian_packages_are(debian: Container) -> None:
     assert debian.run("papactl list", "joe", check=False).returncode == 6
     assert "bad" not in debian.run("papactl doctor --json").stdout
     for file in ("man/man1/papactl.1.gz", "man/man8/papad.8.gz", "bash-completion/completions/papactl",
-                 "zsh/vendor-completions/_papactl", "polkit-1/actions/org.papa.kernel.policy"):  # fmt: skip
+                 "zsh/vendor-completions/_papactl", "polkit-1/actions/org.papa.kernel.policy",
+                 "dbus-1/interfaces/org.papa.Kernel.Process.xml"):  # fmt: skip
         assert debian.run(f"dpkg --search /usr/share/{file}").stdout.startswith("papa: ")
 
 

@@ -11,6 +11,7 @@ LIST = (
     "-o -path /var/lib/systemd -o -path /var/lib/apt -o -path /srv/wheels "
     "-o -name .hypothesis -o -name .pytest_cache \\) -prune -o -print | sort"  # other tests run meanwhile
 )
+INTERFACES = ("org.papa.Kernel", "org.papa.Kernel.Process", "org.papa.Kernel.Socket")
 # The group stays, and with it what groupadd writes beside it.
 GROUP_FILES = {"/etc/group-", "/etc/gshadow-", "/etc/.pwd.lock"}
 
@@ -21,6 +22,8 @@ def test_installed_on_a_running_system_and_uninstalled_again(bare: Container) ->
     assert bare.run("systemctl is-active papa.socket").stdout == "active\n"
     assert bare.run(CALL).stdout == "a{ss} 0\n"  # the bus knows it: no reboot, no reload by hand
     bare.run("papad --help")
+    for interface in INTERFACES:
+        bare.run(f"cmp /usr/local/share/dbus-1/interfaces/{interface}.xml /root/papa/papa_dbus/{interface}.xml")
     again = bare.run(f"cd /root/papa && {OFFLINE} make install").stdout
     assert "systemctl reload papa" in again  # the one that runs is left alone
 

@@ -49,6 +49,20 @@ asyncio.run(main())
 """
 
 
+# Makes many processes in one call, and prints how many have which unit.
+MANY = """
+import asyncio
+from papa_dbus.client import aio
+async def main():
+    async with aio.connect() as kernel:
+        requests = [aio.ProcessRequest(f"m{n}", ["sleep", "1000"]) for n in range(300)]
+        made = await kernel.make_processes(*requests)
+    assert [each.unit for each in made] == [f"papa-m{n}.scope" for n in range(300)], made
+    print(len(made))
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def papa(machine: Container) -> Iterator[Container]:
     """Give the container with the kernel running, and take away what a test has left."""
@@ -194,6 +208,39 @@ def test_the_system_bus_goes_and_comes_back(papa: Container) -> None:
     lines = "".join(r[3] for member, body in signals if member == "Output" for r in body[2]).split()
     assert lines == [*map(str, range(1, len(lines))), "end"]
     assert papa.run("systemctl show --property=MainPID papa").stdout == before
+
+
+def test_each_of_many_processes_has_its_scope(papa: Container) -> None:
+    """dbus-daemon takes 128 calls of papad's to systemd at a time; what it refused would run in papad's own cgroup."""
+    assert papa.run([PYTHON, "-c", MANY]).stdout == "300\n"
+    scopes = papa.run("systemctl list-units --plain --no-legend --state=running 'papa-m*.scope' | wc -l").stdout
+    assert scopes.strip() == "300"
+
+
+def test_the_log_level_of_the_service(papa: Container) -> None:
+    """systemctl finds papad by the unit's BusName=, which ties the service to the bus no more than before."""
+    assert papa.run("systemctl service-log-level papa").stdout == "info\n"
+    assert papa.run("systemctl service-log-target papa").stdout == "journal\n"
+    cursor = papa.journal_cursor()
+    papa.run("systemctl service-log-level papa err")
+    assert papa.run("systemctl service-log-level papa").stdout == "err\n"
+    call(papa, "SetValue", "ss", "v", "x")
+    papa.wait_for_journal("value 'v' made by uid 0", cursor)
+    assert "papad's log level changed by uid 0" in papa.journal(f"--after-cursor={cursor}")
+    refused = papa.run("systemctl service-log-level papa loud", check=False)
+    assert refused.returncode
+    papa.run("systemctl service-log-level papa debug")
+
+    before = papa.run("systemctl show --property=MainPID papa").stdout
+    assert "dbus" not in papa.run("systemctl show --property=Requires,BindsTo papa").stdout
+    cursor = papa.journal_cursor()
+    papa.run("systemctl kill --kill-who=main --signal=KILL dbus.service")
+    papa.wait_for_journal("the message bus is back", cursor)
+    assert papa.run("systemctl show --property=MainPID papa").stdout == before
+    assert papa.run("systemctl service-log-level papa").stdout == "debug\n"
+    papa.run("systemctl reload papa")
+    assert papa.run("systemctl service-log-level papa").stdout == "info\n"
+    call(papa, "RemoveValues", "as", "1", "v")
 
 
 def test_a_users_processes_have_scopes_in_the_users_own_slice(machine: Container) -> None:

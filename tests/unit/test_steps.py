@@ -38,6 +38,17 @@ def test_a_dictionary_is_the_same_in_pieces(entries: dict[str, dict[str, Variant
         )
 
 
+@given(st.lists(st.lists(st.text(alphabet="abcü"), min_size=2, max_size=2), max_size=12), st.integers(1, 5))
+def test_structs_are_the_same_in_pieces(items: list[list[str]], size: int) -> None:
+    pieces = Entries("a(ss)")
+    for first in range(0, len(items), size):
+        pieces.add(items[first : first + size])
+        pieces.add([])
+    for signature, before in (("", []), ("s", ["x"]), ("ub", [1, True])):
+        whole = [*before, items, "after"]
+        assert encode(f"{signature}a(ss)s", [*before, pieces, "after"]) == encode(f"{signature}a(ss)s", whole)
+
+
 @pytest.fixture
 def tiny_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make each step as short as it can be."""

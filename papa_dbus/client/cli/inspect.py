@@ -207,6 +207,8 @@ def _facts_of(item: Process | Socket) -> list[tuple[str, object]]:
         return [("socket", item.name), *((k, v) for k, v in asdict(item).items() if k != "name")]
     facts = asdict(item)
     facts |= {"args": shlex.join(item.args), "started": printing.moment(item.started)}
+    if item.exit_timestamp is not None:
+        facts["exit_timestamp"] = printing.moment(item.exit_timestamp)
     left_out = ("name", "running", "state", "exit_known")
     return [("process", item.name), ("state", item.state), *((k, v) for k, v in facts.items() if k not in left_out)]
 

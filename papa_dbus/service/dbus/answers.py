@@ -1,12 +1,17 @@
 """What a method of the bus answers: at once, or in steps if it is long; or that it refuses."""
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from papa_dbus import errors
 from papa_dbus.bus import Message
 from papa_dbus.bus.bus import MAX_MESSAGE, Entries
+from papa_dbus.errors import PapaError
+from papa_dbus.service.dbus import conversion
 from papa_dbus.service.steps import Steps
+
+log = logging.getLogger(__name__)
 
 _ERROR = "org.freedesktop.DBus.Error."
 
@@ -20,6 +25,16 @@ class Refused(Exception):
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text)
         self.name = _ERROR + name
+
+
+def error_of(what: str, error: Exception) -> tuple[str, str]:
+    """Return an error's name on the bus, and its text. One that is nobody's but papad's own is logged."""
+    if isinstance(error, Refused):
+        return error.name, conversion.replace_invalid_utf8(str(error))
+    if isinstance(error, PapaError):
+        return errors.dbus_name(error), conversion.replace_invalid_utf8(str(error))
+    log.error("%s failed", what, exc_info=error)
+    return errors.dbus_name(PapaError("")), "internal error; the journal of papad has the details"
 
 
 def after(done: Awaitable[None] | None, answer: Callable[[], Result | Awaitable[Result]]) -> Result | Awaitable[Result]:
@@ -49,6 +64,11 @@ class Answers:
                 raise errors.Limit(f"the answer has more than {MAX_MESSAGE} bytes: ask for less, with patterns")
 
         return self._steps.take(entries, add, lambda: (encoded,))
+
+    def structs(self, signature: str, items: Iterator[Any]) -> Result | Awaitable[Result]:
+        """Answer with an array of structs, however long it takes."""
+        encoded = Entries(signature)
+        return self._steps.take(items, encoded.add, lambda: (encoded,))
 
     def names(self, items: Iterator[str]) -> Result | Awaitable[Result]:
         """Answer with names, however long each takes."""

@@ -6,6 +6,7 @@ from typing import Any
 from papa_dbus.bus import Variant
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.schema import PROCESS_KEYS, SOCKET_KEYS, Key, Option
+from papa_dbus.service.dbus import objects
 from papa_dbus.service.items.options import find
 from papa_dbus.service.items.results import ProcessInfo, SocketInfo
 
@@ -49,22 +50,24 @@ def _shown(keys: Mapping[str, Key]) -> list[tuple[str, str, Callable[[Any], Any]
 _SOCKET_PROPERTIES, _PROCESS_PROPERTIES = _shown(SOCKET_KEYS), _shown(PROCESS_KEYS)
 
 
-def _result(info: SocketInfo | ProcessInfo, keys: Mapping[str, Key]) -> dict[str, Variant]:
-    return {
+def _result(kind: str, info: SocketInfo | ProcessInfo, keys: Mapping[str, Key]) -> dict[str, Variant]:
+    result = {
         name: Variant(key.signature, _PLAIN[key.signature](value))
         for name, key in keys.items()
-        if (value := getattr(info, name)) is not None
+        if (value := getattr(info, name)) != key.absent
     }
+    result["object_path"] = Variant("o", objects.child_path(kind, info.name))
+    return result
 
 
 def socket_result(info: SocketInfo) -> dict[str, Variant]:
     """Return a socket as MakeSocket and ListSockets give it."""
-    return _result(info, SOCKET_KEYS)
+    return _result("socket", info, SOCKET_KEYS)
 
 
 def process_result(info: ProcessInfo) -> dict[str, Variant]:
     """Return a process as MakeProcess and ListProcesses give it."""
-    return _result(info, PROCESS_KEYS)
+    return _result("process", info, PROCESS_KEYS)
 
 
 def socket_properties(info: SocketInfo) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""The tree of read-only objects below /org/papa/Kernel, for the standard D-Bus interfaces.
+"""The tree of objects below /org/papa/Kernel, for the standard D-Bus interfaces.
 
 Peer, Introspectable, Properties and ObjectManager, answered from the contract's XML and from what the kernel says now.
 dbus-next's own export costs a scan of every object at each signal; this costs what is asked for.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -68,6 +69,18 @@ _STANDARD = """
       <arg type="as" name="interfaces"/>
     </signal>
   </interface>
+  <interface name="org.freedesktop.LogControl1">
+    <property name="LogLevel" type="s" access="readwrite">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+      <annotation name="org.freedesktop.systemd1.Privileged" value="true"/>
+    </property>
+    <property name="LogTarget" type="s" access="read">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+    </property>
+    <property name="SyslogIdentifier" type="s" access="read">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+    </property>
+  </interface>
 </node>
 """
 
@@ -114,21 +127,20 @@ def _read(xml: str) -> dict[str, Interface]:
 def read_contract() -> dict[str, Interface]:
     """Every interface that the kernel's objects have, by name."""
     contract = _read(_STANDARD)
-    for file in ("org.papa.Kernel.xml", "org.papa.Items.xml"):
-        contract |= _read((_PACKAGE / file).read_text(encoding="utf-8"))
+    for name in (KERNEL_INTERFACE, *_INTERFACES.values()):
+        contract |= _read((_PACKAGE / f"{name}.xml").read_text(encoding="utf-8"))
     return contract
+
+
+#: What stands in a path as the bytes of its UTF-8: all but ASCII letters and digits, and a digit that comes first.
+_ESCAPED = re.compile(r"\A[0-9]|[^A-Za-z0-9]+")
 
 
 def escape(name: str) -> str:
     """A name as the last part of an object path, as sd_bus_path_encode(3) makes it."""
     if not name:
         return "_"
-    return "".join(
-        chr(byte)
-        if chr(byte).isascii() and chr(byte).isalnum() and (index or not chr(byte).isdigit())
-        else f"_{byte:02x}"
-        for index, byte in enumerate(name.encode())
-    )
+    return _ESCAPED.sub(lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), name)
 
 
 def unescape(label: str) -> str:
@@ -146,10 +158,16 @@ def child_path(kind: str, name: str) -> str:
     return f"{names.OBJECT_PATH}/{kind}/{escape(name)}"
 
 
+def name_at(path: str) -> str:
+    """The name of the socket or process that child_path() made a path of."""
+    return unescape(path.rpartition("/")[2])
+
+
 class Tree:
     """Where the objects are.
 
     ``children`` gives the names of a kind, ``properties`` an object's values now: whole, or as a listing has them.
+    ``fixed``: those that are always there, by path: the interface, and what gives the values of its properties.
     """
 
     def __init__(
@@ -157,17 +175,18 @@ class Tree:
         contract: Mapping[str, Interface],
         children: Mapping[str, Callable[[], Iterable[str]]],
         properties: Callable[[str, str, bool], Mapping[str, Any] | None],
-        kernel_properties: Callable[[], Mapping[str, Any]],
+        fixed: Mapping[str, tuple[str, Callable[[], Mapping[str, Any]]]],
     ) -> None:
         self._contract = contract
         self._children = children
         self._item = properties
-        self._kernel = kernel_properties
+        self._fixed = fixed
 
     def interfaces(self, path: str, whole: bool = True) -> dict[str, Mapping[str, Any]]:
         """The kernel's own interfaces at a path, with the values of their properties; none where no object is."""
-        if path == names.OBJECT_PATH:
-            return {KERNEL_INTERFACE: self._kernel()}
+        if path in self._fixed:
+            interface, properties = self._fixed[path]
+            return {interface: properties()}
         kind, name = self._place(path)
         values = self._item(kind, name, whole) if kind else None
         return {} if values is None else {_INTERFACES[kind]: values}
@@ -175,9 +194,9 @@ class Tree:
     def shown(self, path: str) -> list[str] | None:
         """The names of all interfaces at a path; None where the path leads nowhere."""
         everywhere = ["org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable"]
-        if path == names.OBJECT_PATH:
-            own = ["org.freedesktop.DBus.Properties", "org.freedesktop.DBus.ObjectManager", KERNEL_INTERFACE]
-            return everywhere + own
+        if path in self._fixed:
+            manages = ["org.freedesktop.DBus.ObjectManager"] if path == names.OBJECT_PATH else []
+            return [*everywhere, "org.freedesktop.DBus.Properties", *manages, self._fixed[path][0]]
         kind, name = self._place(path)
         if kind:
             found = self._item(kind, name, False) is not None
@@ -201,10 +220,11 @@ class Tree:
             if kind in self._children:
                 return map(escape, self._children[kind]())
             return [] if self.interfaces(path) else None
+        if path in self._fixed:
+            return []
         prefix = path.rstrip("/") + "/"
-        if names.OBJECT_PATH.startswith(prefix):
-            return [names.OBJECT_PATH.removeprefix(prefix).partition("/")[0]]
-        return None
+        below = (fixed.removeprefix(prefix).partition("/")[0] for fixed in self._fixed if fixed.startswith(prefix))
+        return list(dict.fromkeys(below)) or None
 
     def introspect(self, path: str) -> Iterator[str] | None:
         """Return the XML of a path, piece by piece; None if it leads nowhere."""

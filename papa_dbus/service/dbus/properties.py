@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from papa_dbus import __version__
+from papa_dbus import __version__, names
 from papa_dbus.service.clock import now
 from papa_dbus.service.dbus import conversion
 from papa_dbus.service.kernel.kernel import Kernel
@@ -25,10 +25,12 @@ class Properties:
         return None if found is None else conversion.process_properties(found if whole else found.short())
 
     def of_kernel(self) -> dict[str, Any]:
-        """Return the version, the time of the start in µs of CLOCK_REALTIME, and the counts."""
+        """Return the versions, the time of the start in µs of CLOCK_REALTIME, and the counts."""
         kernel = self._kernel
         return {
             "Version": __version__,
+            "ApiVersion": names.API_VERSION,
+            "Features": list(names.FEATURES),
             "Started": self._started,
             "SocketCount": kernel.socket_count,
             "ValueCount": kernel.value_count,

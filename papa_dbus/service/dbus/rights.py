@@ -11,12 +11,15 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
+#: What the kernel's Watch takes, and that of a process's object; the options come last.
+_WATCHES = frozenset({"asa{sv}", "a{sv}"})
+
 _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
 
 def rights_for(call: Message) -> Iterable[Right]:
     """Give the rights that a call takes, one after the other; all but reading takes everything."""
-    if call.member == "Watch" and call.signature == "asa{sv}":
+    if call.member == "Watch" and call.signature in _WATCHES:
         return _rights_of_watch(call)
     return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE
 
@@ -24,6 +27,6 @@ def rights_for(call: Message) -> Iterable[Right]:
 def _rights_of_watch(call: Message) -> Iterator[Right]:
     yield Right.INSPECT
     read_body(call)
-    mode = call.body[1].get("mode")
+    mode = call.body[-1].get("mode")
     if mode is None or mode.value != "observe":
         yield Right.MANAGE

@@ -5,42 +5,33 @@ stands in the contract's XML alone.
 """
 
 import asyncio
-import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from papa_dbus import errors, names
 from papa_dbus.bus import Bus, Message, MessageFlag, read_body
 from papa_dbus.bus.bus import DRIVER
-from papa_dbus.errors import PapaError
-from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS, WATCH_OPTIONS
+from papa_dbus.schema import WATCH_OPTIONS
 from papa_dbus.service import limits
 from papa_dbus.service.access.policy import Access
 from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import Caller, acting
-from papa_dbus.service.dbus import conversion, objects
-from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, after
+from papa_dbus.service.dbus import conversion, log_control, objects, verbs
+from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result, after, error_of
 from papa_dbus.service.dbus.authorization import Authorization
 from papa_dbus.service.dbus.broker_queues import Queues
+from papa_dbus.service.dbus.making import Making
 from papa_dbus.service.dbus.properties import Properties
 from papa_dbus.service.dbus.rights import rights_for
 from papa_dbus.service.dbus.signals import SignalEmitter
 from papa_dbus.service.dbus.standard import PEER, StandardInterfaces
 from papa_dbus.service.dbus.watches import Subscriptions
-from papa_dbus.service.items.specs import ProcessSpec, SocketSpec, WatchSpec
+from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.shares import Shares
 
-log = logging.getLogger(__name__)
-
-
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
-
-#: Calls that wait for something else than papad, and do not hold up their sender's next ones.
-_WAITING = frozenset({"MakeSocket", "MakeProcess"})
-#: Bytes that a call costs beside its own while it is under way.
-_COST_OF_PENDING = 65_536
 
 
 class DBusServer:
@@ -49,17 +40,8 @@ class DBusServer:
     def __init__(self, kernel: Kernel, bus: Bus, access: Access) -> None:
         self._kernel = kernel
         self._bus = bus
-        properties = Properties(kernel)
         self._contract = objects.read_contract()
-        self._tree = objects.Tree(
-            self._contract,
-            {
-                "process": lambda: kernel.process_names,
-                "socket": lambda: kernel.socket_names,
-            },
-            properties.of_item,
-            properties.of_kernel,
-        )
+        self._tree = _tree(self._contract, kernel)
         self._access = access
         self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
         self._queues = Queues(bus)
@@ -71,11 +53,14 @@ class DBusServer:
         self._authorization.resume = self._subscriptions.pump_all
         self._signals = SignalEmitter(kernel, bus, self._tree, self._queues)
         self._answers = Answers()
+        self._making = Making(kernel, self._answers)
         self._tasks = BackgroundTasks()
         self._pending = Shares(limits.MAX_PENDING_OF_SENDER, limits.MAX_PENDING_OF_USER, limits.MAX_PENDING)
+        standard = StandardInterfaces(self._tree, self._answers, log_control.WRITABLE)
         self._handlers: dict[str, dict[str, Handler]] = {
-            **StandardInterfaces(self._tree, self._answers).handlers,
+            **standard.handlers,
             objects.KERNEL_INTERFACE: self._methods(),
+            **verbs.handlers(self._methods()),
         }
         bus.on_call = self._authorization.submit
         bus.on_read = self._authorization.go_on
@@ -89,7 +74,7 @@ class DBusServer:
     def _methods(self) -> dict[str, Handler]:
         kernel = self._kernel
         return {
-            "MakeSocket": self._make_socket,
+            **self._making.handlers,
             "ListSockets": self._list_sockets,
             "RemoveSockets": self._remove_sockets,
             "OpenSocket": lambda call: (kernel.open_socket(call.body[0]),),
@@ -97,7 +82,6 @@ class DBusServer:
             "GetValue": lambda call: (kernel.get_value(call.body[0]),),
             "ListValues": lambda call: self._answers.dictionary("a{ss}", kernel.each_value(call.body[0])),
             "RemoveValues": lambda call: self._answers.names(kernel.removing_values(call.body[0])),
-            "MakeProcess": self._make_process,
             "ListProcesses": self._list_processes,
             "RemoveProcesses": lambda call: self._answers.names(kernel.removing_processes(call.body[0])),
             "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
@@ -146,11 +130,6 @@ class DBusServer:
         await self._kernel.files_removed(files)
         return result
 
-    async def _make_socket(self, call: Message) -> Result:
-        name, options = call.body
-        spec = SocketSpec(name=name, **conversion.options(SOCKET_OPTIONS, options))
-        return (conversion.socket_result(await self._kernel.make_socket(spec)),)
-
     def _list_sockets(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_socket(call.body[0])
         return self._answers.dictionary("a{sa{sv}}", ((info.name, conversion.socket_result(info)) for info in infos))
@@ -158,11 +137,6 @@ class DBusServer:
     def _set_value(self, call: Message) -> Result:
         self._kernel.set_value(*call.body)
         return ()
-
-    async def _make_process(self, call: Message) -> Result:
-        name, command, options = call.body
-        spec = ProcessSpec(name=name, command=tuple(command), **conversion.options(PROCESS_OPTIONS, options))
-        return (conversion.process_result(await self._kernel.make_process(spec)),)
 
     def _list_processes(self, call: Message) -> Result | Awaitable[Result]:
         infos = self._kernel.each_process(call.body[0])
@@ -194,13 +168,14 @@ class DBusServer:
 
     def _call(self, call: Message, caller: Caller) -> asyncio.Future[None] | None:
         """Run a call; returns what its sender's next one has to wait for."""
-        pending = self._pending.of(caller.uid, caller.at) if call.member in _WAITING else None
-        cost = call.size + _COST_OF_PENDING
+        pending, cost = None, 0
         try:
             method, handler = self._find(call)
-            if pending is not None and not pending.has_room(cost):
-                raise errors.Limit("too many calls of yours are under way; await some answers first")
             read_body(call)
+            if call.member in self._making.handlers:
+                pending, cost = self._pending.of(caller.uid, caller.at), self._making.cost(call)
+                if not pending.has_room(cost):
+                    raise errors.Limit("too many calls of yours are under way; await some answers first")
             result = handler(call)
         except Exception as error:  # noqa: BLE001 (answered and logged in one place)
             self._reply_error(call, error)
@@ -252,18 +227,9 @@ class DBusServer:
             self._subscriptions.begin(body[0])
 
     def _reply_error(self, call: Message, error: Exception) -> None:
-        if isinstance(error, Refused):
-            name = error.name
-        elif isinstance(error, PapaError):
-            name = errors.dbus_name(error)
-        else:
-            log.error("%s failed", call.member, exc_info=error)
-            name, error = (
-                errors.dbus_name(PapaError("")),
-                PapaError("internal error; the journal of papad has the details"),
-            )
+        name, text = error_of(call.member, error)
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._answer(Message.new_error(call, name, conversion.replace_invalid_utf8(str(error))))
+            self._answer(Message.new_error(call, name, text))
 
     def _answer(self, answer: Message, sent: Callable[[], None] | None = None) -> None:
         """Send an answer, and count it. Raises Limit if it is large, and the bus has too much that is not read."""
@@ -285,6 +251,23 @@ class DBusServer:
         if (noted := self._kernel.all_noted()) is not None:
             await noted
         self._tasks.cancel()
+
+
+def _tree(contract: Mapping[str, objects.Interface], kernel: Kernel) -> objects.Tree:
+    """Return where papad's objects are."""
+    properties = Properties(kernel)
+    return objects.Tree(
+        contract,
+        {
+            "process": lambda: kernel.process_names,
+            "socket": lambda: kernel.socket_names,
+        },
+        properties.of_item,
+        {
+            names.OBJECT_PATH: (objects.KERNEL_INTERFACE, properties.of_kernel),
+            log_control.PATH: (log_control.INTERFACE, log_control.properties),
+        },
+    )
 
 
 def _close(fds: list[int]) -> None:

@@ -19,7 +19,7 @@ from papa_dbus.service.kernel.kernel import Kernel
 
 _COUNTS = {"socket": "SocketCount", "value": "ValueCount", "process": "ProcessCount"}
 _INTERFACES = {"socket": objects.SOCKET_INTERFACE, "process": objects.PROCESS_INTERFACE}
-_EACH = ("Running", "State", "ExitCode", "ExitKnown")  # what changes in a process's object
+_EACH = ("Running", "State", "ExitCode", "ExitKnown", "ExitTimestamp")  # what changes in a process's object
 #: Seconds of telling what has changed meanwhile before others have their turn.
 _TURN: Final = 0.005
 #: Seconds for which changed counts are gathered into one signal.

@@ -1,11 +1,11 @@
 """The D-Bus Specification's own interfaces, of each object: Peer, Introspectable, Properties, ObjectManager."""
 
 import contextlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from papa_dbus.bus import Message
+from papa_dbus.bus import Message, Variant
 from papa_dbus.service.dbus.answers import Answers, Handler, Refused, Result
 from papa_dbus.service.dbus.objects import Tree
 
@@ -15,11 +15,17 @@ _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
 class StandardInterfaces:
-    """Answers them from the tree of objects. ``handlers``: by interface and method."""
+    """Answers them from the tree of objects. ``handlers``: by interface and method.
 
-    def __init__(self, tree: Tree, answers: Answers) -> None:
+    ``writable``: what sets a property, which raises InvalidArgs, by path and name.
+    """
+
+    def __init__(
+        self, tree: Tree, answers: Answers, writable: Mapping[tuple[str, str], Callable[[Variant], None]]
+    ) -> None:
         self._tree = tree
         self._answers = answers
+        self._writable = writable
         self.handlers: Mapping[str, dict[str, Handler]] = {
             PEER: {"Ping": lambda call: (), "GetMachineId": lambda call: (_machine_id(),)},
             "org.freedesktop.DBus.Introspectable": {"Introspect": self._introspect},
@@ -59,7 +65,11 @@ class StandardInterfaces:
 
     def _set(self, call: Message) -> Result:
         self._get(call)
-        raise Refused("PropertyReadOnly", f"property '{call.body[1]}' can only be read")
+        _, name, value = call.body
+        if (call.path, name) not in self._writable:
+            raise Refused("PropertyReadOnly", f"property '{name}' can only be read")
+        self._writable[call.path, name](value)
+        return ()
 
 
 def _machine_id() -> str:

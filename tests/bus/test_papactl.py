@@ -326,7 +326,7 @@ def test_consumers_that_are_killed_lose_nothing(papactl: Papactl, papad: Papad, 
     ("arguments", "status", "words"),
     [
         (["statsu"], 2, "did you mean 'status'?"),
-        (["list", "--jsno"], 2, "Did you mean"),
+        (["list", "--jsno"], 2, "; did you mean"),
         (["list", "procesess"], 2, "'processes'"),
         (["list", "processes", "nosuch"], 4, "there is no process 'nosuch'"),
         (["list", "values", "nosuch*", "nosuch"], 4, "there is no value 'nosuch'"),

@@ -147,7 +147,7 @@ def _sentence(error: PapaError) -> str:
 
 def _in_our_style(message: str) -> str:
     """Return click's sentence as papactl's are: without a capital and a full stop."""
-    return message[:1].lower() + message[1:].removesuffix(".")
+    return message[:1].lower() + message[1:].removesuffix(".").replace(" Did you mean", "; did you mean")
 
 
 def _forget_stdout() -> None:

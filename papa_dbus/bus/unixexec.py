@@ -69,8 +69,10 @@ class Program:
         try:
             with theirs:
                 self._process = subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno())
-        except OSError:
+        except OSError as error:
             self.socket.close()
+            if isinstance(error, FileNotFoundError):
+                raise FileNotFoundError(error.errno, f"{words[0]} is not installed here") from None
             raise
 
     def end(self) -> None:

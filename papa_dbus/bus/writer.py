@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from dbus_next import Message
+from dbus_next import Message, MessageType
 
 from papa_dbus.bus import header as bus_header
 from papa_dbus.bus.encoder import encode
@@ -161,6 +161,8 @@ def _encode(message: Message, most: int) -> tuple[bytes, bytearray]:
     body = encode(message.signature, message.body)
     header = bus_header.header(message.message_type.value, message.flags.value, len(body), message.serial, message)
     size = len(header) + len(body)
+    if size > MAX_MESSAGE and message.message_type is MessageType.METHOD_CALL:
+        raise Limit(f"{message.member} would have {size} bytes, a message at most {MAX_MESSAGE}: pass less")
     if size > MAX_MESSAGE:
         raise Limit(f"the answer has {size} bytes, a message at most {MAX_MESSAGE}: ask for less, with patterns")
     if size > most:

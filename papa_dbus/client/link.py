@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from papa_dbus.bus import Bus, Message, MessageType
 from papa_dbus.bus.bus import DRIVER
 from papa_dbus.bus.name_owner import NameOwner
-from papa_dbus.errors import BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
+from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 #: Seconds between two tries of a call, where nothing tells that papad is back.
@@ -22,6 +22,14 @@ _REFUSED = (0.05, 2.0)
 #: and what it asks the bus included.
 MAX_CALLS = 64
 MAX_WATCH_CALLS = 32
+
+#: How dbus-daemon and dbus-broker begin what they say of a refusal of theirs, with all that they know of both ends.
+_BUS_DENIES = ("Rejected send message", "Sender is not authorized")
+#: What is said in its place, since the bus knows no reason.
+NOT_A_MEMBER = (
+    "only root and the members of the group papa may talk to papad: use sudo, or have an administrator run"
+    " 'usermod -aG papa USER' and log in again"
+)
 
 WatchId = tuple[str, int]  # papad's unique name on the bus, and the watch's number there
 
@@ -142,6 +150,8 @@ class KernelConnection:
                 departures = self._departures
                 try:
                     return await self._bus.call(BUS_NAME, path, interface, member, signature, body, left, auto_start)
+                except AccessDenied as error:
+                    raise _with_remedy(error) from None
                 except Late:
                     raise self._late(member) from None
                 except NoReply as error:
@@ -180,8 +190,11 @@ class KernelConnection:
         return self._departures != departures
 
     async def ping(self) -> None:
-        """See once whether papad answers; the bus starts it where it can. Raises Unreachable, NoReply."""
-        await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
+        """See once whether papad answers; the bus starts it where it can. Raises Unreachable, NoReply, AccessDenied."""
+        try:
+            await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
+        except AccessDenied as error:
+            raise _with_remedy(error) from None
 
     async def _pause(self) -> None:
         self._changed.clear()
@@ -268,3 +281,8 @@ class KernelConnection:
             self._early.setdefault(key, []).append(signal)
         elif not ended:
             self.abandon_watch(key)  # its opener did not wait for the answer
+
+
+def _with_remedy(error: AccessDenied) -> AccessDenied:
+    """Say what to do if it was the bus that refused; papad itself says why it did."""
+    return AccessDenied(NOT_A_MEMBER) if str(error).startswith(_BUS_DENIES) else error

@@ -228,7 +228,7 @@ class Papad:
     def _open_store(self) -> tuple[Store, systemd_fd_store.SystemdFdStore | None]:
         folder = systemd_fd_store.SystemdFdStore.available()
         if folder is None:
-            log.info("papad's own end would end what it holds: systemd, which would keep it, did not start papad")
+            log.info("not started by systemd: all that papad holds is lost when it ends")
             return Store(), None
         descriptors = systemd_fd_store.SystemdFdStore()
         return Store(folder / STATE_FILE, descriptors), descriptors

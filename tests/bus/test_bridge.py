@@ -77,7 +77,7 @@ async def test_a_bridge_that_ends_is_started_again(papad: Papad) -> None:
     ("words", "why"),
     [
         (["false"], ""),
-        (["/nowhere/ssh"], "No such file"),
+        (["/nowhere/ssh"], "/nowhere/ssh is not installed here"),
         (["sh", "-c", "head -c 1 >/dev/null; read line; printf 'REJECTED EXTERNAL\\r\\n'; cat"], "REJECTED"),
         (["sh", "-c", "printf 'not a bus at all\\r\\n'; exec sleep 1000"], "not"),
         (["head", "-c", "100000", "/dev/zero"], ""),

@@ -257,7 +257,7 @@ def test_the_log_of_a_user(run: Run, tmp_path: Path) -> None:
 os.setgid(65534); os.setgroups([]); os.setuid(65534)
 with Papa(4711) as p:
     print(p.exit_if_idle())
-print("papad's own end would end" in Path(os.environ['XDG_STATE_HOME'], 'papa/papad.log').read_text())
+print("all that papad holds is lost when it ends" in Path(os.environ['XDG_STATE_HOME'], 'papa/papad.log').read_text())
 """,
         "mkdir -m 777 /run/state; chmod o+x /run; mkdir -m 1777 /run/tmp",
         XDG_STATE_HOME="/run/state",

@@ -283,6 +283,8 @@ def test_what_is_listed_in_the_singular(inside: Inside) -> None:
         assert inside("list", one) == inside("list", all_)
     said = "'it' is none of 'sockets', 'processes', 'values'; 'papactl show it' shows one item"
     assert said in inside("list", "it", status=2)
+    said = "'web*' is none of 'sockets', 'processes', 'values'; papactl list processes 'web*'"
+    assert said in inside("list", "web*", status=2)
 
 
 @pytest.mark.parametrize("group", [[], ["socket"]], ids=["papactl", "papactl socket"])

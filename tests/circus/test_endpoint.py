@@ -38,3 +38,9 @@ def test_papa_endpoint(version: str, wheel: Path) -> None:
         machine.launch(INI)
         wait_until(lambda: "papa_endpoint: 'papa' is none of" in machine.words(), machine.words)
         machine.wait_gone(1)
+
+        machine.path(INI).write_text(SECTIONS.format(endpoint=ways[0]).replace("= true", "= perhaps"))
+        machine.launch(INI)
+        said = "papa-circusd: [watcher:it] use_papa: 'perhaps' is not a boolean; write true or false"
+        wait_until(lambda: said in machine.words(), machine.words)
+        machine.wait_gone(1)

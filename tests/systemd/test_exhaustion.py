@@ -94,7 +94,7 @@ def test_no_room_for_output(limited: Container) -> None:
     make(limited, "loud", "sh", "-c", "head -c 3000000 /dev/zero; sleep 0.1; echo the end; exit 3")
     make(limited, "quiet", "sh", "-c", "echo here; sleep 600")
     limited.wait_for_journal("'loud' (PID", cursor)
-    limited.wait_for_journal("ended with 3", cursor)
+    limited.wait_for_journal("ended with exit status 3", cursor)
     journal = limited.journal(f"--after-cursor={cursor}", "--unit=papa")
     assert journal.count("no room for output, what is written now is lost: File too large") == 1
     loud = call(limited, "ListProcesses", "as", "1", "loud")

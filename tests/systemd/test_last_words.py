@@ -143,7 +143,7 @@ def test_power_off(persistent: Container, ann: str) -> None:
     had_her_say(persistent)
     said = persistent.journal("--boot=-1", "-t", "papad").rpartition("is ready\n")[2]
     assert "process 'told' (PID " in said
-    assert "has ended with 7, which is forgotten" in said
+    assert "has ended with exit status 7, which is forgotten" in said
     assert "kept for its next start" not in said
     assert call(persistent, "ListProcesses", "as", "0") == "a{sa{sv}} 0\n"
 

@@ -98,6 +98,27 @@ def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Container) ->
         machine.run("while busctl status org.papa.Kernel >/dev/null 2>&1; do :; done")
 
 
+def test_a_mask_has_systemd_forget_what_it_kept_and_a_reload_gives_it_again(papa: Container) -> None:
+    papa.run("papactl run p -- sh -c 'echo a line; exec sleep 600' && papactl socket make s && systemctl mask papa")
+    try:
+        grade, message = findings(papa)["descriptors"]
+        assert grade == "bad"
+        assert "while papa.service is masked" in message
+    finally:
+        papa.run("systemctl unmask papa")
+    grade, message = findings(papa)["descriptors"]
+    assert grade == "bad"
+    assert message.startswith("systemd's store keeps 0 for papad, and processes are 1")
+    papa.run("systemctl reload papa")
+    papa.wait_until("[ $(systemctl show --value --property=NFileDescriptorStore papa) = 2 ]")
+    assert findings(papa)["descriptors"][0] == "good"
+    assert "it is given them again" in papa.journal("--unit=papa")
+    papa.run("systemctl restart papa")
+    assert "running" in papa.run("papactl list processes").stdout
+    assert papa.run("papactl logs -o cat p").stdout == "a line\n"
+    assert papa.run("papactl socket remove s").stdout == "s\n"
+
+
 @pytest.mark.usefixtures("users")
 def test_who_may_not_is_told_what_to_do(container: Container) -> None:
     container.run("systemctl start papa")
@@ -106,6 +127,11 @@ def test_who_may_not_is_told_what_to_do(container: Container) -> None:
     assert "usermod -aG papa USER" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert container.run("papactl list", "mary").stdout == ""
+    client = ["/usr/local/lib/papa/bin/python", "-c", "import papa_dbus.client as papa; papa.Papa()"]
+    raised = container.run(client, "john", check=False).stderr.splitlines()[-1]
+    assert raised.startswith("papa_dbus.errors.AccessDenied: ")
+    assert "the group papa" in raised  # said by papad itself if there is polkit, so that the bus lets calls through
+    assert "Rejected send message" not in raised
     john = findings(container, "john")
     assert john["group"] == ["bad", "john is not in the group papa: an administrator runs 'usermod -aG papa john'"]
     assert john["papad"][0] == "bad"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,14 @@ def test_a_scope_whose_name_is_taken_gets_another(papa: Container) -> None:
     watch(papa, "p")
     made = call(papa, "MakeProcess", "sasa{sv}", "p", "2", "sleep", "600", "0")
     assert re.search(r'"unit" s "papa-p-\d+\.scope"', made)
+
+
+def test_a_process_that_cannot_start_leaves_no_scope(papa: Container) -> None:
+    """Many times: one that cannot enter its folder has ended before systemd puts it into its scope, or just after."""
+    busctl = ["busctl", "call", "--", *KERNEL.split(), "MakeProcess"]
+    asked = shlex.join([*busctl, "sasa{sv}", "p", "1", "true", "1", "working_dir", "s", "/nowhere"])
+    papa.run(f"for i in $(seq 20); do {asked} 2>&1 | grep 'cannot enter /nowhere'; done")
+    papa.wait_until("[ -z \"$(systemctl list-units --all --plain --no-legend 'papa-*.scope')\" ]")
 
 
 def test_telnet_does_the_same_by_hand(papa: Container) -> None:

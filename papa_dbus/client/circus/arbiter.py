@@ -45,6 +45,14 @@ def _port(endpoint: str) -> int | None:
         return None
 
 
+def _uses_papa(config: Any, section: str) -> bool:
+    """Return whether a section has ``use_papa``. Raises ValueError if that is neither true nor false."""
+    try:
+        return bool(config.dget(section, "use_papa", False, bool))
+    except ValueError as error:
+        raise ValueError(f"[{section}] use_papa: {error}; write true or false") from None
+
+
 def _look_for_papa() -> None:
     # Circus would go on without the watchers that it cannot make.
     try:
@@ -72,9 +80,10 @@ class PapaArbiter(Arbiter):  # type: ignore[misc]  # Circus has no types
                 if endpoint := config.dget("circus", "papa_endpoint"):
                     use_endpoint(endpoint)
                 prefix.describe(_endpoint(config), config_file, config.dget("circus", "papa_prefix"))
+                needed = [section for section in config.sections() if _uses_papa(config, section)]
             except ValueError as error:
                 sys.exit(f"papa-circusd: {error}")
-            if any(config.dget(section, "use_papa", False, bool) for section in config.sections()):
+            if needed:
                 _look_for_papa()
         arbiter = super().load_from_config(config_file, loop)
         arbiter._papas = _of_papa(config_file)

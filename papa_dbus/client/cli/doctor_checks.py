@@ -121,7 +121,7 @@ async def _on_the_bus(bus: Bus) -> AsyncIterator[Finding]:
         else:
             yield note("papad", "it does not run; the first call, or 'systemctl start papa', starts it")
         if not (await bus.call(*DRIVER, "NameHasOwner", "s", [_SYSTEMD[0]])).body[0]:
-            yield note("systemd", "it is not on this bus, so papad's own end would end what it holds")
+            yield note("systemd", "it is not on this bus, so all that papad holds is lost when it ends")
             return
         for unit in ("papa.service", "papa.socket"):
             yield await _unit(bus, unit)
@@ -170,7 +170,8 @@ async def _unit(bus: Bus, unit: str) -> Finding:
         return note(unit, "its file has changed since systemd read it: systemctl daemon-reload")
     if unit == "papa.socket" and state != "active":
         return note(unit, f"{state}, so nobody is served on port 20202: 'systemctl restart papa' opens it again")
-    restarts = f", started again {of['NRestarts']} times" if of.get("NRestarts") else ""
+    count = of.get("NRestarts")
+    restarts = f", started again {count} time{'' if count == 1 else 's'}" if count else ""
     return good(unit, f"{state}, {enabled or 'static'}{restarts}")
 
 
@@ -179,9 +180,15 @@ async def _store(bus: Bus) -> Finding:
     of = await _properties(bus, "papa.service", "Service")
     pid = (await bus.call(*DRIVER, "GetConnectionUnixProcessID", "s", [BUS_NAME])).body[0]
     if of["MainPID"] != pid:
-        return bad(check, f"papad (PID {pid}) was not started by systemd, so its end would end what it holds:"
-                   " stop it, then 'systemctl start papa'")  # fmt: skip
+        return bad(check, f"papad (PID {pid}) was not started by systemd, so all that it holds is lost when it"
+                   " ends: stop it, then 'systemctl start papa'")  # fmt: skip
     most, used = of["FileDescriptorStoreMax"], of["NFileDescriptorStore"]
+    if of["LoadState"] == "masked":
+        return bad(check, "systemd keeps nothing for papad while papa.service is masked, so papad's next start loses"
+                   " all that it holds: 'systemctl unmask papa.service', then 'systemctl reload papa'")  # fmt: skip
+    if used < (held := await _processes(bus)):
+        return bad(check, f"systemd's store keeps {used} for papad, and processes are {held}, so its next start loses"
+                   " some: 'systemctl reload papa' has all kept again")  # fmt: skip
     if not most:
         return bad(check, "papa.service has no descriptor store: set FileDescriptorStoreMax=, as the unit that"
                    " comes with Papa does")  # fmt: skip
@@ -189,6 +196,16 @@ async def _store(bus: Bus) -> Finding:
     return (good if left > most // 10 else bad)(
         check, f"systemd's store keeps {used} of {most} for papad, room for about {left} more processes"
     )
+
+
+async def _processes(bus: Bus) -> int:
+    """Return how many processes papad lists, each of which has a place in the store; 0 if it does not say."""
+    try:
+        asked = [BUS_NAME, "ProcessCount"]
+        reply = await bus.call(BUS_NAME, "/org/papa/Kernel", _PROPERTIES, "Get", "ss", asked, timeout=5)
+    except PapaError:
+        return 0
+    return int(reply.body[0].value)
 
 
 def _policy() -> Finding:

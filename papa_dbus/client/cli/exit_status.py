@@ -14,6 +14,7 @@ import click
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
 from papa_dbus.client.cli.options import as_typed
+from papa_dbus.client.link import NOT_A_MEMBER
 from papa_dbus.errors import (
     AccessDenied,
     BusFull,
@@ -69,12 +70,6 @@ _STATUS: dict[type[PapaError], Status] = {
     NoReply: Status.UNREACHABLE,
     AccessDenied: Status.ACCESS_DENIED,
 }
-#: How dbus-daemon and dbus-broker begin what they say of a refusal of theirs.
-_BUS_DENIES = ("Rejected send message", "Sender is not authorized")
-_DENIED = (
-    "only root and the members of the group papa may talk to papad: use sudo, or have an administrator run"
-    " 'usermod -aG papa USER' and log in again"
-)
 
 
 def exit_125_on_error(function: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
@@ -134,15 +129,15 @@ def _end_with(error: BaseException) -> int:
             printing.say(_sentence(error))
             return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), Status.FAILED)
         case OSError():
-            printing.say(str(error))
+            printing.say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             return Status.FAILED
     raise error
 
 
 def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
-        by_bus = str(error).startswith(_BUS_DENIES)  # with all that it knows of both ends
-        return f"permission denied: {_DENIED}" + ("" if by_bus else f" ({error})")
+        by_papad = "" if str(error) == NOT_A_MEMBER else f" ({error})"
+        return f"permission denied: {NOT_A_MEMBER}{by_papad}"
     if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
         return f"cannot reach papad: {error}; run 'papactl doctor'"
     if isinstance(error, NoReply) and not isinstance(error, Late):
@@ -152,7 +147,7 @@ def _sentence(error: PapaError) -> str:
 
 def _in_our_style(message: str) -> str:
     """Return click's sentence as papactl's are: without a capital and a full stop."""
-    return message[:1].lower() + message[1:].removesuffix(".")
+    return message[:1].lower() + message[1:].removesuffix(".").replace(" Did you mean", "; did you mean")
 
 
 def _forget_stdout() -> None:

@@ -123,11 +123,8 @@ class _Kind(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 o
         """Return the kind; say how a single item is listed."""
         kind = {singular: kind for kind, singular in _SINGULAR.items()}.get(value, value)
         if kind not in _KINDS:
-            self.fail(
-                f"{value!r} is none of {', '.join(map(repr, _KINDS))}; 'papactl show {value}' shows one item",
-                param,
-                ctx,
-            )
+            meant = f"papactl list processes '{value}'" if "*" in value else f"'papactl show {value}' shows one item"
+            self.fail(f"{value!r} is none of {', '.join(map(repr, _KINDS))}; {meant}", param, ctx)
         return super().convert(kind, param, ctx)
 
 

@@ -138,11 +138,12 @@ class Papa:
                 if Papa._debug_papad is None or Papa._debug_papad.ended:
                     Papa._debug_papad = launch.Child(command)
                 return Path(os.devnull)
-            log.info("Daemonizing Papa")
             try:
-                return launch.start_daemon(command)
+                log_file = launch.start_daemon(command)
             except Unreachable as error:
                 raise Error(f"{why}; {error}") from None
+            log.info("Daemonizing Papa")
+            return log_file
 
     @classmethod
     def _end_debug_papad(cls) -> None:

@@ -9,6 +9,7 @@ import enum
 import fcntl
 import os
 import select
+import signal
 import struct
 from contextlib import suppress
 
@@ -29,6 +30,19 @@ class ExitState(enum.Enum):
 
 STILL_RUNNING = ExitState.RUNNING
 NOT_YET_REAPED = ExitState.NOT_REAPED
+
+
+def how_ended(code: int | None) -> str:
+    """Return what an exit code says, in words; None where it is not known."""
+    if code is None:
+        return "ended, and nobody could see its exit code"
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"{-code}"
+        return f"ended by signal {name}"
+    return f"ended with exit status {code}"
 
 
 def poll_exit_status(pidfd: int) -> int | ExitState | None:

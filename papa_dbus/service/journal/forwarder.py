@@ -7,12 +7,12 @@ has come is noted in the log's own file after each entry: another papad goes on 
 import enum
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from papa_dbus.service import limits
 from papa_dbus.service.crash_points import crash_point
+from papa_dbus.service.fork.exit_status import how_ended
 from papa_dbus.service.output.files import JournalPosition
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.records import KINDS, Exit, Record, Stream
@@ -242,7 +242,7 @@ class Forwarder:
         return fields
 
     def _end(self, exit_: Exit) -> Fields:
-        text, level = _how(exit_.code)
+        text, level = how_ended(exit_.code), _level(exit_.code)
         fields = self._entry(text, level, ("PAPA_SEQ", str(exit_.seq)), ("PAPA_TIMESTAMP", str(exit_.timestamp)))
         if exit_.code is not None:
             fields.append(("PAPA_EXIT_CODE", str(exit_.code)))
@@ -274,14 +274,8 @@ def _end_of_character(data: bytes, first: int, most: int) -> int:
     return most
 
 
-def _how(code: int | None) -> tuple[str, str]:
-    """Return how a process ended, in words and as a level: as systemd has it for a unit's main process."""
-    if code is None:
-        return "ended, and nobody could see its exit code", _NOTICE
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"{-code}"
-        return f"ended by signal {name}", _WARNING
-    return f"ended with exit status {code}", _NOTICE if code else _INFO
+def _level(code: int | None) -> str:
+    """Return the level of a process's end, as systemd has it for a unit's main process."""
+    if code is not None and code < 0:
+        return _WARNING
+    return _INFO if code == 0 else _NOTICE

@@ -8,6 +8,7 @@ from dataclasses import replace
 from papa_dbus.errors import Exists
 from papa_dbus.service import audit, limits
 from papa_dbus.service.crash_points import crash_point
+from papa_dbus.service.fork.exit_status import how_ended
 from papa_dbus.service.items.registry import Registry
 from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.rows import StoredProcess
@@ -197,10 +198,10 @@ class Processes:
     def _ended(self, process: HostedProcess) -> None:
         if not process.spec.journal:  # its end stands behind its last line there
             log.info(
-                "process '%s' (PID %d) ended with %s",
+                "process '%s' (PID %d) %s",
                 process.spec.name,
                 process.pid,
-                process.exit_code,
+                how_ended(process.exit_code),
                 extra={"PAPA_PROCESS": process.spec.name},
             )
         if process not in self.superseded:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from papa_dbus.service.fork.exit_status import pid_of, poll_exit_status
+from papa_dbus.service.fork.exit_status import how_ended, pid_of, poll_exit_status
 from papa_dbus.service.items import sockets
 from papa_dbus.service.items.rows import StoredProcess
 from papa_dbus.service.items.sockets import HostedSocket
@@ -127,7 +127,9 @@ class Recovery:
     def finish(self) -> None:
         """Let go of descriptors that belong to nothing; of a pipe only when its last writer has gone."""
         if self._given_up:
-            log.warning("no descriptor came back, as after a stop: %d items are no longer held", len(self._given_up))
+            count = len(self._given_up)
+            are = "item is" if count == 1 else "items are"
+            log.warning("systemd has given no descriptor back, as after a stop: %d %s no longer held", count, are)
         for item in self._given_up:
             log.info("no longer held: %s", item)
         for name, fds in self._left.items():
@@ -162,8 +164,7 @@ def losses(held_sockets: Iterable[HostedSocket], processes: Iterable[HostedProce
         if process.running:
             lost.append(f"{title} goes on without papad, and gets SIGPIPE for what it prints from now on; {unread}")
         elif not process.removable:
-            code = "an unknown code" if process.exit_code is None else process.exit_code
-            lost.append(f"{title} has ended with {code}, which is forgotten; {unread}")
+            lost.append(f"{title} has {how_ended(process.exit_code)}, which is forgotten; {unread}")
     return lost
 
 

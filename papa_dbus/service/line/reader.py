@@ -4,7 +4,7 @@ Owns what a line is: LF or CR LF ends it, from telnet CR NUL as well (RFC 1123, 
 854) are taken out, it has a bound, and what belongs to another protocol is recognised before anything of it is taken
 for a command. Knows no command, no socket. A CR alone belongs to the line, as does CR NUL of a client that has said
 nothing in telnet's own bytes: Papa's client sends both so if they are in a value, and what follows must never become a
-command.
+command. Ctrl-D, where a line would begin, is "quit", as in a shell; as the very first byte it is another protocol's.
 
 Rules it keeps
   - A line without its end is never a line: what a connection leaves unfinished is not run.
@@ -26,7 +26,7 @@ MAX_LINE: Final = 2 * 1024 * 1024 + 64 * 1024
 _IAC, _DONT, _DO, _WONT, _WILL, _SB = 255, 254, 253, 252, 251, 250
 _AYT, _IP, _BRK, _SE = 246, 244, 243, 240
 _TIMING_MARK = 6  # RFC 860
-_NUL, _LF, _CR = 0x00, 0x0A, 0x0D
+_NUL, _EOT, _LF, _CR = 0x00, 0x04, 0x0A, 0x0D
 _STOP = re.compile(rb"[\n\xff\0]")
 
 # A target is a path, an URL, an authority or '*'; of these only a path could be meant for the name of an item.
@@ -191,6 +191,9 @@ class LineReader:
         """Read up to the next LF, NUL or IAC."""
         if self._input[self._at] != _IAC and (interrupt := self._interrupt()) is not None:
             return interrupt
+        if self._input[self._at] == _EOT and not (self._fresh or self.in_line):
+            self._at += 1
+            return Line(b"quit")
         stop = _STOP.search(self._input, self._at)
         end = stop.start() if stop else len(self._input)
         start, self._at = self._at, end + 1 if stop else end

@@ -52,7 +52,7 @@ def _look_up(spec: ProcessSpec) -> Identity:
     gid = _gid(spec.gid)
     if gid is None:
         if entry is None and spec.uid is not None:
-            raise InvalidArgs(f"option 'uid': there is no user {spec.uid}, so its group must be given as 'gid'")
+            raise InvalidArgs(f"option 'uid': there is no user {spec.uid}, so option 'gid' must be given, too")
         gid = os.getegid() if spec.uid is None or entry is None else entry.pw_gid
     if entry is None and spec.uid is None:
         return Identity(os.geteuid(), gid, None, str(os.geteuid()), "/")

@@ -29,6 +29,15 @@ _PAGE = 4096  # bytes; memory is counted in pages, of which some machines have l
 _MOST_PAGES = 64 * 1024
 
 
+def has(pid: int, unit: str) -> bool:
+    """Return whether a process is in the control group of a unit; one that had ended before it came there is not."""
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:  # it has ended, and was reaped
+        return False
+    return any(line.removesuffix(" (deleted)").endswith(f"/{unit}") for line in groups.splitlines())
+
+
 def check(pid: int, resources: Mapping[str, int]) -> None:
     """Raise Spawn where one of these limits, by the options of a process, does not hold for that process."""
     for option, value in resources.items():

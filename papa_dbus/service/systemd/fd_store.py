@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import resource
 import sys
@@ -15,6 +16,8 @@ from papa_dbus.service import rlimits
 from papa_dbus.service.systemd.fd_bundle import FdBundle
 from papa_dbus.service.systemd.manager import MANAGER, property_of
 from papa_dbus.service.systemd.notify import notifications, remove_stored
+
+log = logging.getLogger(__name__)
 
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
@@ -61,6 +64,16 @@ class _Kept:
         # A pipe that has come to its end is closed here, and its number may be another descriptor's by now.
         return [fd for fd, what in self.descriptors if what == _identity(fd)]
 
+    def as_stored(self) -> list[int]:
+        """Return what systemd is given for it: the descriptors, or a new fd bundle of them, for the caller to close."""
+        fds = self.still_there()
+        return [FdBundle.of(fds)] if fds and self.bundled else fds
+
+    @property
+    def bundled(self) -> bool:
+        """Return whether systemd has an fd bundle for it."""
+        return self.slots < len(self.descriptors)
+
 
 @contextlib.contextmanager
 def _limit() -> Iterator[None]:
@@ -82,11 +95,32 @@ class SystemdFdStore:
         self._most_open = rlimits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
 
     async def learn_limit(self, bus: Bus) -> None:
-        """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much."""
-        if "FDSTORE" not in os.environ:
-            with contextlib.suppress(PapaError):
-                unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+        """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much.
+
+        If it has fewer than papad has given it, it is given them again: it closes all when papa.service is masked.
+        """
+        given, count = list(self._kept.items()), self._count
+        with contextlib.suppress(PapaError):
+            unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+            if "FDSTORE" not in os.environ:
                 self._most = await property_of(bus, unit, "Service", "FileDescriptorStoreMax")
+            await self.kept()
+            there = await property_of(bus, unit, "Service", "NFileDescriptorStore")
+            if there < count:
+                log.warning(
+                    "systemd keeps %d of the %d descriptors that it was given, as after 'systemctl mask papa';"
+                    " it is given them again", there, count,
+                )  # fmt: skip
+                self._give_again([(name, kept) for name, kept in given if self._kept.get(name) is kept])
+
+    def _give_again(self, given: Sequence[tuple[str, _Kept]]) -> None:
+        for name, kept in given:
+            remove_stored(name)  # else what it has still would be there twice
+            fds = kept.as_stored()
+            for fd in fds:
+                self._give(name, fd)
+            if fds and kept.bundled:
+                os.close(fds[0])
 
     @staticmethod
     def available() -> Path | None:
@@ -165,9 +199,7 @@ class SystemdFdStore:
         """Become papad's new version: the same PID, started with the descriptors as systemd would start it."""
         pairs = [(name, fd) for name, fds in others.items() for fd in fds]
         for name, kept in self._kept.items():
-            if fds := kept.still_there():
-                as_stored = [FdBundle.of(fds)] if kept.slots < len(kept.descriptors) else fds
-                pairs += ((name, fd) for fd in as_stored)
+            pairs += ((name, fd) for fd in kept.as_stored())
         # Out of the way first, so that putting one in its place does not close another.
         above = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LISTEN_FDS_START + len(pairs))) for name, fd in pairs]
         for number, (_, fd) in enumerate(above, _LISTEN_FDS_START):

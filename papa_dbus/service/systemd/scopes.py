@@ -70,7 +70,10 @@ class Scopes:
         for unit in (scope_name(name), scope_name(name, pid)):
             try:
                 await self._start(unit, pid, name, resources)
-                cgroups.check(pid, resources)
+                if not cgroups.has(pid, unit):
+                    await self._stop(unit)
+                else:
+                    cgroups.check(pid, resources)
                 return unit
             except Spawn:
                 raise
@@ -116,6 +119,11 @@ class Scopes:
             del self._jobs[unit]
         if result != "done":
             raise PapaError(f"systemd could not start {unit}: {result}")
+
+    async def _stop(self, unit: str) -> None:
+        """End a scope whose process has ended before it was in there: systemd never notices that it is empty."""
+        with contextlib.suppress(PapaError):  # it was in there, and systemd has noticed
+            await self._bus.call(*MANAGER, "StopUnit", "ss", [unit, "replace"])
 
     def _hear(self, signal: Message) -> None:
         # Anybody whom the bus lets can send papad a signal of that name.

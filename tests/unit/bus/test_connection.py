@@ -16,6 +16,8 @@ from papa_dbus.bus import bus as bus_module
 from papa_dbus.bus import connection as bus_connection
 from papa_dbus.bus.connection import Connection
 from papa_dbus.bus.reader import MessageReader
+from papa_dbus.bus.writer import MAX_MESSAGE
+from papa_dbus.errors import Limit
 from tests.dbus_messages import as_bytes
 from tests.support import PATIENCE, descriptors, turns
 
@@ -119,6 +121,13 @@ async def test_serial_numbers_begin_again(fake: FakeBus, monkeypatch: pytest.Mon
     monkeypatch.setattr(bus_connection, "_MAX_SERIAL", 3)
     async with connected(fake) as connection:
         assert [connection.next_serial() for _ in range(4)] == [2, 3, 1, 2]
+
+
+async def test_a_call_that_is_too_large_is_not_taken_for_an_answer(fake: FakeBus) -> None:
+    too_large = Message(path="/a", member="SetValue", signature="s", body=["x" * MAX_MESSAGE])
+    async with connected(fake) as connection:
+        with pytest.raises(Limit, match=f"^SetValue would have .* bytes, a message at most {MAX_MESSAGE}: pass less$"):
+            await connection.ask(too_large)
 
 
 async def test_a_reply_that_nobody_waits_for_leaves_no_descriptor(fake: FakeBus) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, poll_exit_status
+from papa_dbus.service.fork.exit_status import NOT_YET_REAPED, STILL_RUNNING, how_ended, poll_exit_status
 from tests.support import PATIENCE
 
 # Has a child, says its PID, and reaps nothing until it is told to.
@@ -86,3 +86,17 @@ def test_who_may_not_know_it_waits_until_it_is_reaped(stranger: Stranger) -> Non
         os.setuid(65534)
         os._exit(0 if poll_exit_status(stranger.pidfd) in (NOT_YET_REAPED, None) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "ended with exit status 0"),
+        (3, "ended with exit status 3"),
+        (-9, "ended by signal SIGKILL"),
+        (-63, "ended by signal 63"),
+        (None, "ended, and nobody could see its exit code"),
+    ],
+)
+def test_an_end_in_words(code: int | None, words: str) -> None:
+    assert how_ended(code) == words

@@ -60,7 +60,7 @@ def lines(*pieces: bytes) -> list[bytes]:
 # Bytes among which the ones that mean something are frequent.
 noise = st.lists(
     st.one_of(
-        st.sampled_from([b"\n", b"\r\n", b"\r", b"\r\0", b"\0", IAC]),
+        st.sampled_from([b"\n", b"\r\n", b"\r", b"\r\0", b"\0", b"\x04", IAC]),
         st.sampled_from([b"\xf4", b"\xfd\x06", b"\xfb\x01", b"\xfa", b"\xf0"]).map(lambda said: IAC + said),
         st.sampled_from([b"list", b" ", b"\\ ", b"POST / HTTP/1.1", b"Host: x", b"\x16\x03\x01", b"q"]),
         st.binary(max_size=8),
@@ -174,6 +174,13 @@ def test_telnet_interrupt_is_told_after_the_timing_mark() -> None:
 
 def test_telnet_interrupt_before_an_escaped_byte() -> None:
     assert read([b"l", IAC + b"\xf4" + IAC + IAC + b"\n"]) == [Interrupt(), Line(b"\xff")]
+
+
+def test_ctrl_d_at_the_beginning_of_a_line_ends_the_session() -> None:
+    """Elsewhere telnet sends what was typed so far, and the line goes on."""
+    assert lines(b"l s\n\x04") == [b"l s", b"quit"]
+    assert lines(b"l s\nl \x04p\n") == [b"l s", b"l \x04p"]
+    assert read([b"half" + IAC + b"\xf4", b"\x04"]) == [Interrupt(), Line(b"quit")]
 
 
 def test_telnet_are_you_there() -> None:

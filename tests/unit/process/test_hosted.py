@@ -200,7 +200,7 @@ async def test_the_program_is_looked_for_in_its_own_path(kernel: Kernel, tmp_pat
         (["true"], {"working_dir": "/etc/passwd"}, Spawn, "/etc/passwd (option 'working_dir'): Not a directory"),
         (["true"], {"uid": "nobody", "working_dir": "/root"}, Spawn, "/root (option 'working_dir'): Permission denied"),
         (["true"], {"uid": "no-such-user"}, InvalidArgs, "option 'uid': there is no user 'no-such-user'"),
-        (["true"], {"uid": 4242}, InvalidArgs, "there is no user 4242, so its group must be given"),
+        (["true"], {"uid": 4242}, InvalidArgs, "there is no user 4242, so option 'gid' must be given"),
         (["true"], {"gid": "no-such-group"}, InvalidArgs, "option 'gid': there is no group 'no-such-group'"),
         (["true"], {"sockets": ("none",)}, NotFound, "socket 'none' is not there"),
         (["true", *["x" * 130_000] * 16], {"rlimits": {"stack": 65536}}, Spawn, "Argument list too long"),

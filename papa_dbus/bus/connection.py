@@ -146,11 +146,11 @@ class Connection:
         """Return whether there was a message, be it one that makes no sense."""
         try:
             message = self._reader.read_message()
+            if message is not None:
+                self._dispatch(message)
         except MalformedMessage as error:
             self._owner.warn("a message on the bus makes no sense and is left out: %s", error)
             return True
-        if message is not None:
-            self._dispatch(message)
         return message is not None
 
     def _dispatch(self, message: Message) -> None:
@@ -159,6 +159,9 @@ class Connection:
                 return
             if message.message_type is not MessageType.METHOD_RETURN:
                 self._owner.hear(message)
+        except MalformedMessage:
+            close_descriptors(message)
+            raise
         except Exception:
             log.exception("a message could not be handled")
         close_descriptors(message)  # nobody has taken them

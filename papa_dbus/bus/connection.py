@@ -31,7 +31,7 @@ _REST_OF_MESSAGE = 0.002
 #: Messages that make it likely that the bus has more, and seconds of it to wait for those. A socket holds some 70 small
 #: ones, and dbus-broker sends 16 at a time: with that much in each turn of a busy loop, a call waits for many turns
 #: behind what others have sent before it.
-_MANY, _FURTHER_MESSAGES = 32, 0.0005
+_MANY, _FURTHER_MESSAGES = 32, 0.001  # poll(2) counts in milliseconds
 #: Messages that make it worth to wait once more: fewer come from a bus that is slower than papad, as dbus-daemon is.
 _WORTH_WAITING = 4
 _MAX_SERIAL = 0xFFFF_FFFF

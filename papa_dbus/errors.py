@@ -141,9 +141,9 @@ def dbus_name(error: PapaError) -> str:
     return DBUS_NAMES.get(type(error), DBUS_NAMES[PapaError])
 
 
-def from_dbus(name: str, message: str) -> PapaError:
-    """The error that a name on the bus stands for."""
-    if (remedy := _remedy(name, message)) is not None:
+def from_dbus(name: str, message: str, from_papad: bool = True) -> PapaError:
+    """The error that a name on the bus stands for, of a call of papad's or else of another program's."""
+    if from_papad and (remedy := _remedy(name, message)) is not None:
         return NotStarted(f"systemd does not start papad: {message.removesuffix('.')}; {remedy}")
     if name.startswith(_NOT_STARTED):
         return Unreachable(message)

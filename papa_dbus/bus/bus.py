@@ -19,6 +19,7 @@ from papa_dbus.bus.encoder import Entries
 from papa_dbus.bus.reader import check_size, close_descriptors, read_body
 from papa_dbus.bus.writer import BULK_WATER, HIGH_WATER, MAX_MESSAGE
 from papa_dbus.errors import InvalidArgs, Late, NoReply, PapaError, from_dbus
+from papa_dbus.names import BUS_NAME
 
 __all__ = [
     "BULK_WATER", "CALL_TIMEOUT", "DRIVER", "HIGH_WATER", "MAX_MESSAGE", "Bus", "BusLost", "Entries", "Message",
@@ -221,7 +222,8 @@ class Bus:
         reply = await self._ask(message, timeout)
         if reply.message_type is MessageType.ERROR:
             close_descriptors(reply)
-            raise from_dbus(reply.error_name, str(reply.body[0]) if reply.body else reply.error_name)
+            text = str(reply.body[0]) if reply.body else reply.error_name
+            raise from_dbus(reply.error_name, text, destination == BUS_NAME)
         return reply
 
     async def _ask(self, call: Message, timeout: float) -> Message:  # noqa: ASYNC109 (likewise)

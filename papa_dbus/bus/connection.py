@@ -31,7 +31,7 @@ _REST_OF_MESSAGE = 0.002
 #: Messages that make it likely that the bus has more, and seconds of it to wait for those. A socket holds some 70 small
 #: ones, and dbus-broker sends 16 at a time: with that much in each turn of a busy loop, a call waits for many turns
 #: behind what others have sent before it.
-_MANY, _FURTHER_MESSAGES = 32, 0.0005
+_MANY, _FURTHER_MESSAGES = 32, 0.001  # poll(2) counts in milliseconds
 #: Messages that make it worth to wait once more: fewer come from a bus that is slower than papad, as dbus-daemon is.
 _WORTH_WAITING = 4
 _MAX_SERIAL = 0xFFFF_FFFF
@@ -146,11 +146,11 @@ class Connection:
         """Return whether there was a message, be it one that makes no sense."""
         try:
             message = self._reader.read_message()
+            if message is not None:
+                self._dispatch(message)
         except MalformedMessage as error:
             self._owner.warn("a message on the bus makes no sense and is left out: %s", error)
             return True
-        if message is not None:
-            self._dispatch(message)
         return message is not None
 
     def _dispatch(self, message: Message) -> None:
@@ -159,6 +159,9 @@ class Connection:
                 return
             if message.message_type is not MessageType.METHOD_RETURN:
                 self._owner.hear(message)
+        except MalformedMessage:
+            close_descriptors(message)
+            raise
         except Exception:
             log.exception("a message could not be handled")
         close_descriptors(message)  # nobody has taken them

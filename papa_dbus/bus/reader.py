@@ -1,8 +1,9 @@
-"""Messages from the bus, one after the other: their headers at once, a call's body only when it is asked for.
+"""Messages from the bus, one after the other: their headers at once, a call's or signal's body when it is asked for.
 
 dbus-next reads a message as it comes, and takes one that it does not understand for the end of the connection. Here a
 message is whole before anything in it is looked at, so that such a one can be left out. And since a million strings
-take a second to read, a call's body stays as it came until it is known that its sender may make that call.
+take a second to read, a call's body stays as it came until it is known that its sender may make that call, and a
+signal's until somebody looks at it, who has seen whose it is: on a system bus anybody may send one to anybody.
 
 Many small messages come with one system call. Linux ends what it gives at one time behind a message with descriptors,
 and nothing is read here beyond a message that is half there: so descriptors are the last message's that has begun.
@@ -51,6 +52,19 @@ _NEEDED: Final = {
 
 class MalformedMessage(Exception):
     """A message came whole, and cannot be understood."""
+
+
+class Signal(Message):  # type: ignore[misc]
+    """A signal, whose body is read when it is looked at."""
+
+    @functools.cached_property
+    def body(self) -> list[Any]:
+        """Its values. Raises MalformedMessage."""
+        try:
+            body: list[Any] = self.rest()
+        except Exception as error:
+            raise MalformedMessage(repr(error)[:200]) from error
+        return body
 
 
 class MessageReader:
@@ -167,7 +181,8 @@ def _understand(data: bytearray, fds: list[int]) -> Any:
         if not fields.get(name):
             raise ValueError(f"it is a {kind.name} without {name}")
     # Not by its constructor, which validates once more what the bus has, and makes functions of any signature.
-    message = Message.__new__(Message)
+    is_signal = kind is MessageType.SIGNAL
+    message = Message.__new__(Signal if is_signal else Message)
     message.__dict__ = {
         **_NO_FIELDS,
         **fields,
@@ -175,11 +190,13 @@ def _understand(data: bytearray, fds: list[int]) -> Any:
         "flags": _FLAGS[flags & 7],
         "serial": serial,
         "unix_fds": fds,
-        "body": [],
         "rest": None,
         "size": len(data),
     }
-    if kind is MessageType.METHOD_CALL:
+    if is_signal:
+        message.rest = functools.partial(_read_body, data, begin, signature)
+    elif kind is MessageType.METHOD_CALL:
+        message.body = []
         message.rest = functools.partial(_read_body, data, begin, signature, IN_CALLS)
     else:
         message.signature_tree = tree(signature)

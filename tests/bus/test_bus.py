@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from papa_dbus.bus import Bus, BusLost, Message, MessageType
+from papa_dbus.errors import Unreachable
 from tests.bus.isolated import PrivateBus
 from tests.support import PATIENCE, turns
 
@@ -91,3 +92,20 @@ async def test_a_bus_that_takes_no_more_connections(tmp_path: Path) -> None:
     finally:
         await first.close()
         private.stop()
+
+
+async def test_another_unit_that_is_masked_is_not_taken_for_papads(bus_address: str) -> None:
+    """systemd says so of papa.slice where a scope is to be in it."""
+    ours, other = Bus(bus_address), Bus(bus_address)
+    masked = "org.freedesktop.systemd1.UnitMasked"
+
+    def refuse(call: Message) -> None:
+        other.send(Message.new_error(call, masked, "Unit papa.slice is masked."))
+
+    other.on_call = refuse
+    for bus in (ours, other):
+        await bus.start()
+    with pytest.raises(Unreachable, match=r"^Unit papa\.slice is masked\.$"):
+        await ours.call(str(other.unique_name), "/a", "a.b", "C")
+    for bus in (ours, other):
+        await bus.close()

@@ -8,7 +8,8 @@ import logging
 import marshal
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Errands under way at a time in one folder: if it hangs, there are places left for others.
 MAX_OF_FOLDER: Final = 4
+#: Errands that were given up and hang on, of one user and of all: they keep no place that others could have.
+MAX_HUNG_OF_USER: Final = 32
+MAX_HUNG: Final = 128
 
 
 class _Folder:
@@ -32,10 +36,6 @@ class _Folder:
 
     def __init__(self) -> None:
         self.places = asyncio.Semaphore(MAX_OF_FOLDER)
-        self.hangs = False
-
-    def answers(self) -> None:
-        """Note that what hung has ended."""
         self.hangs = False
 
 
@@ -47,6 +47,7 @@ class SocketFiles:
         self._slots = Slots()
         self._folders: WeakValueDictionary[str, _Folder] = WeakValueDictionary()  # those that are waited for
         self._removing: dict[str, asyncio.Task[None]] = {}
+        self._hung: Counter[Hashable] = Counter()  # by user
 
     async def bind(self, fd: int, path: str, umask: int) -> FileIdentity | None:
         """Bind a socket to a path, where a socket's file that nobody listens on makes room.
@@ -55,9 +56,12 @@ class SocketFiles:
         """
         await self.removed([path])
         try:
-            async with self._turn(path) as folder, asyncio.timeout(limits.PATH_TIMEOUT):
+            async with self._turn(path) as folder:
                 free = await self._slots.take(acting_user())
-                done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), folder, free)
+                async with asyncio.timeout(limits.PATH_TIMEOUT):
+                    done, what = await self._run(Errand("bind", (0, path, umask), {0: fd}), folder, free)
+        except Limit as error:
+            raise Limit(f"option 'path': {path}: {error}") from None
         except TimeoutError:
             seconds = f"{limits.PATH_TIMEOUT:.0f} s"
             raise Bind(f"option 'path': {path}: its folder did not answer in {seconds}; choose another") from None
@@ -97,7 +101,7 @@ class SocketFiles:
 
     @contextlib.asynccontextmanager
     async def _turn(self, path: str) -> AsyncIterator[_Folder]:
-        """Wait for the turn of a file in its folder. Raises TimeoutError if that is known to hang."""
+        """Wait for the turn of a file in its folder. Raises TimeoutError if that is known to hang, Limit if many do."""
         name = os.path.dirname(path)
         folder = self._folders.get(name)
         if folder is None:
@@ -105,10 +109,15 @@ class SocketFiles:
         async with folder.places:
             if folder.hangs:
                 raise TimeoutError
+            if self._hung[acting_user()] >= MAX_HUNG_OF_USER or self._hung.total() >= MAX_HUNG:
+                raise Limit(
+                    f"{self._hung.total()} files of sockets wait already for folders that do not answer; see to these"
+                    " (a file server, say), then try again"
+                )
             yield folder
 
     async def _run(self, errand: Errand, folder: _Folder, free: Callable[[], None]) -> tuple[str, Any]:
-        """Have it done, and call ``free`` when its process has ended. Raises OSError, and Limit."""
+        """Have it done, and call ``free`` when that is over, or given up. Raises OSError, and Limit."""
         try:
             pid, status = await self._begin(errand)
         except BaseException:
@@ -122,17 +131,28 @@ class SocketFiles:
             reap_by_pid(pid).add_done_callback(lambda _: free())
             raise Limit(f"no file descriptor is left ({error.strerror}): raise LimitNOFILE= of papad") from None
         ended = reaped(pidfd)
-        ended.add_done_callback(lambda _: free())
         try:
             answer = await _answer(status)
             await asyncio.wait([ended])  # it has nothing more to do
             return answer
         finally:
             os.close(status)
-            if not ended.done():  # it may hang for ever, and then has its place for ever
-                folder.hangs = True
-                ended.add_done_callback(lambda _: folder.answers())
+            if not ended.done():  # it may hang for ever
+                self._note_hung(folder, ended)
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            free()
+
+    def _note_hung(self, folder: _Folder, ended: "asyncio.Future[None]") -> None:
+        user = acting_user()
+        self._hung[user] += 1
+        folder.hangs = True
+
+        def answer(_: object) -> None:
+            self._hung.subtract((user,))
+            self._hung += Counter()  # which takes out who has none
+            folder.hangs = False
+
+        ended.add_done_callback(answer)
 
     async def _begin(self, errand: Errand) -> tuple[int, int]:
         """Fork it; returns its PID and the end of its status pipe. Raises OSError."""

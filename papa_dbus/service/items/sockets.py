@@ -3,6 +3,7 @@
 Knows Linux's sockets and nothing of names, processes or clients.
 """
 
+import encodings.idna  # noqa: F401 (getaddrinfo's: Python reads it at the first use, when there may be no descriptor left)
 import errno
 import os
 import socket
@@ -252,7 +253,7 @@ async def _look_up(spec: SocketSpec, host: str, port: int, family: int, lookups:
     except TimeoutError:
         seconds = f"{limits.RESOLVE_TIMEOUT:.0f} s"
         raise Bind(f"option 'host': {host!r} was not resolved in {seconds}; give an address, or try again") from None
-    except (socket.gaierror, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise Bind(f"option 'host': {host!r} is not an {spec.family} address, or a name of one: {reason}") from None
 

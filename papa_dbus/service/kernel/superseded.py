@@ -63,7 +63,8 @@ class Superseded:
         unread = [
             old
             for old in self.of(name)
-            if not old.removed and (not old.log.has_present_consumers or (who and old.log.absent(who)))
+            if not (old.removed or old.removable)
+            and (not old.log.has_present_consumers or (who and old.log.absent(who)))
         ]
         return sorted(unread, key=lambda process: process.key)
 

@@ -224,6 +224,13 @@ class OutputLog:
             self._add(Absent(reader.who, reader.acknowledged, reader.acknowledged_offset))
             self.on_moved()
 
+    def leave_read(self, reader: Reader) -> None:
+        """Note how far one has come that has read all: it counts once those that are away are given up."""
+        away = [each.acknowledged for each in self.consumers if not each.present]
+        if away and max(away) < reader.acknowledged:
+            # Nobody's: its client need not come back for anything.
+            self._add(Absent("", reader.acknowledged, reader.acknowledged_offset))
+
     def _is_shared(self) -> bool:
         return self.superseded or len(self.consumers) > 1
 

@@ -236,6 +236,8 @@ class Watch:
             del self._cursors[cursor.name]
         elif cursors[0].has_more():
             self._ready[cursors[0]] = None
+        if self.consumes and cursor.finished:
+            cursor.log.leave_read(cursor)
         cursor.log.detach(cursor)
         self.share.give()
 

@@ -196,6 +196,20 @@ async def test_what_a_bus_has_behind_many_messages_is_read_with_them(
         assert len(heard) == seen
 
 
+async def test_a_signal_that_makes_no_sense_is_left_out(fake: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    said: list[object] = []
+    signal = as_bytes(Message(None, "/a", "a.b", "S", MessageType.SIGNAL, signature="s", body=["xyz"], serial=1))
+    nonsense = bytes(signal).replace(b"xyz", b"x\xffz")
+    async with connected(fake) as connection:
+        monkeypatch.setattr(connection._owner, "hear", lambda message: heard.append(*message.body))
+        monkeypatch.setattr(connection._owner, "warn", lambda *words: said.append(words))
+        assert fake.end is not None
+        fake.end.sendall(nonsense + bytes(signal))
+        connection.read()
+    assert (heard, len(said)) == (["xyz"], 1)
+
+
 async def test_the_transports_of_an_address_are_tried_in_turn(fake: FakeBus, tmp_path: Path) -> None:
     sock, program = await transport.connect(f"unix:path={tmp_path}/none;{fake.address}")
     assert program is None

@@ -112,8 +112,21 @@ def test_a_calls_body_waits(ends: tuple[socket.socket, socket.socket]) -> None:
     read_body(call)
     assert call.body == [["x"] * 5000]
     read_body(call)  # once is enough
-    ends[0].sendall(marshalled("as", ["x"] * 5000, message_type=MessageType.SIGNAL))
-    assert read_whole(reader).body == [["x"] * 5000]
+
+
+def test_a_signals_body_waits_until_it_is_looked_at(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Anybody on the bus may send millions of strings to anybody."""
+    reader = MessageReader(ends[1])
+    data = marshalled("as", ["x"] * 5000, message_type=MessageType.SIGNAL)
+    ends[0].sendall(data)
+    signal = read_whole(reader)
+    assert "body" not in vars(signal)
+    assert signal.body == [["x"] * 5000]
+    data[-4] = 0xFF  # no UTF-8
+    ends[0].sendall(data)
+    signal = read_whole(reader)
+    with pytest.raises(MalformedMessage):
+        assert signal.body
 
 
 def test_a_body_that_is_too_large_or_malformed(

@@ -1,9 +1,11 @@
 """Hosted sockets, real ones."""
 
 import asyncio
+import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,23 @@ async def test_families_and_types(
 async def test_what_linux_has_not_is_said(kernel: Kernel, options: dict[str, Any]) -> None:
     with pytest.raises(Bind, match=f"Linux has no inet {options['type']} socket"):
         await make(kernel, **options)
+
+
+def test_what_the_first_socket_needs_is_read_at_the_start() -> None:
+    """Python's codec of host names: later there may be no descriptor left to read it by."""
+    code = "import sys, papa_dbus.service.items.sockets; sys.exit('encodings.idna' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 0
+
+
+async def test_a_host_name_where_no_descriptor_is_left(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*of: object) -> None:
+        if socket.AI_NUMERICHOST in of:
+            raise socket.gaierror
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(Bind, match="option 'host': 'web.example' is not .*: Too many open files"):
+        await make(kernel, host="web.example")
 
 
 async def test_a_port_that_linux_chose_is_told(kernel: Kernel) -> None:

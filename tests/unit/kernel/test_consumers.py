@@ -1,6 +1,7 @@
 """What is stored of consumers does not grow with those that come, watch everything, and leave."""
 
 import asyncio
+import math
 import os
 
 import pytest
@@ -194,4 +195,32 @@ async def test_of_a_superseded_process_another_papad_knows_each_of_them(kernel: 
     assert consumers_of(log, superseded=True) == ((":1.1", 3, 6), (":1.1", 1, 2))
     quick.close()
     slow.close()
+    kernel.remove_processes(["p"])
+
+
+async def test_what_others_have_read_to_its_end_goes_with_those_that_are_given_up(kernel: Kernel) -> None:
+    """After a restart of the bus every client has another name, and none of the old ones comes back."""
+    await run(kernel, "echo", "one")
+    await until(lambda: not kernel.list_processes(["p"])[0].running, "the end")
+    await kernel.close_watches([watch(kernel, who) for who in (":1.1", ":1.2")])
+    for who in (":2.1", ":2.2"):
+        again = watch(kernel, who)
+        assert numbers(again) == [1]
+        again.acknowledge({"p": 2})
+        assert again.closed
+    assert kernel.list_processes(["p"])[0].buffered == 4  # for those that may come back
+    await noted(kernel)
+    assert [who for who, _, _ in kernel._processes.listed["p"].facts.consumers] == [OTHERS, ""]
+    giving_up = kernel._processes.consumers._giving_up(math.inf)
+    next(giving_up)
+    next(giving_up)
+    assert not kernel.list_processes()  # nobody may come back for it any more
+    await run(kernel, "sh", "-c", "echo two; exec sleep 600")
+    await until(lambda: kernel.list_processes(["p"])[0].buffered, "output")
+    next_one = watch(kernel, ":2.1")
+    assert numbers(next_one) == [1]  # the one before holds it up no more
+    for _ in giving_up:
+        pass
+    assert kernel._processes.superseded.in_all == 0
+    next_one.close()
     kernel.remove_processes(["p"])

@@ -22,10 +22,6 @@ MAX_EVENTS: Final = 256
 End = Literal["finished", "removed", "failed"]
 
 
-def _do_nothing(*_: object) -> None:
-    """Take a callback's place."""
-
-
 class Watch:
     """One subscription, of the client ``who`` if that is known.
 
@@ -293,7 +289,7 @@ class Watch:
         self._earlier.clear()
         self._on_closed(self)
         # They know this watch: without them it goes at once, and is no work for the garbage collector.
-        self._on_ready, self._on_done = _do_nothing, _do_nothing
+        self._on_ready, self._on_done = lambda: None, lambda end: None
         for cursor in left:
             if away and self.consumes:
                 cursor.log.leave_behind(cursor)

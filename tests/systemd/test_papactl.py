@@ -98,6 +98,20 @@ def test_doctor_knows_a_kernel_that_systemd_did_not_start(machine: Container) ->
         machine.run("while busctl status org.papa.Kernel >/dev/null 2>&1; do :; done")
 
 
+def test_doctor_sees_that_papad_does_not_start(papa: Container) -> None:
+    folder = "/run/systemd/system/papa.service.d"
+    dropped_in = "[Service]\\nExecStart=\\nExecStart=/bin/false\\n"
+    papa.run(f"mkdir {folder} && printf '{dropped_in}' >{folder}/broken.conf && systemctl daemon-reload")
+    try:
+        papa.run("systemctl restart papa", check=False)
+        papa.wait_until("[ $(systemctl show --value --property=NRestarts papa) -gt 1 ]")
+        grade, message = findings(papa)["papa.service"]
+        assert grade == "bad"
+        assert message.endswith("'journalctl -u papa.service' says why")
+    finally:
+        papa.run(f"rm -r {folder} && systemctl daemon-reload && systemctl stop papa && systemctl reset-failed")
+
+
 def test_a_mask_has_systemd_forget_what_it_kept_and_a_reload_gives_it_again(papa: Container) -> None:
     papa.run("papactl run p -- sh -c 'echo a line; exec sleep 600' && papactl socket make s && systemctl mask papa")
     try:

@@ -156,7 +156,7 @@ async def _properties(bus: Bus, unit: str, kind: str) -> dict[str, Any]:
 
 async def _unit(bus: Bus, unit: str) -> Finding:
     of = await _properties(bus, unit, unit.rpartition(".")[2].capitalize())
-    state, enabled = of["ActiveState"], of["UnitFileState"]
+    state, enabled, count = of["ActiveState"], of["UnitFileState"], of.get("NRestarts")
     if of["LoadState"] == "masked":
         return bad(unit, f"it is masked, so that nothing starts it: systemctl unmask {unit}")
     if of["LoadState"] != "loaded":
@@ -166,11 +166,12 @@ async def _unit(bus: Bus, unit: str) -> Finding:
                    " 'ss -ltnp sport = 20202' who has the port; then 'systemctl restart papa'")  # fmt: skip
     if state == "failed":
         return bad(unit, f"it has failed: 'journalctl -u {unit}' says why")
+    if state == "activating" and count:
+        return bad(unit, f"it does not start, though tried {count + 1} times: 'journalctl -u {unit}' says why")
     if of["NeedDaemonReload"]:
         return note(unit, "its file has changed since systemd read it: systemctl daemon-reload")
     if unit == "papa.socket" and state != "active":
         return note(unit, f"{state}, so nobody is served on port 20202: 'systemctl restart papa' opens it again")
-    count = of.get("NRestarts")
     restarts = f", started again {count} time{'' if count == 1 else 's'}" if count else ""
     return good(unit, f"{state}, {enabled or 'static'}{restarts}")
 

@@ -139,7 +139,7 @@ def _sentence(error: PapaError) -> str:
         by_papad = "" if str(error) == NOT_A_MEMBER else f" ({error})"
         return f"permission denied: {NOT_A_MEMBER}{by_papad}"
     if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
-        return f"cannot reach papad: {error}; run 'papactl doctor'"
+        return f"cannot reach papad: {error}; 'papactl doctor', with the same options, says more"
     if isinstance(error, NoReply) and not isinstance(error, Late):
         return f"papad went away before it answered ({error}); see whether it was done before you repeat it"
     return str(error)

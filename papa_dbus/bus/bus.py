@@ -132,7 +132,8 @@ class Bus:
             self.on_call(message)
             return
         if message.message_type is MessageType.ERROR:
-            self.on_undelivered(message.reply_serial, message.error_name)
+            if message.sender == DRIVER[0]:
+                self.on_undelivered(message.reply_serial, message.error_name)
             return
         for listener in self.on_signal:
             listener(message)

@@ -102,7 +102,7 @@ class Connection:
         Raises what the connection is lost by, and as Writer.put() does.
         """
         call.serial = call.serial or self.next_serial()
-        reply = self._replies.expect(call.serial)
+        reply = self._replies.expect(call.serial, call.destination)
         try:
             self.writer.put(call)
             return await reply

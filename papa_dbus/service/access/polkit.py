@@ -7,6 +7,7 @@ import logging
 from typing import Any, Final
 
 from papa_dbus.bus import Bus, Variant
+from papa_dbus.bus.bus import DRIVER
 from papa_dbus.errors import PapaError
 from papa_dbus.service.access.policy import Right
 
@@ -36,7 +37,9 @@ class Polkit:
         timeout = PERSON_TIMEOUT if interactive else TIMEOUT
         try:
             reply = await self._bus.call(*_AUTHORITY, "CheckAuthorization", "(sa{sv})sa{ss}us", body, timeout)
+            owner = await self._bus.call(*DRIVER, "GetNameOwner", "s", [_AUTHORITY[0]])
         except PapaError as error:
             log.debug("polkit does not say whether %s may %s: %s", bus_name, right.value, error)
             return False
-        return bool(reply.body[0][0])
+        # A policy of the bus that is wrong may let others answer in its place.
+        return reply.sender == owner.body[0] and bool(reply.body[0][0])

@@ -88,9 +88,15 @@ class SocketFiles:
             await asyncio.wait([before])
         try:
             async with self._turn(path) as folder:
+                errand = Errand("remove", (path, whose), {})
                 free = await self._slots.take(acting_user())
-                async with asyncio.timeout(limits.PATH_TIMEOUT):
-                    done, what = await self._run(Errand("remove", (path, whose), {}), folder, free)
+                try:
+                    async with asyncio.timeout(limits.PATH_TIMEOUT):
+                        done, what = await self._run(errand, folder, free)
+                except ConnectionResetError:  # the fork server has ended, and this may have been done
+                    free = await self._slots.take(acting_user())
+                    async with asyncio.timeout(limits.PATH_TIMEOUT):
+                        done, what = await self._run(errand, folder, free)
             reason = os.strerror(what) if done == "failed" else ""
         except TimeoutError:
             reason = f"its folder did not answer in {limits.PATH_TIMEOUT:.0f} s"

@@ -24,7 +24,7 @@ def is_closed(fd: int) -> bool:
 
 async def test_a_reply_is_its_callers() -> None:
     replies, (message, fd) = Replies(), reply_with_descriptor()
-    reply = replies.expect(5)
+    reply = replies.expect(5, "a.b")
     assert replies.deliver(message)
     assert await reply is message
     assert not is_closed(fd)
@@ -32,16 +32,35 @@ async def test_a_reply_is_its_callers() -> None:
     assert not replies.deliver(message)  # once
 
 
+@pytest.mark.parametrize(
+    ("called", "sender", "is_taken"),
+    [
+        ("org.freedesktop.DBus", "org.freedesktop.DBus", True),
+        ("org.freedesktop.DBus", ":1.8", False),
+        (":1.7", ":1.7", True),
+        (":1.7", ":1.8", False),
+        (":1.7", "org.freedesktop.DBus", True),  # which says that it has gone
+        ("org.example.Other", ":1.8", True),
+    ],
+)
+async def test_nobody_answers_in_the_place_of_another(called: str, sender: str, is_taken: bool) -> None:
+    """Where the bus lets a stranger, that one could say in its place that a stranger is root."""
+    replies = Replies()
+    reply = replies.expect(5, called)
+    message = Message(message_type=MessageType.METHOD_RETURN, reply_serial=5, sender=sender)
+    assert replies.deliver(message) == is_taken == reply.done()
+
+
 async def test_a_reply_to_a_caller_that_has_just_given_up() -> None:
     replies, (message, fd) = Replies(), reply_with_descriptor()
-    replies.expect(5).cancel()
+    replies.expect(5, "a.b").cancel()
     assert replies.deliver(message)
     assert is_closed(fd)
 
 
 async def test_a_caller_that_gives_up_just_after_its_reply() -> None:
     replies, (message, fd) = Replies(), reply_with_descriptor()
-    reply = replies.expect(5)
+    reply = replies.expect(5, "a.b")
     replies.deliver(message)
     replies.give_up(5, reply)
     assert is_closed(fd)
@@ -49,7 +68,7 @@ async def test_a_caller_that_gives_up_just_after_its_reply() -> None:
 
 async def test_a_call_that_was_given_up_has_no_reply() -> None:
     replies, (message, fd) = Replies(), reply_with_descriptor()
-    replies.give_up(5, replies.expect(5))
+    replies.give_up(5, replies.expect(5, "a.b"))
     assert not replies.deliver(message)
     os.close(fd)
 
@@ -57,7 +76,7 @@ async def test_a_call_that_was_given_up_has_no_reply() -> None:
 @pytest.mark.parametrize("error", [None, OSError("gone")])
 async def test_all_waiting_ends(error: OSError | None) -> None:
     replies = Replies()
-    waiting = [replies.expect(serial) for serial in (1, 2)]
-    replies.expect(3).cancel()
+    waiting = [replies.expect(serial, "a.b") for serial in (1, 2)]
+    replies.expect(3, "a.b").cancel()
     replies.fail(error)
     assert await asyncio.gather(*waiting, return_exceptions=True) == [error, error]

@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 
 from papa_dbus.errors import Bind, Exists, InvalidArgs, Limit, NotFound
+from papa_dbus.service.fork.child import ExecPlan
+from papa_dbus.service.fork.errand import Errand, identity
+from papa_dbus.service.fork.fork import fork_here
+from papa_dbus.service.items.socket_files import SocketFiles
 from papa_dbus.service.items.specs import SocketSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from tests.support import PATIENCE, Reader, remove_sockets, run
@@ -351,3 +355,22 @@ async def test_what_is_passed_and_cannot_be_hosted(kernel: Kernel, tmp_path: Pat
     assert all(fault.endswith(end) for fault, end in zip(said, ends, strict=True)), said
     assert [info.name for info in kernel.list_sockets()] == ["made"]
     right.close()
+
+
+async def test_a_file_is_removed_although_the_fork_server_ends(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.touch()
+    asked: list[object] = []
+
+    async def fork(work: ExecPlan | Errand, gate: int, status: int) -> int:
+        asked.append(work)
+        if len(asked) == 1:
+            raise OSError(errno.ECONNRESET, "the fork server has ended")
+        return await fork_here(work, gate, status)
+
+    files, whose = SocketFiles(lambda: fork), identity(str(path))
+    assert whose is not None
+    files.remove("s", str(path), whose)
+    await files.removed()
+    assert not path.exists()
+    assert len(asked) == 2

@@ -109,7 +109,7 @@ class Papad:
                 await self._take_leave(bus, scopes)
         finally:
             await line.stop()
-            await server.close()
+            await server.close(leave=self._reload)
             self._kernel.close()
         if self._reload and self._descriptors is not None:
             self._become_new_version(self._descriptors, handed_over)

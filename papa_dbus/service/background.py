@@ -18,6 +18,11 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def ended(self, within: float) -> None:
+        """Wait until none is under way any more, ``within`` so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+
     def cancel(self) -> None:
         """Cancel all that are under way."""
         for task in self._tasks:

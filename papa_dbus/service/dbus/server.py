@@ -30,6 +30,8 @@ from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.shares import Shares
 
+#: Seconds at papad's end for calls that are under way to be answered, and for the others to be undone.
+_SOON, _UNDONE = 1.0, 10.0
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
@@ -242,15 +244,22 @@ class DBusServer:
         if self._bus.send(answer, sent, most=most):
             self._queues.sent(client, uid, answer.size)
 
-    async def close(self) -> None:
-        """Answer what is under way as far as it is done, and leave the bus. No call is run any more."""
+    async def close(self, leave: bool = False) -> None:
+        """Answer what is under way, if that is soon, and leave the bus. No call is run any more.
+
+        The rest is undone while the store is there to note it, unless ``leave``: then the next papad sees to it, as
+        after a kill.
+        """
         self._bus.on_call = lambda call: None  # its sender is told once papad has left the bus
         self._forget_clients()
         await self._subscriptions.closed()
+        await self._tasks.ended(_SOON)
         await self._bus.close()
         if (noted := self._kernel.all_noted()) is not None:
             await noted
-        self._tasks.cancel()
+        if not leave:
+            self._tasks.cancel()
+            await self._tasks.ended(_UNDONE)
 
 
 def _tree(contract: Mapping[str, objects.Interface], kernel: Kernel) -> objects.Tree:

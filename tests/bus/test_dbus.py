@@ -72,6 +72,30 @@ async def test_a_defect_of_papads_is_an_internal_error_without_a_traceback(
     assert caplog.text.count("ZeroDivisionError: secret") == 2
 
 
+async def test_descriptors_that_the_bus_passes_with_credentials_are_closed(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbus-daemon 1.16 passes a pidfd of each sender."""
+    passed: list[int] = []
+    async with papad_inside(bus_address) as papad:
+        call = papad.bus.call
+
+        async def call_and_pass(*asked: Any, **more: Any) -> Message:
+            reply = await call(*asked, **more)
+            if asked[3] == "GetConnectionCredentials":
+                passed.append(os.open(os.devnull, os.O_RDONLY))
+                reply.unix_fds.append(passed[-1])
+            return reply
+
+        monkeypatch.setattr(papad.bus, "call", call_and_pass)
+        async for client in connected(bus_address):
+            assert await client.call("ListValues", "as", []) == {}
+    for fd in passed:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    assert passed
+
+
 def test_what_was_agreed_on_is_in_the_contract() -> None:
     """More may be in it; what is there keeps its name, types and meaning (agreed.xml is how it was given)."""
     agreed, ours = members(Path(__file__).with_name("agreed.xml").read_text()), members(CONTRACT.read_text())

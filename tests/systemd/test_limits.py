@@ -102,7 +102,10 @@ def test_every_front_end_tells_them_and_they_outlive_papad(papa: Container) -> N
 
 
 def test_a_users_own_systemd_has_only_what_is_delegated_to_it(papa: Container) -> None:
-    papa.run("useradd --create-home ann && loginctl enable-linger ann && systemctl start user@$(id -u ann).service")
+    papa.run(
+        "useradd --create-home ann && systemd-run --quiet --wait loginctl enable-linger ann &&"
+        " systemctl start user@$(id -u ann).service"
+    )
     try:
         delegated = papa.run(
             "cat /sys/fs/cgroup/user.slice/user-*.slice/user@*.service/cgroup.controllers", check=False
@@ -113,4 +116,5 @@ def test_a_users_own_systemd_has_only_what_is_delegated_to_it(papa: Container) -
             assert "process 'p': option '--cpu-quota': systemd has " in done.stderr
             assert papa.run("test -e /tmp/ran-ann", check=False).returncode == 1
     finally:
-        papa.run("systemctl stop user@$(id -u ann) && loginctl disable-linger ann && userdel --remove ann 2>&1")
+        papa.run("systemctl stop user@$(id -u ann) && systemd-run --quiet --wait loginctl disable-linger ann")
+        papa.run("userdel --remove ann 2>&1")

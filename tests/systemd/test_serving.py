@@ -247,7 +247,9 @@ def test_the_log_level_of_the_service(papa: Container) -> None:
     papa.wait_for_journal("the message bus is back", cursor)
     assert papa.run("systemctl show --property=MainPID papa").stdout == before
     assert papa.run("systemctl service-log-level papa").stdout == "debug\n"
+    cursor = papa.journal_cursor()
     papa.run("systemctl reload papa")
+    papa.wait_for_journal(" is ready", cursor)
     assert papa.run("systemctl service-log-level papa").stdout == "info\n"
     call(papa, "RemoveValues", "as", "1", "v")
 

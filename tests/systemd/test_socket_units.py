@@ -79,7 +79,8 @@ class Machine:
     def sockets(self) -> dict[str, dict[str, Any]]:
         """What papactl lists, but for file numbers and what is not so."""
         listed = json.loads(self.container.run("papactl list sockets --json").stdout)
-        return {each["name"]: {k: v for k, v in each.items() if v and k not in ("name", "fileno")} for each in listed}
+        left_out = ("name", "fileno", "object_path")
+        return {each["name"]: {k: v for k, v in each.items() if v and k not in left_out} for each in listed}
 
 
 @pytest.fixture

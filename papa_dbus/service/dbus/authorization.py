@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from weakref import WeakValueDictionary
 
-from papa_dbus.bus import Bus, Message, MessageFlag
+from papa_dbus.bus import Bus, Message, MessageFlag, close_descriptors
 from papa_dbus.bus.bus import DRIVER, check_size
 from papa_dbus.errors import AccessDenied, Limit, PapaError
 from papa_dbus.service import limits
@@ -205,6 +205,7 @@ class Authorization:
                     "calls of %s are not run, since the bus does not say whose they are: %s", sender.name, error
                 )
             raise AccessDenied(f"the bus does not say who {sender.name} is: {error}") from None
+        close_descriptors(reply)  # dbus-daemon 1.16 and newer pass a pidfd of the sender, too
         known = {name: variant.value for name, variant in reply.body[0].items()}
         if "UnixUserID" not in known:
             raise AccessDenied(f"the bus does not say which user {sender.name} is; connect anew")

@@ -70,6 +70,7 @@ async def test_43_each_way_to_end_is_told_apart(supervised: SupervisedPapad, cal
     ):
         pids[name] = (await caller.make_process(name, *command))["pid"]
     ends = {name: await end_of(caller, name) for name in ("well", "badly", "killed")}
+    assert all(end.pop("ExitTimestamp") for end in ends.values())
     assert ends == {
         "well": {"Running": False, "State": "exited", "ExitCode": 0, "ExitKnown": True},
         "badly": {"Running": False, "State": "exited", "ExitCode": 3, "ExitKnown": True},

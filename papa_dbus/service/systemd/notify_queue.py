@@ -81,7 +81,7 @@ class Notifications:
             raise Limit(f"systemd cannot be given a descriptor: {error.strerror}")
 
     def finish(self, seconds: float) -> None:
-        """Send what waits, at papad's end, and wait for so long at most."""
+        """Send what waits, at papad's end, and wait for so long at most. What comes after that is not told."""
         deadline = time.monotonic() + seconds
         while self._waiting and self._socket is not None and (left := deadline - time.monotonic()) > 0:
             poll = select.poll()
@@ -89,6 +89,7 @@ class Notifications:
             poll.poll(left * 1000)
             self._flush()
         self._disconnect()
+        self._address = ""  # a timer may still be due while the loop is closed
 
     def _send(self, data: bytes, fds: Sequence[int]) -> None:
         if not self._address:

@@ -97,6 +97,9 @@ async def test_at_its_end_papad_waits_for_so_long_at_most(systemd: socket.socket
     assert len(descriptors()) == len(before) + 1  # what nobody has taken
     for waiting in telling._waiting:
         waiting.done(None)
+    telling._waiting.clear()
+    telling.tell("STATUS=late")
+    assert telling._socket is None, "a timer of the loop's, which is being closed"
 
 
 async def test_without_systemd_nothing_is_said() -> None:

@@ -31,7 +31,8 @@ class FakeBus:
         self.asked.append(name)
         await asyncio.sleep(0)
         uid = int(name.removeprefix(":").partition(".")[0])
-        return type("Reply", (), {"body": [{"UnixUserID": Variant("u", uid), "ProcessID": Variant("u", 5)}]})
+        known = {"UnixUserID": Variant("u", uid), "ProcessID": Variant("u", 5)}
+        return type("Reply", (), {"body": [known], "unix_fds": []})
 
 
 class House:

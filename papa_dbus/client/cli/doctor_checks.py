@@ -166,7 +166,7 @@ async def _unit(bus: Bus, unit: str) -> Finding:
                    " 'ss -ltnp sport = 20202' who has the port; then 'systemctl restart papa'")  # fmt: skip
     if state == "failed":
         return bad(unit, f"it has failed: 'journalctl -u {unit}' says why")
-    if state == "activating" and count:
+    if count and (state == "activating" or (state == "deactivating" and of["Result"] != "success")):
         return bad(unit, f"it does not start, though tried {count + 1} times: 'journalctl -u {unit}' says why")
     if of["NeedDaemonReload"]:
         return note(unit, "its file has changed since systemd read it: systemctl daemon-reload")

@@ -106,14 +106,14 @@ def test_doctor_sees_that_papad_does_not_start(papa: Container) -> None:
 
     folder = "/run/systemd/system/papa.service.d"
     dropped_in = "[Service]\\nExecStart=\\nExecStart=/bin/false\\n"
-    papa.run(f"mkdir {folder} && printf '{dropped_in}' >{folder}/broken.conf && systemctl daemon-reload")
+    papa.run(f"mkdir -p {folder} && printf '{dropped_in}' >{folder}/broken.conf && systemctl daemon-reload")
     try:
         papa.run("systemctl restart papa", check=False)
         papa.wait_until("[ $(systemctl show --value --property=NRestarts papa) -gt 1 ]")
         # Between its end and the next try it is neither started nor has it failed, as systemd tells it.
         wait_until(tells_it, lambda: str(findings(papa)))
     finally:
-        papa.run(f"rm -r {folder} && systemctl daemon-reload && systemctl stop papa && systemctl reset-failed")
+        papa.run(f"rm {folder}/broken.conf && systemctl daemon-reload && systemctl stop papa && systemctl reset-failed")
 
 
 def test_a_mask_has_systemd_forget_what_it_kept_and_a_reload_gives_it_again(papa: Container) -> None:

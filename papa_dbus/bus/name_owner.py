@@ -1,4 +1,4 @@
-"""Who has a name on the bus, followed from the first answer on."""
+"""Follow the owner of a name on the bus, without missing a change."""
 
 from collections.abc import Callable
 

@@ -190,7 +190,7 @@ class KernelConnection:
         return self._departures != departures
 
     async def ping(self) -> None:
-        """See once whether papad answers; the bus starts it where it can. Raises Unreachable, NoReply, AccessDenied."""
+        """Check once that papad answers; the bus starts it if it can. Raises Unreachable, NoReply, AccessDenied."""
         try:
             await self._bus.call(BUS_NAME, OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", timeout=self.timeout)
         except AccessDenied as error:

@@ -94,11 +94,15 @@ def test_a_user_s_own(machine: Container) -> None:
         machine.run("systemctl stop user@$(id -u eve) && loginctl disable-linger eve && userdel --remove eve 2>&1")
 
 
+def check_says_masked(said: str) -> None:
+    assert said.startswith("papa_dbus.errors.NotStarted: systemd does not start papad: ")
+    assert "masked; run 'systemctl unmask papa'" in said
+
+
 def test_where_it_cannot_be_started_the_error_says_why(papa: Container) -> None:
     papa.run("systemctl mask --runtime --quiet papa.service")
     said = client(papa, "Papa(connection_timeout=5)")
-    assert said.startswith("papa_dbus.errors.NotStarted: systemd does not start papad: ")
-    assert "masked; run 'systemctl unmask papa'" in said
+    check_says_masked(said)
 
 
 def test_a_client_that_was_there_before_is_told_why_it_is_not_started_again(papa: Container) -> None:
@@ -107,5 +111,4 @@ def test_a_client_that_was_there_before_is_told_why_it_is_not_started_again(papa
         "subprocess.run('systemctl stop papa; systemctl mask --runtime --quiet papa.service', shell=True, check=True)\n"
     )
     said = client(papa, f"{text}p.set('b', '2')")
-    assert said.startswith("papa_dbus.errors.NotStarted: systemd does not start papad: ")
-    assert "masked; run 'systemctl unmask papa'" in said
+    check_says_masked(said)

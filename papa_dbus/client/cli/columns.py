@@ -24,7 +24,7 @@ def state_style(process: Process) -> str:
 
 
 def address(socket: Socket) -> str:
-    """Return where it is bound."""
+    """Return the address that a socket is bound to: a path, or HOST:PORT."""
     if socket.path is not None:
         return socket.path
     host = f"[{socket.host}]" if socket.host and ":" in socket.host else socket.host or ""

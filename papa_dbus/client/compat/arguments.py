@@ -23,7 +23,7 @@ def texts(args: Iterable[object]) -> list[str]:
 
 
 def command(executable: str | None, args: object) -> list[str]:
-    """Return the program, where it is given by itself, and its arguments: one, several, or none."""
+    """Return the program, if it is given by itself, and its arguments: one, several, or none."""
     words = [str(executable)] if executable else []
     if isinstance(args, Iterable) and not isinstance(args, str):
         return [*words, *texts(args)]

@@ -175,7 +175,7 @@ def _text(answer: bytes) -> str:
 
 
 def _end_of_greeting(data: bytearray) -> int:
-    """Return where it is complete: with the prompt, with an error's line, or where it cannot become one of them."""
+    """Return the length of a whole greeting: a prompt, an error's line, or what can become neither; -1: not whole."""
     if data.startswith(_ERROR):
         return end_of_line(data)
     return len(data) if not _like_papa(data) or data.endswith(_PROMPT) else -1

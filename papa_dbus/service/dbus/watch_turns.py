@@ -1,4 +1,4 @@
-"""Whose turn it is to send output: clients take turns, and so do the watches of each.
+"""The order in which output is sent: clients take turns, and so do the watches of each.
 
 A watch that cannot send now waits for what it lacks: room at the bus, room among what its client or others have on
 their way, or that its client reads.

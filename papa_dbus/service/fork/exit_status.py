@@ -33,7 +33,7 @@ NOT_YET_REAPED = ExitState.NOT_REAPED
 
 
 def how_ended(code: int | None) -> str:
-    """Return what an exit code says, in words; None where it is not known."""
+    """Describe an exit code in words; None if it is not known."""
     if code is None:
         return "ended, and nobody could see its exit code"
     if code < 0:

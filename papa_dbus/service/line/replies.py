@@ -44,7 +44,7 @@ _UNSAFE_IN_WORD: Final = _UNSAFE | {ord(char): _escape(char) for char in " =\\"}
 
 
 def word(text: str) -> str:
-    r"""Return one word of a listing: the client splits those at spaces and, where there is a '=', takes it for a key.
+    r"""Return one word of a listing: the client splits those at spaces and, if there is a '=', takes it for a key.
 
     Escaped as in C, with two digits after \x and four after \u.
     """

@@ -13,7 +13,14 @@ DEFAULT_PORT = 20202
 #: The contract's version: it counts the releases that have added something. One without ``ApiVersion`` is older than 1.
 API_VERSION: Final = 1
 #: What has been added since, by the names that clients ask for (docs/reference/compatibility.md).
-FEATURES: Final = ("make-processes", "object-paths", "object-methods", "object-properties", "log-control")
+FEATURES: Final = (
+    "make-processes",
+    "object-paths",
+    "object-methods",
+    "object-properties",
+    "log-control",
+    "open-output",
+)
 
 #: What Papa 1.0.6's clients get for an exit code that nobody saw. They want a number, and this one can be no exit
 #: status (0 to 255) and no signal (below 0): it counts as a failure, and cannot be mistaken for one that happened.

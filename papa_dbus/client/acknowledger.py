@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
-from papa_dbus.client.link import KernelConnection, WatchId
+from papa_dbus.client.link import KernelConnection
+from papa_dbus.client.open_watches import WatchId
 from papa_dbus.errors import NoReply, NotFound, PapaError, Unreachable
 
 
@@ -70,7 +71,7 @@ class Acknowledger:
     async def _acknowledge(self, key: WatchId, up_to: dict[str, int]) -> bool:
         """Acknowledge; returns whether the watch is there."""
         try:
-            await self._link.call_watch(key, "Acknowledge", "ta{st}", up_to)
+            await self._link.watches.acknowledge(key, up_to)
         except NotFound:
             if not await self.is_there(key):
                 return False
@@ -82,7 +83,7 @@ class Acknowledger:
     async def is_there(self, key: WatchId) -> bool:
         """Return whether papad still has the watch."""
         try:
-            await self._link.call_watch(key, "Acknowledge", "ta{st}", {})
+            await self._link.watches.acknowledge(key, {})
         except NotFound:
             return False
         return True

@@ -5,23 +5,20 @@ Knows who serves papad's name at the moment: only what comes from there is belie
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from papa_dbus.bus import Bus, Message, MessageType
+from papa_dbus.bus import Bus, Message
 from papa_dbus.bus.bus import DRIVER
 from papa_dbus.bus.name_owner import NameOwner
+from papa_dbus.client.open_watches import OpenWatches
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 #: Seconds between two tries of a call, where nothing tells that papad is back.
 _PAUSE = 0.25
-#: Seconds before what papad or the bus has refused for now is tried again: at first, and at most.
-_REFUSED = (0.05, 2.0)
-#: Calls of one connection under way, and calls about its watches: dbus-daemon takes 128 of both together, papad itself
-#: and what it asks the bus included.
+#: Calls of one connection under way: dbus-daemon takes 128 of these and of those about its watches (open_watches.py),
+#: papad itself and what it asks the bus included.
 MAX_CALLS = 64
-MAX_WATCH_CALLS = 32
 
 #: How dbus-daemon and dbus-broker begin what they say of a refusal of theirs, with all that they know of both ends.
 _BUS_DENIES = ("Rejected send message", "Sender is not authorized")
@@ -31,18 +28,6 @@ NOT_A_MEMBER = (
     " 'usermod -aG papa USER' and log in again"
 )
 
-WatchId = tuple[str, int]  # papad's unique name on the bus, and the watch's number there
-
-
-class Watcher(Protocol):
-    """What gets a watch's signals."""
-
-    def on_signal(self, member: str, body: list[Any]) -> None:
-        """Take one signal of the watch, without the watch's number."""
-
-    def on_disconnect(self) -> None:
-        """papad, or the way to it, has gone, and the watch with it."""
-
 
 class KernelConnection:
     """One client's connection to papad. ``timeout`` bounds each call, in seconds, restarts included."""
@@ -51,22 +36,18 @@ class KernelConnection:
         self.timeout = timeout
         self.takes_tokens = True  # whether papad knows the option 'token', as far as is known
         self._bus = bus
-        self._owner: str | None = None
+        self.owner: str | None = None  # papad's unique name on the bus
+        self.watches = OpenWatches(self, bus)
         self._departures = 0  # how often papad, or the bus, has gone
         self._calls = asyncio.Semaphore(MAX_CALLS)
-        self._watch_calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._changed = asyncio.Event()
-        self._watchers: dict[WatchId, Watcher] = {}
-        self._opening = 0
-        self._early: dict[WatchId, list[Message]] = {}  # signals of watches whose number is not known yet
-        self._leaving: dict[WatchId, asyncio.Task[None]] = {}  # watches that are being ended
         self._closed = False
 
     async def start(self) -> None:
         """Begin to follow who serves papad's name."""
         name = NameOwner(self._bus, BUS_NAME, self._set_owner)
         self._bus.on_connected.append(name.find)
-        self._bus.on_signal.append(self._hear)
+        self._bus.on_signal.append(self.watches.hear)
         self._bus.on_lost = self._lose_bus
         await name.find()
 
@@ -74,8 +55,7 @@ class KernelConnection:
         """Leave the bus; papad ends this client's watches then."""
         self._closed = True
         self._set_owner(None)
-        for task in self._leaving.values():
-            task.cancel()
+        self.watches.forget()
         await self._bus.close()
 
     @property
@@ -94,21 +74,18 @@ class KernelConnection:
         self._set_owner(None)
 
     def _set_owner(self, owner: str | None) -> None:
-        if owner == self._owner:
+        if owner == self.owner:
             return
-        self._departures += self._owner is not None
-        self._owner = owner
+        self._departures += self.owner is not None
+        self.owner = owner
         self.takes_tokens = True  # it may be another version
-        self._early.clear()
-        lost, self._watchers = self._watchers, {}
-        for watcher in lost.values():
-            watcher.on_disconnect()
+        self.watches.lose_all()
         self._changed.set()
 
     @property
     def present(self) -> bool:
         """Return whether papad is on the bus now."""
-        return self._owner is not None
+        return self.owner is not None
 
     async def wait_for_kernel(self) -> None:
         """Wait until papad is on the bus; it is not started for that."""
@@ -201,86 +178,6 @@ class KernelConnection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PAUSE):
                 await self._changed.wait()
-
-    # ----------------------------------------------------------------- watches
-
-    async def open_watch(
-        self, watcher: Watcher, patterns: Sequence[str], options: dict[str, Any], auto_start: bool
-    ) -> tuple[WatchId, list[str]]:
-        """Begin a watch; ``watcher`` hears its signals from the first one on."""
-        self._opening += 1
-        try:
-            while True:
-                reply = await self.call("Watch", "asa{sv}", list(patterns), options, auto_start=auto_start)
-                if reply.sender == self._owner:  # else it has gone again already
-                    break
-            key = (reply.sender, reply.body[0])
-            self._watchers[key] = watcher
-            for signal in self._early.pop(key, []):
-                self._pass_on(signal)
-            return key, reply.body[1]
-        finally:
-            self._opening -= 1
-            if not self._opening:
-                left, self._early = self._early, {}
-                for nobodys in left:
-                    self.abandon_watch(nobodys)
-
-    async def call_watch(self, key: WatchId, member: str, signature: str, *body: Any) -> None:
-        """Call the papad that has the watch, and no other, without starting or waiting for one.
-
-        What is refused for now, or late, is tried again for as long as that papad is there: such a call may be made
-        twice. Raises NoReply or Unreachable once it has gone.
-        """
-        pause, longest = _REFUSED
-        while True:
-            try:
-                async with self._watch_calls:
-                    arguments = (key[1], *body)
-                    await self._bus.call(key[0], OBJECT_PATH, BUS_NAME, member, signature, arguments, self.timeout)
-                return
-            except (BusFull, Late, Limit):
-                if self._owner != key[0]:
-                    raise NoReply(f"papad went away during {member}") from None
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
-
-    async def close_watch(self, key: WatchId) -> None:
-        """End a watch, and pass on no more of it. Waits for that as long as for a call."""
-        await asyncio.wait([self.abandon_watch(key)], timeout=self.timeout)
-
-    def abandon_watch(self, key: WatchId) -> "asyncio.Task[None]":
-        """End a watch that nobody listens to any more: it would hold everything back."""
-        self._watchers.pop(key, None)
-        task = self._leaving.get(key)
-        if task is None:
-            task = self._leaving[key] = asyncio.ensure_future(self._unwatch(key))
-            task.add_done_callback(lambda _: self._leaving.pop(key))
-        return task
-
-    async def _unwatch(self, key: WatchId) -> None:
-        with contextlib.suppress(PapaError):  # it has ended, or papad has
-            await self.call_watch(key, "Unwatch", "t")
-
-    def _hear(self, signal: Message) -> None:
-        if signal.message_type is not MessageType.SIGNAL:
-            return
-        if signal.interface == BUS_NAME and signal.sender == self._owner and signal.path == OBJECT_PATH:
-            self._pass_on(signal)
-
-    def _pass_on(self, signal: Message) -> None:
-        key = (signal.sender, signal.body[0])
-        ended = signal.member == "WatchEnded"
-        if (watcher := self._watchers.get(key)) is not None:
-            if ended:
-                del self._watchers[key]
-            watcher.on_signal(signal.member, signal.body[1:])
-        elif key in self._leaving:
-            return
-        elif self._opening:
-            self._early.setdefault(key, []).append(signal)
-        elif not ended:
-            self.abandon_watch(key)  # its opener did not wait for the answer
 
 
 def _with_remedy(error: AccessDenied) -> AccessDenied:

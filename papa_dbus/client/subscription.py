@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from papa_dbus.client.acknowledger import Acknowledger
-from papa_dbus.client.link import KernelConnection, WatchId
+from papa_dbus.client.link import KernelConnection
+from papa_dbus.client.open_watches import WatchId
 from papa_dbus.client.progress import Progress, mark_of
-from papa_dbus.client.records import Dropped, Event, events_of, variants
+from papa_dbus.client.records import Dropped, Event, variants
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.schema import Mode, WatchRequest
 
@@ -54,7 +55,7 @@ class Subscription:
 
     async def open(self) -> list[str]:
         """Begin; returns the processes' names. Raises NotFound if one is not there."""
-        self._key, names = await self._link.open_watch(self, self._patterns, self._options, auto_start=True)
+        self._key, names = await self._link.watches.open(self, self._patterns, self._options, auto_start=True)
         self._progress = {name: Progress() for name in names}
         await self._note_beginnings(self._key, self._patterns)
         return names
@@ -64,7 +65,7 @@ class Subscription:
 
         For a consumer nothing can be acknowledged meanwhile; for an observer the beginning can only be earlier.
         """
-        if not self._progress:
+        if not self._progress or self._link.watches.has_socket(key):
             return
         try:
             listed = (await self._link.call("ListProcesses", "as", list(patterns), auto_start=False)).body[0]
@@ -82,7 +83,7 @@ class Subscription:
         await self.settle()
         key, self._key = self._key, None
         if key is not None:
-            await self._link.close_watch(key)
+            await self._link.watches.close(key)
 
     def resume(self) -> None:
         """Open the watch again that has ended with an error; the reader gets nothing twice."""
@@ -123,11 +124,10 @@ class Subscription:
 
     def _end(self, reason: str) -> None:
         """Do what follows when papad has ended the watch."""
-        if reason not in ("finished", "removed", "revoked"):
+        self.over = reason in ("finished", "removed", "revoked")
+        if not self.over:
             self.on_disconnect()
-            return
-        self.over = True
-        if reason == "revoked":
+        elif reason == "revoked":
             self._error = AccessDenied("the watch has ended: an administrator has taken this client's right to it")
         elif reason == "removed":
             self._note_removed(name for name, progress in self._progress.items() if not progress.ended)
@@ -166,8 +166,7 @@ class Subscription:
                 self.give_up(self._key)
                 break
             if isinstance(event, Dropped):
-                left = progress.undelivered_part(event)
-                if left is None:
+                if (left := progress.undelivered_part(event)) is None:
                     continue
                 event = left
             self._more = False
@@ -178,12 +177,14 @@ class Subscription:
                 self._acknowledger.send(event.process, progress.handled[-1][0])
         return events
 
-    def on_signal(self, member: str, body: list[Any]) -> None:
-        """Take one signal."""
-        if member == "WatchEnded":
-            self._reason = body[0]
-        else:
-            self._queue.extend(events_of(member, body))
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take what has come."""
+        self._queue.extend(events)
+        self._stirred.set()
+
+    def on_ended(self, reason: str) -> None:
+        """Note that papad has ended the watch."""
+        self._reason = reason
         self._stirred.set()
 
     def _may_be_over(self) -> bool:
@@ -267,13 +268,12 @@ class Subscription:
     def give_up(self, key: WatchId | None) -> None:
         """Do without this watch, if it is the present one, and open another: papad shall not keep it."""
         if key is not None and self._key == key:
-            self._link.abandon_watch(key)
+            self._link.watches.abandon(key)
             self.on_disconnect()
 
     async def _open_again(self) -> None:
         await asyncio.sleep(self._pause)
-        first, longest = _PAUSE
-        self._pause = min(2 * self._pause or first, longest)
+        self._pause = min(2 * self._pause or _PAUSE[0], _PAUSE[1])
         await self._link.wait_for_kernel()
         patterns = self._patterns
         if not self._follow:
@@ -282,7 +282,7 @@ class Subscription:
                 self.over = True
                 return
         try:
-            self._key, names = await self._link.open_watch(self, patterns, self._options, auto_start=False)
+            self._key, names = await self._link.watches.open(self, patterns, self._options, auto_start=False)
             for name in names:
                 self._progress.setdefault(name, Progress())
             await self._note_beginnings(self._key, patterns)

@@ -64,6 +64,10 @@ MAX_UNREAD_PREDECESSORS: Final = 4
 MAX_WATCHES_PER_CLIENT: Final = 1024
 MAX_WATCHES_OF_USER: Final = 8192
 MAX_WATCHES: Final = 16_384
+#: Sockets of OpenOutput, each a descriptor and what Linux keeps in it: of a client, a user and in all.
+MAX_OUTPUT_SOCKETS_OF_CLIENT: Final = 256
+MAX_OUTPUT_SOCKETS_OF_USER: Final = 1024
+MAX_OUTPUT_SOCKETS: Final = 4096
 #: Processes that watches read, one for each watch and process, and the patterns of each that follows, beyond its first:
 #: of one client, of a user and in all.
 MAX_CURSORS_OF_CLIENT: Final = 32_768

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from papa_dbus.bus import Bus, Message, MessageType, read_body
-from papa_dbus.errors import PapaError, dbus_name
+from papa_dbus.errors import NotSupported, PapaError, dbus_name
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 from tests.support import PATIENCE
 
@@ -23,6 +23,7 @@ class FakePapad:
         self.bus = Bus(address)
         self.bus.on_call = self._take
         self.answers: dict[str, Callable[[Message], Answer]] = {
+            "OpenOutput": lambda _: NotSupported("it is older"),
             "Unwatch": done,
             "ListProcesses": lambda _: ("a{sa{sv}}", [{}]),
             **answers,

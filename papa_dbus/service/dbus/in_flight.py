@@ -22,13 +22,19 @@ class Flight:
         self.uid = uid
         self.bytes = 0
         self.kept = 0  # papad's own bytes for what was not acknowledged, read or not
+        self.in_sockets = 0  # bytes that were sent on sockets of its own, and not acknowledged
         self._sent: dict[int, tuple[int, Subject]] = {}  # bytes and subject, by serial number
         self._marks: dict[Subject, deque[tuple[int, int]]] = {}  # of what was not read: sequence and serial number
 
     @property
     def empty(self) -> bool:
         """Return whether all was read."""
-        return not self._sent
+        return not (self._sent or self.in_sockets)
+
+    @property
+    def all(self) -> int:
+        """Return what is counted."""
+        return self.bytes + self.kept + self.in_sockets
 
     @property
     def last(self) -> int:
@@ -85,7 +91,7 @@ class Flights:
 
     def count(self, flight: Flight) -> bool:
         """Note what has become of a flight; returns whether it has become less."""
-        return self._set(flight, flight.bytes + flight.kept)
+        return self._set(flight, flight.all)
 
     def drop(self, flight: Flight) -> None:
         """Forget the flight of a client that has left the bus."""
@@ -106,7 +112,7 @@ class Flights:
 
         ``share``: little of the watch is on its way, so it may go on although the client's others have all the room.
         """
-        own = limits.MAX_FLIGHT_OF_CLIENT - flight.bytes - flight.kept
+        own = limits.MAX_FLIGHT_OF_CLIENT - flight.all
         of_user, total = self._by_user.get(flight.uid, 0), self._total
         others = min(limits.MAX_FLIGHT_OF_USER - of_user, limits.MAX_FLIGHT - total)
         if others > 0 and (own > 0 or share):
@@ -117,4 +123,4 @@ class Flights:
 
     def waits_for_others(self, flight: Flight, share: bool) -> bool:
         """Return whether a client that has no room now would have some if others had less on their way."""
-        return share or flight.empty or flight.bytes + flight.kept < limits.MAX_FLIGHT_OF_CLIENT
+        return share or flight.empty or flight.all < limits.MAX_FLIGHT_OF_CLIENT

@@ -10,6 +10,7 @@ from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.in_flight import KEPT_COST, Flights, Subject
 from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
 from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of
+from papa_dbus.service.output.watches import Watch
 
 #: In the place of a process's name: what is on its way is the watch's end.
 END = ""
@@ -36,8 +37,9 @@ class OutputSignals:
         """Return whether a watch that has no room now would have some if others had less on their way."""
         return self._flights.waits_for_others(subscription.client.flight, _has_share(subscription))
 
-    def send(self, client: Client, number: int, event: Event) -> None:
+    def send(self, subscription: Subscription, event: Event) -> None:
         """Send an event of a client's watch."""
+        client, number = subscription.client, subscription.watch.number
         member, signature, first, body = _body(event)
         serial = self._emit(client, member, "ts" + signature, [number, event.process, *body])
         self._note_sent(client, serial, cost_of(event), (number, event.process), first)
@@ -82,10 +84,14 @@ class OutputSignals:
         self.count(client)
 
     def count_kept(self, subscription: Subscription) -> None:
-        """Count what papad keeps for what was not acknowledged."""
-        kept = 0 if subscription.watch.closed else subscription.watch.unacknowledged
-        subscription.client.flight.kept += (kept - subscription.kept) * KEPT_COST
-        subscription.kept = kept
+        """Count what papad keeps for what was not acknowledged, and what lies in the watch's socket."""
+        watch, flight = subscription.watch, subscription.client.flight
+        unacknowledged = 0 if watch.closed else watch.unacknowledged
+        kept = unacknowledged * KEPT_COST
+        in_socket = _on_its_way(watch) if subscription.socket is not None and not watch.closed else 0
+        flight.kept += kept - subscription.kept
+        flight.in_sockets += in_socket - subscription.in_socket
+        subscription.kept, subscription.in_socket = kept, in_socket
         self.count(subscription.client)
 
     def count(self, client: Client) -> None:
@@ -110,8 +116,11 @@ class OutputSignals:
 
 def _has_share(subscription: Subscription) -> bool:
     """Return whether so little of a watch is on its way that it may go on although others have all the room."""
-    watch = subscription.watch
-    return watch.in_flight + RECORD_COST * watch.unacknowledged < limits.FLIGHT_SHARE
+    return _on_its_way(subscription.watch) < limits.FLIGHT_SHARE
+
+
+def _on_its_way(watch: Watch) -> int:
+    return watch.in_flight + RECORD_COST * watch.unacknowledged
 
 
 def _body(event: Event) -> tuple[str, str, int, list[Any]]:

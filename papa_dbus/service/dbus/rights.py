@@ -11,7 +11,8 @@ _INSPECTING = frozenset(
     | {"GetManagedObjects", "Introspect", "Ping", "GetMachineId"}
 )
 
-#: What the kernel's Watch takes, and that of a process's object; the options come last.
+_WATCHING = frozenset({"Watch", "OpenOutput"})
+#: What those of the kernel take, and of a process's object; the options come last.
 _WATCHES = frozenset({"asa{sv}", "a{sv}"})
 
 _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
@@ -19,7 +20,7 @@ _TO_INSPECT, _TO_MANAGE = (Right.INSPECT,), (Right.MANAGE,)
 
 def rights_for(call: Message) -> Iterable[Right]:
     """Give the rights that a call takes, one after the other; all but reading takes everything."""
-    if call.member == "Watch" and call.signature in _WATCHES:
+    if call.member in _WATCHING and call.signature in _WATCHES:
         return _rights_of_watch(call)
     return _TO_INSPECT if call.member in _INSPECTING else _TO_MANAGE
 

@@ -28,6 +28,7 @@ from papa_dbus.service.dbus.standard import PEER, StandardInterfaces
 from papa_dbus.service.dbus.watches import Subscriptions
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
+from papa_dbus.service.output.watches import Watch
 from papa_dbus.service.shares import Shares
 
 #: Seconds at papad's end for calls that are under way to be answered, and for the others to be undone.
@@ -88,6 +89,7 @@ class DBusServer:
             "RemoveProcesses": lambda call: self._answers.names(kernel.removing_processes(call.body[0])),
             "OpenProcess": lambda call: (kernel.open_process(call.body[0]),),
             "Watch": self._watch,
+            "OpenOutput": self._open_output,
             "Acknowledge": self._acknowledge,
             "Unwatch": self._unwatch,
             "ExitIfIdle": lambda call: (kernel.exit_if_idle(),),
@@ -145,19 +147,26 @@ class DBusServer:
         return self._answers.dictionary("a{sa{sv}}", ((info.name, conversion.process_result(info)) for info in infos))
 
     def _watch(self, call: Message) -> Result | Awaitable[Result]:
+        return self._begin_watch(call, lambda watch: (watch.number, watch.names))
+
+    def _open_output(self, call: Message) -> Result | Awaitable[Result]:
+        give = self._subscriptions.give_socket
+        return self._begin_watch(call, lambda watch: (watch.number, watch.names, give(watch.number)))
+
+    def _begin_watch(self, call: Message, result: Callable[[Watch], Result]) -> Result | Awaitable[Result]:
         patterns, options = call.body
         spec = WatchSpec(**conversion.options(WATCH_OPTIONS, options))
         watch = self._subscriptions.open(call.sender, patterns, spec)
-        return after(self._kernel.attached(watch), lambda: self._once_noted(watch.names, (watch.number, watch.names)))
+        return after(self._kernel.attached(watch), lambda: self._once_noted(watch.names, lambda: result(watch)))
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
         self._subscriptions.acknowledge(call.sender, number, up_to)
-        return self._once_noted(up_to, ())
+        return self._once_noted(up_to, tuple)
 
-    def _once_noted(self, processes: Collection[str], result: Result) -> Result | Awaitable[Result]:
+    def _once_noted(self, processes: Collection[str], result: Callable[[], Result]) -> Result | Awaitable[Result]:
         """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""
-        return after(self._kernel.noted(processes), lambda: result)
+        return after(self._kernel.noted(processes), result)
 
     def _unwatch(self, call: Message) -> Result | Awaitable[Result]:
         return after(self._subscriptions.end(call.sender, call.body[0]), tuple)
@@ -216,16 +225,18 @@ class DBusServer:
             self._reply_error(call, error)
 
     def _reply(self, call: Message, method: objects.Method, body: Result) -> None:
-        fds = [body[0]] if method.gives == "h" else []
+        fds: list[int] = []
+        if method.gives.endswith("h"):
+            body, fds = (*body[:-1], 0), [body[-1]]
         if call.flags & MessageFlag.NO_REPLY_EXPECTED:
             _close(fds)
         else:
-            reply = Message.new_method_return(call, method.gives, [0] if fds else list(body), fds)
+            reply = Message.new_method_return(call, method.gives, list(body), fds)
             try:
                 self._answer(reply, lambda: _close(fds))
             except errors.Limit as error:
                 self._reply_error(call, error)
-        if method.name == "Watch":
+        if method.name in ("Watch", "OpenOutput"):
             self._subscriptions.begin(body[0])
 
     def _reply_error(self, call: Message, error: Exception) -> None:

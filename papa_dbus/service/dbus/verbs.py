@@ -9,11 +9,11 @@ from papa_dbus.service.dbus.answers import Handler, Result
 
 
 class _Verb(NamedTuple):
-    """The kernel's method that does it, the arguments of that, and how much of its answer is told."""
+    """The kernel's method that does it, the arguments of that, and which parts of its answer are told."""
 
     method: str
     arguments: Callable[[str, Sequence[Any]], list[Any]]
-    told: int
+    told: tuple[int, ...]
 
 
 def _name(name: str, body: Sequence[Any]) -> list[Any]:
@@ -26,13 +26,14 @@ def _one_name(name: str, body: Sequence[Any]) -> list[Any]:
 
 _VERBS: Mapping[str, Mapping[str, _Verb]] = {
     objects.SOCKET_INTERFACE: {
-        "Open": _Verb("OpenSocket", _name, 1),
-        "Remove": _Verb("RemoveSockets", _one_name, 0),
+        "Open": _Verb("OpenSocket", _name, (0,)),
+        "Remove": _Verb("RemoveSockets", _one_name, ()),
     },
     objects.PROCESS_INTERFACE: {
-        "Watch": _Verb("Watch", _one_name, 1),
-        "OpenPidfd": _Verb("OpenProcess", _name, 1),
-        "Remove": _Verb("RemoveProcesses", _one_name, 0),
+        "Watch": _Verb("Watch", _one_name, (0,)),
+        "OpenOutput": _Verb("OpenOutput", _one_name, (0, 2)),
+        "OpenPidfd": _Verb("OpenProcess", _name, (0,)),
+        "Remove": _Verb("RemoveProcesses", _one_name, ()),
     },
 }
 
@@ -49,9 +50,12 @@ def _handler(of_kernel: Handler, verb: _Verb) -> Handler:
     def handle(call: Message) -> Result | Awaitable[Result]:
         call.body = verb.arguments(objects.name_at(call.path), call.body)
         result = of_kernel(call)
-        return result[: verb.told] if isinstance(result, tuple) else told(result)
+        return told(result) if isinstance(result, tuple) else told_later(result)
 
-    async def told(result: Awaitable[Result]) -> Result:
-        return (await result)[: verb.told]
+    def told(result: Result) -> Result:
+        return tuple(result[place] for place in verb.told)
+
+    async def told_later(result: Awaitable[Result]) -> Result:
+        return told(await result)
 
     return handle

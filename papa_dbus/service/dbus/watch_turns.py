@@ -7,11 +7,14 @@ their way, or that its client reads.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from papa_dbus.service.dbus.in_flight import Flight
 from papa_dbus.service.output.watches import End, Watch
 from papa_dbus.service.pacing import COALESCE_BYTES, COALESCE_DELAY
+
+if TYPE_CHECKING:
+    from papa_dbus.service.dbus.output_socket import OutputSocket
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +54,12 @@ class Subscription:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.begun = False  # the client must know its number before the first signal
-        self.kept = 0  # records that are counted with its client's
+        self.kept = 0  # bytes of papad's own that are counted with its client's
+        self.in_socket = 0  # and those of what is on its way in its socket
         self.before = 0  # the last signal before the client was told the number
         self.sending = False
         self.end: Reason | None = None
+        self.socket: OutputSocket | None = None  # that its output goes to, instead of the bus
         self.watch: Watch
 
 

@@ -1,22 +1,24 @@
-"""The watches of clients on the bus: output as unicast signals, to the client and to no one else.
+"""The watches of clients on the bus: output as unicast signals, or on a socket, to the client and to no one else.
 
-Signals go out only as fast as the bus takes them, as far as a watch's window allows, and as much as may be on its way
-(output_signals.py). Clients and watches take turns (watch_turns.py). A client that leaves the bus takes its watches
-with it. A signal that the bus could not deliver ends its watch: nothing after it may be acknowledged. Each end is told.
+It goes out only as fast as the bus or the socket takes it, as far as a watch's window allows, and as much as may be on
+its way (output_signals.py, output_socket.py). Clients and watches take turns (watch_turns.py). A client that leaves the
+bus takes its watches with it. A signal that the bus could not deliver ends its watch: nothing after it may be
+acknowledged. Each end is told (watch_ends.py).
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from papa_dbus.bus import Bus, Message
-from papa_dbus.bus.bus import DRIVER
-from papa_dbus.errors import Limit, NotFound, PapaError
+from papa_dbus.bus import Bus
+from papa_dbus.errors import Limit, NotFound
 from papa_dbus.service import limits
 from papa_dbus.service.background import BackgroundTasks
 from papa_dbus.service.caller import acting_user
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.output_signals import END, OutputSignals
+from papa_dbus.service.dbus.output_socket import OutputSockets
+from papa_dbus.service.dbus.presence import Presence
+from papa_dbus.service.dbus.watch_ends import Ends
 from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription, Turns
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
@@ -26,12 +28,10 @@ from papa_dbus.service.steps import Chores
 
 #: The receiver is not there any more.
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
-#: Bytes in one signal: large enough to be cheap, small enough that others do not wait for it.
-_SIGNAL_BYTES = 256 * 1024
+#: Bytes that one watch sends before it is seen whose turn it is: enough to be cheap, few enough to wait for.
+_BYTES = 256 * 1024
 #: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
 _EVENTS = 16
-#: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
-_TELL_AGAIN = 1.0
 
 
 class Subscriptions:
@@ -42,24 +42,18 @@ class Subscriptions:
         self._queues = queues
         self._kernel = kernel
         self._bus = bus
-        self._bus_id = ""
         self._by_number: dict[int, Subscription] = {}
         self._clients: dict[str, Client] = {}
         self._turns = Turns(self._send_to, bus.flush)
         self._signals = OutputSignals(bus, queues, self._counted)
         self._tasks = BackgroundTasks()
+        self._ends = Ends(bus, self._signals, self._tasks)
         self._chores = Chores()
         self._closed: asyncio.Future[None] | None = None
-        bus.on_signal.append(self._hear)
-        bus.on_connected.append(self._listen)
+        self._presence = Presence(bus, self._left)
+        self._sockets = OutputSockets()
         bus.on_undelivered = self._undelivered
         bus.on_room = self.pump_all
-
-    async def _listen(self) -> None:
-        """Hear when a client leaves the bus, and know which bus it is: another one gives the same names to others."""
-        # One rule for the departures of all clients: a bus bounds how many there may be.
-        await self._bus.add_match(sender=DRIVER[0], interface=DRIVER[2], member="NameOwnerChanged", arg2="")
-        self._bus_id = (await self._bus.call(*DRIVER, "GetId")).body[0]
 
     def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> Watch:
         """Begin a watch for a client; nothing is sent before begin()."""
@@ -72,13 +66,13 @@ class Subscriptions:
             spec,
             lambda: self._turns.ask(subscription),
             lambda end: self._ended(subscription, end),
-            f"{self._bus_id}{client}",
+            f"{self._presence.bus_id}{client}",
         )
         self._by_number[watch.number] = subscription
         subscription.client.watches.add(watch.number)
         if known is None:
             self._clients[client] = subscription.client
-            self._tasks.start(self._check_presence(client))
+            self._tasks.start(self._presence.check(client))
         return watch
 
     def begin(self, number: int) -> None:
@@ -91,6 +85,16 @@ class Subscriptions:
                 self._tell_end(subscription)
             else:
                 self._turns.ask(subscription)
+
+    def give_socket(self, number: int) -> int:
+        """Have a watch that has not begun use a socket of its own; return the client's end. Raises Limit, NotFound."""
+        if (subscription := self._by_number.get(number)) is None:
+            raise NotFound(f"watch {number} has ended: its client has left, or papad the bus")
+        try:
+            return self._sockets.give(subscription, self._turns.ask, self._acknowledged, self._close)
+        except Limit:
+            self._close(subscription)
+            raise
 
     def find(self, client: str, number: int) -> Watch:
         """A client's own watch. Raises NotFound."""
@@ -114,6 +118,23 @@ class Subscriptions:
             if (subscription := self._by_number.get(number)) is not None:
                 self._signals.count_kept(subscription)
 
+    def _acknowledged(self, subscription: Subscription, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
+        """Note what a client says on a watch's socket. The end is told after the answer."""
+        subscription.sending = True
+        try:
+            subscription.watch.acknowledge(up_to)
+        finally:
+            subscription.sending = False
+            self._signals.count_kept(subscription)
+            if subscription.end is not None:
+                asyncio.get_running_loop().call_soon(self._tell_end, subscription)
+        return self._kernel.noted(up_to)
+
+    def _close(self, subscription: Subscription) -> None:
+        """End a watch whose client has closed its socket."""
+        self._kernel.close_watch(subscription.watch)
+        self._forget(subscription)
+
     def end(self, client: str, number: int) -> "asyncio.Future[None] | None":
         """End a client's own watch; return what tells when all is let go, None if it is. Raises NotFound."""
         closed = self._kernel.close_watch(self.find(client, number))
@@ -125,31 +146,34 @@ class Subscriptions:
     def _send_to(self, subscription: Subscription) -> int:
         """Send the next of a watch; returns how many bytes of payload that was."""
         watch, client = subscription.watch, subscription.client
-        if not subscription.begun or client.left or not watch.ready:
+        if not subscription.begun or client.left or not watch.ready or not (room := self._room(subscription)):
             return 0
-        if not self._bus.has_room or not self._may_hear(client.name):
-            self._turns.wait_for_bus(subscription)
-            return 0
-        most = min(_SIGNAL_BYTES, self._queues.room(client.name, client.flight.uid))
-        if not most:
-            client.unread[subscription] = None
-            return 0
-        room = self._signals.room(subscription, most)
-        if not room:
-            self._turns.wait_for_room(subscription, self._signals.waits_for_others(subscription))
-            return 0
-        subscription.sending = True
-        events = watch.take(room, _EVENTS)
+        subscription.sending, events = True, watch.take(room, _EVENTS)
+        send = self._signals.send if subscription.socket is None else subscription.socket.send
         for event in events:
-            self._signals.send(client, watch.number, event)
+            send(subscription, event)
         subscription.sending = False
         self._signals.count_kept(subscription)
         if subscription.end is not None:
-            self._tasks.start(self._tell_once_delivered(subscription))
+            self._ends.once_delivered(subscription, self._tell_end)
         elif events and watch.ready:
             client.ready[subscription] = None
         self._turns.wake(client)
         return sum(map(size_of, events))
+
+    def _room(self, subscription: Subscription) -> int:
+        """Return how many bytes a watch may send now; it waits for what it lacks if there are none."""
+        client, socket = subscription.client, subscription.socket
+        if not self._may_hear(client.name) or (socket is None and not self._bus.has_room):
+            self._turns.wait_for_bus(subscription)
+            return 0
+        queue_room = self._queues.room(client.name, client.flight.uid) if socket is None else socket.room
+        if not (most := min(_BYTES, queue_room)):
+            client.unread[subscription] = None
+            return 0
+        if not (room := self._signals.room(subscription, most)):
+            self._turns.wait_for_room(subscription, self._signals.waits_for_others(subscription))
+        return room
 
     def pump_all(self) -> None:
         """Send again: the bus takes messages, or somebody may hear them now."""
@@ -179,9 +203,7 @@ class Subscriptions:
         number, process = client.flight.remove(serial)
         client.warn_once(error)
         if process == END:
-            client.untold[number] = client.ends.pop(number)
-            if client.retry is None:
-                client.retry = asyncio.get_running_loop().call_later(_TELL_AGAIN, self._tell_again, client)
+            self._ends.tell_again_soon(client, number)
         elif (subscription := self._by_number.get(number)) is not None:
             self._kernel.close_watch(subscription.watch)
             self._ended(subscription, "failed")
@@ -195,48 +217,26 @@ class Subscriptions:
         if subscription.begun and not subscription.sending:
             self._tell_end(subscription)
 
-    async def _tell_once_delivered(self, subscription: Subscription) -> None:
-        """Tell the end of an observing watch, after what the bus may say of signals that it has not delivered."""
-        with contextlib.suppress(PapaError):  # if the bus has gone, so have all its watches
-            await self._bus.call(*DRIVER, "GetId")
-        self._tell_end(subscription)
-
     def _tell_end(self, subscription: Subscription) -> None:
-        number, reason = subscription.watch.number, subscription.end
-        if reason is not None and self._by_number.get(number) is subscription:
-            self._signals.send_end(subscription.client, number, reason)
+        if subscription.end is not None and self._by_number.get(subscription.watch.number) is subscription:
+            self._ends.tell(subscription)
             self._forget(subscription)
-
-    def _tell_again(self, client: Client) -> None:
-        client.retry = None
-        untold, client.untold = client.untold, {}
-        for number, reason in untold.items():
-            self._signals.send_end(client, number, reason)
 
     def _forget(self, subscription: Subscription) -> None:
         client, number = subscription.client, subscription.watch.number
         self._by_number.pop(number, None)
         self._turns.forget(subscription)
         client.watches.discard(number)
+        if subscription.socket is not None and not subscription.socket.ended:
+            subscription.socket.close()
         self._signals.count_kept(subscription)
 
     # ----------------------------------------------------------------- clients
 
-    async def _check_presence(self, client: str) -> None:
-        """Look whether a client is there: it may have left before its call was served."""
-        try:
-            reply = await self._bus.call(*DRIVER, "NameHasOwner", "s", [client])
-        except PapaError:
-            return  # the bus has gone, and all its watches with it
-        if not reply.body[0] and client in self._clients:
-            self._leave(self._clients[client])
-
-    def _hear(self, signal: Message) -> None:
-        if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
-            self._queues.forget(signal.body[0])
-            client = self._clients.get(signal.body[0])
-            if client is not None:
-                self._leave(client)
+    def _left(self, name: str) -> None:
+        self._queues.forget(name)
+        if (client := self._clients.get(name)) is not None:
+            self._leave(client)
 
     def revoke(self, name: str) -> None:
         """End the watches of a client that may hear no more, in steps: nothing is sent meanwhile."""
@@ -269,8 +269,7 @@ class Subscriptions:
         if self._clients.get(client.name) is not client:  # another bus may have given its name to another
             return
         del self._clients[client.name]
-        if client.retry is not None:
-            client.retry.cancel()
+        self._ends.drop(client)
         self._turns.drop(client)
         self._signals.drop(client)
         self._turns.wake(client)
@@ -283,9 +282,10 @@ class Subscriptions:
         left = list(self._by_number.values())
         for subscription in left:
             subscription.begun = False
+            if subscription.socket is not None:
+                subscription.socket.close()
         for client in self._clients.values():
-            if client.retry is not None:
-                client.retry.cancel()
+            self._ends.drop(client)
         self._tasks.cancel()
         self._by_number.clear()
         self._clients.clear()

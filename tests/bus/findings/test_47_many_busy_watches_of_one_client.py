@@ -6,7 +6,8 @@ from pathlib import Path
 
 from papa_dbus.client import aio
 from papa_dbus.client.aio import Record
-from papa_dbus.client.link import MAX_CALLS, MAX_WATCH_CALLS
+from papa_dbus.client.link import MAX_CALLS
+from papa_dbus.client.open_watches import MAX_WATCH_CALLS
 from tests.bus.daemon import start_papad
 from tests.bus.fakepapad import done, fake_papad, numbered_watches
 from tests.bus.isolated import PrivateBus
@@ -58,6 +59,7 @@ async def test_each_is_read_to_its_end(tmp_path: Path) -> None:
 
     try:
         async with asyncio.timeout(3 * PATIENCE), aio.connect(bus.address, timeout=PATIENCE) as kernel:
+            kernel.link.watches.opens_sockets = False  # so that acknowledgements are calls
             for name in names:
                 await kernel.make_process(name, ["/usr/bin/seq", "9999"])
             watches = [kernel.watch(name, window=1) for name in names]

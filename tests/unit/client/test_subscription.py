@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from papa_dbus.bus import Variant
 from papa_dbus.client import subscription
-from papa_dbus.client.link import WatchId
-from papa_dbus.client.records import Dropped, Event, Exited
+from papa_dbus.client.open_watches import WatchId
+from papa_dbus.client.records import Dropped, Event, Exited, Record
 from papa_dbus.client.subscription import Subscription
 from papa_dbus.errors import NoReply, NotFound
 from tests.support import PATIENCE
@@ -27,11 +27,12 @@ STEPS = [
 
 
 class Model:
-    """papad with one process, and the bus to it. Stands in for the client's Link."""
+    """papad with one process, and the bus to it. Stands in for the client's link and its watches."""
 
     timeout = PATIENCE
 
     def __init__(self, steps: Sequence[str], consumes: bool) -> None:
+        self.watches = self
         self.steps = list(steps)
         self.consumes = consumes
         self.produced: list[tuple[int, int]] = []  # sequence number and timestamp
@@ -55,7 +56,7 @@ class Model:
 
     # ------------------------------------------------------------ as the client's link
 
-    async def open_watch(self, watcher: Subscription, *_: Any, **__: Any) -> tuple[WatchId, list[str]]:
+    async def open(self, watcher: Subscription, *_: Any, **__: Any) -> tuple[WatchId, list[str]]:
         if self.consumes and self.done and self.begin == len(self.produced):
             raise NotFound("process 'p' is not there")
         self.number += 1
@@ -64,14 +65,14 @@ class Model:
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
         return ("papad", self.number), ["p"]
 
-    async def call_watch(self, key: WatchId, member: str, _: str, *body: Any) -> None:
+    async def acknowledge(self, key: WatchId, up_to: dict[str, int]) -> None:
         await asyncio.sleep(0)
         if self.refusals:
             self.refusals -= 1
             raise NoReply("gone")
         if key[1] != self.number or self.watcher is None:
             raise NotFound("the watch is not there")
-        for seq in body[0].values():
+        for seq in up_to.values():
             assert seq <= self.sent, "this was never sent"
             assert seq <= len(self.delivered), "this was never given"
             self.place = max(self.place, seq)
@@ -81,6 +82,9 @@ class Model:
         else:
             asyncio.get_running_loop().call_soon(self.go_on, self.number)
 
+    def has_socket(self, _: WatchId) -> bool:
+        return False
+
     async def wait_for_kernel(self) -> None:
         await asyncio.sleep(0)
 
@@ -88,12 +92,12 @@ class Model:
         await asyncio.sleep(0)
         return SimpleNamespace(body=[{"p": {"acknowledged": Variant("t", self.begin)}}])
 
-    def abandon_watch(self, key: WatchId) -> None:
+    def abandon(self, key: WatchId) -> None:
         if key[1] == self.number:
             self.watcher = None
 
-    async def close_watch(self, key: WatchId) -> None:
-        self.abandon_watch(key)
+    async def close(self, key: WatchId) -> None:
+        self.abandon(key)
 
     # --------------------------------------------------------------------- as papad
 
@@ -101,7 +105,7 @@ class Model:
         """End the watch and say so."""
         watcher, self.watcher = self.watcher, None
         if watcher is not None:
-            watcher.on_signal("WatchEnded", [reason])
+            watcher.on_ended(reason)
 
     def go_on(self, number: int) -> None:
         """Send what there is, or take the next step."""
@@ -156,12 +160,12 @@ class Model:
         """Pass on to the client what comes after a number; what was dropped of it is one event."""
         assert self.watcher is not None
         if after < self.dropped:
-            self.watcher.on_signal("Dropped", ["p", after + 1, self.dropped, self.dropped - after])
+            self.watcher.on_events([Dropped("p", after + 1, self.dropped, self.dropped - after)])
         for seq, timestamp in self.produced[max(after, self.dropped) :]:
             if self.done and seq == len(self.produced):
-                self.watcher.on_signal("Exited", ["p", seq, timestamp, 0, True])
+                self.watcher.on_events([Exited("p", seq, timestamp, 0)])
             else:
-                self.watcher.on_signal("Output", ["p", [[seq, timestamp, "out", b"x"]]])
+                self.watcher.on_events([Record("p", seq, timestamp, "out", b"x")])
         asyncio.get_running_loop().call_soon(self.go_on, self.number)
 
     def check(self) -> None:

@@ -23,15 +23,16 @@ def rights(member: str, signature: str = "", *body: object) -> list[Right]:
 
 
 @pytest.mark.parametrize(("signature", "before"), [("asa{sv}", [[]]), ("a{sv}", [])], ids=["kernel", "object"])
-def test_observing_takes_the_right_to_inspect(signature: str, before: list[object]) -> None:
-    assert rights("Watch", signature, *before, {"mode": Variant("s", "observe")}) == [Right.INSPECT]
+@pytest.mark.parametrize("member", ["Watch", "OpenOutput"])
+def test_observing_takes_the_right_to_inspect(member: str, signature: str, before: list[object]) -> None:
+    assert rights(member, signature, *before, {"mode": Variant("s", "observe")}) == [Right.INSPECT]
     for options in ({}, {"mode": Variant("s", "consume")}, {"mode": Variant("s", "nosuch")}):
-        assert rights("Watch", signature, *before, options) == BOTH
-    assert rights("Watch", "s", "observe") == [Right.MANAGE]
+        assert rights(member, signature, *before, options) == BOTH
+    assert rights(member, "s", "observe") == [Right.MANAGE]
 
 
 def test_what_is_privileged_in_the_contract_takes_the_right_to_manage() -> None:
-    """Watch is left out: its options decide."""
+    """Those that watch are left out: their options decide."""
     marked = {}
     for file in PACKAGE.glob("*.xml"):
         root = ElementTree.fromstring(file.read_text())  # noqa: S314 (our own)
@@ -41,6 +42,7 @@ def test_what_is_privileged_in_the_contract_takes_the_right_to_manage() -> None:
                 for each in method.iter("annotation")
             )
     assert not marked.pop("Watch")
+    assert not marked.pop("OpenOutput")
     assert marked == {name: rights(str(name)) == [Right.MANAGE] for name in marked}
     assert len(marked) > 15
 

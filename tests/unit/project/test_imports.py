@@ -19,6 +19,7 @@ LAYERS = {
     "state_table": 0,
     "bus": 1,
     "schema": 1,
+    "output_frames": 1,
     # papad
     "service": 0,
     "service.caller": 1,
@@ -52,15 +53,17 @@ LAYERS = {
     "client.records": 2,
     "client.line_assembler": 2,
     "client.discovery": 2,
-    "client.link": 3,
-    "client.acknowledger": 4,
+    "client.output_socket": 3,
+    "client.open_watches": 4,
+    "client.link": 5,
+    "client.acknowledger": 6,
     "client.progress": 3,
-    "client.subscription": 5,
-    "client.watch": 6,
-    "client.aio": 7,
-    "client.compat": 8,
-    "client.circus": 9,
-    "client.cli": 9,
+    "client.subscription": 7,
+    "client.watch": 8,
+    "client.aio": 9,
+    "client.compat": 10,
+    "client.circus": 11,
+    "client.cli": 11,
 }
 #: Who alone may import what.
 ONLY = {

@@ -1,0 +1,297 @@
+"""The sockets of OpenOutput: papad's end of each, which sends a watch's events as frames and reads acknowledgements.
+
+A socket takes what fits into it; the rest of one batch waits here, and no more is taken from the log meanwhile. What
+comes is read a few milliseconds at each turn of the loop, clients in turn.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from papa_dbus import output_frames as frames
+from papa_dbus.errors import Limit
+from papa_dbus.service import limits
+from papa_dbus.service.dbus.answers import error_of
+from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
+from papa_dbus.service.output.events import Dropped, Event, Exited
+from papa_dbus.service.output.records import KINDS
+from papa_dbus.service.shares import Share, Shares
+from papa_dbus.service.steps import STEP
+
+log = logging.getLogger(__name__)
+
+#: Bytes that are sent at a time.
+_ROOM: Final = 256 * 1024
+#: Bytes of acknowledgements that are read before others have their turn: a millisecond or two of work.
+_REQUESTS: Final = 4096
+#: Pieces that wait to be sent, before no acknowledgements are read whose answers would wait, too.
+_MOST_WAITING: Final = 64
+#: Seconds for the client to read the rest of a watch that has ended.
+_LAST_WORDS: Final = 10.0
+
+
+_Acknowledge = Callable[[Subscription, Mapping[str, int]], "asyncio.Future[None] | None"]
+
+
+class OutputSockets:
+    """All of one bus."""
+
+    def __init__(self) -> None:
+        self._turns = ReadingTurns()
+        self._shares = Shares(
+            limits.MAX_OUTPUT_SOCKETS_OF_CLIENT, limits.MAX_OUTPUT_SOCKETS_OF_USER, limits.MAX_OUTPUT_SOCKETS
+        )
+
+    def give(
+        self,
+        subscription: Subscription,
+        on_room: Callable[[Subscription], None],
+        acknowledge: _Acknowledge,
+        on_gone: Callable[[Subscription], None],
+    ) -> int:
+        """Make a watch's socket; return the client's end. Raises Limit.
+
+        ``on_room`` is called when all that was to be sent has been taken; ``acknowledge`` with what the client has
+        dealt with: it returns what the answer waits for, or raises what the answer says; ``on_gone`` when the client
+        has closed its end, or makes no sense.
+        """
+        client = subscription.client
+        share = self._shares.of(client.flight.uid, client.name)
+        if not share.has_room():
+            raise Limit(
+                f"OpenOutput: a client may have {share.most} sockets for output at a time, and all together"
+                f" {limits.MAX_OUTPUT_SOCKETS}; end a watch of yours first, or use Watch"
+            )
+        try:
+            own, theirs = socket.socketpair()
+        except OSError as error:
+            raise Limit(f"OpenOutput: there is no descriptor left for its socket: {error.strerror}") from None
+        own.setblocking(False)
+        subscription.socket = OutputSocket(own, share, self._turns, subscription, on_room, acknowledge, on_gone)
+        return theirs.detach()
+
+
+class OutputSocket:
+    """One of them: papad's end."""
+
+    def __init__(
+        self,
+        own: socket.socket,
+        share: Share,
+        turns: "ReadingTurns",
+        subscription: Subscription,
+        on_room: Callable[[Subscription], None],
+        acknowledge: _Acknowledge,
+        on_gone: Callable[[Subscription], None],
+    ) -> None:
+        self.client = subscription.client
+        self.closed = False
+        self._socket = own
+        self._share = share
+        self._turns = turns
+        self._subscription = subscription
+        self._on_room = on_room
+        self._acknowledge = acknowledge
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._reader = frames.FrameReader(frames.MAX_REQUEST)
+        self._requests: deque[Mapping[str, int]] = deque()  # read, and to be done after what is waited for
+        self._waits_for: asyncio.Future[None] | None = None
+        self._unsent: deque[memoryview] = deque()
+        self._last_words: asyncio.TimerHandle | None = None  # until the socket is closed
+        self._listens = False
+        share.take()
+        self.listen(True)
+        self._send(frames.greeting())
+
+    # ------------------------------------------------------------------ output
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the watch's end was told."""
+        return self._last_words is not None
+
+    @property
+    def room(self) -> int:
+        """Return how many bytes may be sent: none before the socket has taken what was sent before."""
+        return 0 if self._unsent else _ROOM
+
+    def send(self, _: Subscription, event: Event) -> None:
+        """Send what a watch has."""
+        match event:
+            case Exited():
+                self._send(frames.exited(event.process, event.seq, event.timestamp, event.exit_code, event.known))
+            case Dropped():
+                self._send(frames.dropped(event.process, event.first_seq, event.last_seq, event.bytes))
+            case _:
+                records = event.records
+                told = [(record.timestamp, len(record.data), KINDS.index(record.stream)) for record in records]
+                payload = b"".join([record.data for record in records])
+                self._send(frames.begin_output(event.process, records[0].seq, told, len(payload)), payload)
+
+    def end(self, reason: Reason) -> None:
+        """Tell the watch's end, and close the socket once the client has read that far, or does not."""
+        self.listen(False)
+        self._last_words = self._loop.call_later(_LAST_WORDS, self.close)
+        self._send(frames.ended(reason))
+
+    def close(self) -> None:
+        """Close it; what it has taken can be read all the same."""
+        if self.closed:
+            return
+        self.listen(False)
+        self.closed = True
+        self._loop.remove_writer(self._socket)
+        if self._last_words is not None:
+            self._last_words.cancel()
+        self._unsent.clear()
+        self._requests.clear()
+        self._share.give()
+        self._socket.close()
+
+    def _fail(self) -> None:
+        if not self.closed:
+            self.close()
+            self._on_gone(self._subscription)
+
+    def _send(self, *pieces: bytes) -> None:
+        if self.closed:
+            return
+        blocked = bool(self._unsent)
+        self._unsent += map(memoryview, pieces)
+        if not blocked:
+            self._write()
+            if self._unsent and not self.closed:
+                self._loop.add_writer(self._socket, self._write_on)
+
+    def _write(self) -> None:
+        """Write what the socket takes."""
+        try:
+            while self._unsent:
+                self._take_off(self._socket.sendmsg(self._unsent))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._fail()
+            return
+        if self.ended:
+            self.close()
+
+    def _write_on(self) -> None:
+        self._write()
+        if self._unsent or self.closed:
+            return
+        self._loop.remove_writer(self._socket)
+        self._answer()
+        self._on_room(self._subscription)
+
+    def _take_off(self, sent: int) -> None:
+        while sent:
+            piece = self._unsent.popleft()
+            if len(piece) > sent:
+                self._unsent.appendleft(piece[sent:])
+            sent -= min(len(piece), sent)
+
+    # -------------------------------------------------------- acknowledgements
+
+    def _ask(self) -> None:
+        self._turns.ask(self)
+
+    def listen(self, on: bool) -> None:
+        """Be told when there is something to read, or not."""
+        if on != self._listens and not self.closed:
+            self._listens = on
+            if on:
+                self._loop.add_reader(self._socket, self._ask)
+            else:
+                self._loop.remove_reader(self._socket)
+
+    def read_some(self) -> None:
+        """Read and do some of what the client asks for, unless the watch has ended."""
+        if self.closed or self.ended:
+            return
+        try:
+            count = self._socket.recv_into(self._reader.buffer()[:_REQUESTS])
+            if not count:
+                raise EOFError
+            self._requests += map(_request, self._reader.read(count))
+        except BlockingIOError:
+            pass
+        except (OSError, EOFError):
+            self._fail()
+        except frames.BadFrame as error:
+            log.info("%s sends what makes no sense on a socket of OpenOutput: %s", self.client.name, error)
+            self._fail()
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Do what was read, one after the other; no more is read while an answer cannot go."""
+        while self._requests and self._waits_for is None and len(self._unsent) < _MOST_WAITING:
+            try:
+                waits_for = self._acknowledge(self._subscription, self._requests.popleft())
+            except Exception as error:  # noqa: BLE001 (its answer, as on the bus)
+                self._send(frames.answer(*error_of("Acknowledge", error)))
+                continue
+            if waits_for is None:
+                self._send(frames.answer())
+            else:
+                self._waits_for = waits_for
+                waits_for.add_done_callback(self._noted)
+        self.listen(not self._requests and self._waits_for is None)
+
+    def _noted(self, noted: "asyncio.Future[None]") -> None:
+        self._waits_for = None
+        if self.closed or self.ended:
+            return
+        error = None if noted.cancelled() else noted.exception()
+        self._send(frames.answer(*error_of("Acknowledge", error)) if isinstance(error, Exception) else frames.answer())
+        self._answer()
+
+
+def _request(frame: tuple[int, memoryview]) -> Mapping[str, int]:
+    kind, body = frame
+    if kind != frames.Kind.ACKNOWLEDGE:
+        raise frames.BadFrame(f"a frame of kind {kind} comes from papad alone")
+    return frames.read_acknowledge(body)
+
+
+class ReadingTurns:
+    """Whose acknowledgements are read next."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Client, deque[OutputSocket]] = {}  # in the order of their turns
+        self._begun = False  # in this turn of the loop
+        self._end = 0.0  # of what may be done in it
+
+    def ask(self, one: OutputSocket) -> None:
+        """Have a socket read what has come, now or in one of the loop's next turns."""
+        now = time.perf_counter()
+        if not self._begun:
+            self._begin(now)
+        if self._waiting or now >= self._end:
+            one.listen(False)
+            self._waiting.setdefault(one.client, deque()).append(one)
+        else:
+            one.read_some()
+
+    def _begin(self, now: float) -> None:
+        self._begun, self._end = True, now + STEP
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._begun = False
+        if self._waiting:
+            self._begin(time.perf_counter())
+        while self._waiting and time.perf_counter() < self._end:
+            client = next(iter(self._waiting))
+            sockets = self._waiting.pop(client)
+            one = sockets.popleft()
+            if sockets:
+                self._waiting[client] = sockets
+            one.listen(True)
+            one.read_some()

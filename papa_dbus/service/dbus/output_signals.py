@@ -1,6 +1,6 @@
 """Output and the ends of watches as signals to one client alone, counted until it has shown that it has read them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from papa_dbus import names
@@ -9,7 +9,7 @@ from papa_dbus.service import limits
 from papa_dbus.service.dbus.broker_queues import Queues
 from papa_dbus.service.dbus.in_flight import KEPT_COST, Flights, Subject
 from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
-from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of
+from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of, size_of
 from papa_dbus.service.output.watches import Watch
 
 #: In the place of a process's name: what is on its way is the watch's end.
@@ -37,12 +37,14 @@ class OutputSignals:
         """Return whether a watch that has no room now would have some if others had less on their way."""
         return self._flights.waits_for_others(subscription.client.flight, _has_share(subscription))
 
-    def send(self, subscription: Subscription, event: Event) -> None:
-        """Send an event of a client's watch."""
+    def send_all(self, subscription: Subscription, events: Sequence[Event]) -> int:
+        """Send what a client's watch has; return how many bytes of payload that was."""
         client, number = subscription.client, subscription.watch.number
-        member, signature, first, body = _body(event)
-        serial = self._emit(client, member, "ts" + signature, [number, event.process, *body])
-        self._note_sent(client, serial, cost_of(event), (number, event.process), first)
+        for event in events:
+            member, signature, first, body = _body(event)
+            serial = self._emit(client, member, "ts" + signature, [number, event.process, *body])
+            self._note_sent(client, serial, cost_of(event), (number, event.process), first)
+        return sum(map(size_of, events))
 
     def send_end(self, client: Client, number: int, reason: Reason) -> None:
         """Tell a client that its watch has ended."""

@@ -1,29 +1,31 @@
 """The sockets of OpenOutput: papad's end of each, which sends a watch's events as frames and reads acknowledgements.
 
 A socket takes what fits into it; the rest of one batch waits here, and no more is taken from the log meanwhile. What
-comes is read a few milliseconds at each turn of the loop, clients in turn.
+comes is read by turns (reading_turns.py).
 """
 
 import asyncio
 import logging
+import os
 import socket
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from papa_dbus import output_frames as frames
 from papa_dbus.errors import Limit
 from papa_dbus.service import limits
 from papa_dbus.service.dbus.answers import error_of
-from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
-from papa_dbus.service.output.events import Dropped, Event, Exited
-from papa_dbus.service.output.records import KINDS
+from papa_dbus.service.dbus.reading_turns import ReadingTurns
+from papa_dbus.service.dbus.watch_turns import Reason, Subscription
+from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent, size_of
+from papa_dbus.service.output.records import KINDS, Piece
 from papa_dbus.service.shares import Share, Shares
-from papa_dbus.service.steps import STEP
 
 log = logging.getLogger(__name__)
 
+#: Bytes of output that are cheaper sent by sendfile(2) than read and written.
+_LARGE: Final = 32 * 1024
 #: Bytes that are sent at a time.
 _ROOM: Final = 256 * 1024
 #: Bytes of acknowledgements that are read before others have their turn: a millisecond or two of work.
@@ -82,7 +84,7 @@ class OutputSocket:
         self,
         own: socket.socket,
         share: Share,
-        turns: "ReadingTurns",
+        turns: ReadingTurns,
         subscription: Subscription,
         on_room: Callable[[Subscription], None],
         acknowledge: _Acknowledge,
@@ -120,18 +122,46 @@ class OutputSocket:
         """Return how many bytes may be sent: none before the socket has taken what was sent before."""
         return 0 if self._unsent else _ROOM
 
-    def send(self, _: Subscription, event: Event) -> None:
-        """Send what a watch has."""
-        match event:
-            case Exited():
-                self._send(frames.exited(event.process, event.seq, event.timestamp, event.exit_code, event.known))
-            case Dropped():
-                self._send(frames.dropped(event.process, event.first_seq, event.last_seq, event.bytes))
-            case _:
-                records = event.records
-                told = [(record.timestamp, len(record.data), KINDS.index(record.stream)) for record in records]
-                payload = b"".join([record.data for record in records])
-                self._send(frames.begin_output(event.process, records[0].seq, told, len(payload)), payload)
+    def send_all(self, events: Sequence[UnreadEvent]) -> int:
+        """Send what the watch has; return how many bytes of payload that was."""
+        sent = 0
+        for event in events:
+            sent += size_of(event)
+            match event:
+                case Unread():
+                    self._send_piece(event.process, event.piece)
+                case Exited():
+                    self._send(frames.exited(event.process, event.seq, event.timestamp, event.exit_code, event.known))
+                case Dropped():
+                    self._send(frames.dropped(event.process, event.first_seq, event.last_seq, event.bytes))
+        return sent
+
+    def _send_piece(self, process: str, piece: Piece) -> None:
+        """Send records, much from the log's file to the socket at once; what does not fit into it is read."""
+        told, begin = [], piece.begin
+        for timestamp, stream, end in piece.spans:
+            told.append((timestamp, end - begin, KINDS.index(stream)))
+            begin = end
+        head = frames.begin_output(process, piece.first_seq, told, piece.size)
+        if piece.size < _LARGE:
+            self._send(head, piece.payload())
+            return
+        self._send(head)
+        sent = 0 if self._unsent else self._send_from(piece)
+        if sent < piece.size and not self.closed:
+            self._send(os.pread(piece.file, piece.size - sent, piece.begin + sent))
+
+    def _send_from(self, piece: Piece) -> int:
+        """Send what the socket takes of a file, without reading it; return how many bytes."""
+        sent = 0
+        try:
+            while sent < piece.size:
+                sent += os.sendfile(self._socket.fileno(), piece.file, piece.begin + sent, piece.size - sent)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._fail()
+        return sent
 
     def end(self, reason: Reason) -> None:
         """Tell the watch's end, and close the socket once the client has read that far, or does not."""
@@ -258,40 +288,3 @@ def _request(frame: tuple[int, memoryview]) -> Mapping[str, int]:
     if kind != frames.Kind.ACKNOWLEDGE:
         raise frames.BadFrame(f"a frame of kind {kind} comes from papad alone")
     return frames.read_acknowledge(body)
-
-
-class ReadingTurns:
-    """Whose acknowledgements are read next."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Client, deque[OutputSocket]] = {}  # in the order of their turns
-        self._begun = False  # in this turn of the loop
-        self._end = 0.0  # of what may be done in it
-
-    def ask(self, one: OutputSocket) -> None:
-        """Have a socket read what has come, now or in one of the loop's next turns."""
-        now = time.perf_counter()
-        if not self._begun:
-            self._begin(now)
-        if self._waiting or now >= self._end:
-            one.listen(False)
-            self._waiting.setdefault(one.client, deque()).append(one)
-        else:
-            one.read_some()
-
-    def _begin(self, now: float) -> None:
-        self._begun, self._end = True, now + STEP
-        asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._begun = False
-        if self._waiting:
-            self._begin(time.perf_counter())
-        while self._waiting and time.perf_counter() < self._end:
-            client = next(iter(self._waiting))
-            sockets = self._waiting.pop(client)
-            one = sockets.popleft()
-            if sockets:
-                self._waiting[client] = sockets
-            one.listen(True)
-            one.read_some()

@@ -88,7 +88,17 @@ class Turns:
         client.ready[subscription] = None
         self._ready[client] = None
         if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_at(self._rested_at, self._send_some)
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._rested_at:
+                self._turn = loop.call_soon(self._send_some)
+            else:
+                self._turn = loop.call_at(self._rested_at, self._send_some)
+
+    def send_now(self) -> None:
+        """Have those send that have something, unless it is time to rest: the loop has much to do between two turns."""
+        if self._turn is not None and asyncio.get_running_loop().time() >= self._rested_at:
+            self._turn.cancel()
+            self._send_some()
 
     def _send_some(self) -> None:
         """Send for a while, one client after the other, and then let everybody else have a turn."""

@@ -22,7 +22,6 @@ from papa_dbus.service.dbus.watch_ends import Ends
 from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription, Turns
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
-from papa_dbus.service.output.events import size_of
 from papa_dbus.service.output.watches import Watch
 from papa_dbus.service.steps import Chores
 
@@ -50,16 +49,16 @@ class Subscriptions:
         self._ends = Ends(bus, self._signals, self._tasks)
         self._chores = Chores()
         self._closed: asyncio.Future[None] | None = None
-        self._presence = Presence(bus, self._left)
-        self._sockets = OutputSockets()
+        self._presence, self._sockets = Presence(bus, self._left), OutputSockets()
+        kernel.after_reading.append(self._turns.send_now)
         bus.on_undelivered = self._undelivered
         bus.on_room = self.pump_all
 
     def open(self, client: str, patterns: Sequence[str], spec: WatchSpec) -> Watch:
         """Begin a watch for a client; nothing is sent before begin()."""
         known = self._clients.get(client)
-        if known is not None and len(known.watches) >= limits.MAX_WATCHES_PER_CLIENT:
-            raise Limit(f"a client may have {limits.MAX_WATCHES_PER_CLIENT} watches at a time; end one first")
+        if known is not None and len(known.watches) >= (most := limits.MAX_WATCHES_PER_CLIENT):
+            raise Limit(f"a client may have {most} watches at a time; end one first")
         subscription = Subscription(known or Client(client, acting_user()))
         subscription.watch = watch = self._kernel.watch(
             patterns,
@@ -119,7 +118,7 @@ class Subscriptions:
                 self._signals.count_kept(subscription)
 
     def _acknowledged(self, subscription: Subscription, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
-        """Note what a client says on a watch's socket. The end is told after the answer."""
+        """Note what a client says on its socket. The end is told after the answer."""
         subscription.sending = True
         try:
             subscription.watch.acknowledge(up_to)
@@ -148,18 +147,19 @@ class Subscriptions:
         watch, client = subscription.watch, subscription.client
         if not subscription.begun or client.left or not watch.ready or not (room := self._room(subscription)):
             return 0
-        subscription.sending, events = True, watch.take(room, _EVENTS)
-        send = self._signals.send if subscription.socket is None else subscription.socket.send
-        for event in events:
-            send(subscription, event)
+        subscription.sending = True
+        if subscription.socket is None:
+            sent = self._signals.send_all(subscription, watch.take(room, _EVENTS))
+        else:
+            sent = subscription.socket.send_all(watch.take_unread(room, _EVENTS))
         subscription.sending = False
         self._signals.count_kept(subscription)
         if subscription.end is not None:
             self._ends.once_delivered(subscription, self._tell_end)
-        elif events and watch.ready:
+        elif sent and watch.ready:
             client.ready[subscription] = None
         self._turns.wake(client)
-        return sum(map(size_of, events))
+        return sent
 
     def _room(self, subscription: Subscription) -> int:
         """Return how many bytes a watch may send now; it waits for what it lacks if there are none."""

@@ -36,7 +36,8 @@ async def no_scope(pid: int, name: str, resources: Mapping[str, int]) -> None:
 class Kernel:
     """Holds sockets, values and processes by name, and decides nothing else.
 
-    ``listeners`` hear of each change; ``on_exit`` is called when papad is to end because nothing is held.
+    ``listeners`` hear of each change; ``on_exit`` is called when papad is to end because nothing is held, and each of
+    ``after_reading`` when output has been read from processes, for a front end to pass it on.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Kernel:
         self._sockets = Sockets(self._store, self._reservations, changes.tell, self._lookups, lambda: self.fork)
         self._values = Values(self._store, changes.tell)
         self._processes = Processes(self._store, self._reservations, changes.tell, self._journal, Chores(), self._start)
+        self.after_reading = self._processes.callbacks.poller.after_turn
         self._watches = Watches(self._processes)
         self._processes.on_made = self._watches.attach_followers
         self._processes.superseded.on_unread = self._watches.give_away
@@ -78,10 +80,7 @@ class Kernel:
         return self._sockets.each(patterns)
 
     def remove_sockets(self, patterns: Sequence[str]) -> list[str]:
-        """Close sockets. Raises NotFound if a name is not there, and then closes none.
-
-        The files of Unix sockets are gone a moment later.
-        """
+        """Close sockets; files go a moment later. Raises NotFound if a name is not there, and then closes none."""
         return list(self._sockets.removing(patterns))
 
     def removing_sockets(self, patterns: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from papa_dbus.service.output.events import Dropped, Event, Exited, Output
+from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.output.records import Exit
@@ -116,26 +116,26 @@ class Cursor:
         """Return whether there is something that has not been sent."""
         return self.next_seq <= self.log.records.last_seq
 
-    def take(self, room: int, at_least_one: bool) -> tuple[list[Event], int]:
+    def take(self, room: int, at_least_one: bool) -> tuple[list[UnreadEvent], int]:
         """Return the next events, of at most ``room`` bytes of payload (or one record), and that payload's size."""
-        events: list[Event] = []
+        events: list[UnreadEvent] = []
         self._take_gap(events)
         if not self.has_more():
             return events, 0
-        records, exit_ = self.log.read(self.next_seq, room, at_least_one)
+        piece, exit_ = self.log.find(self.next_seq, room, at_least_one)
         size = 0
-        if records:
-            events.append(Output(self.name, records))
-            for record in records:
-                size += len(record.data)
-                self._note_sent(record.seq, len(record.data), self._offset + size)
-            self.next_seq = records[-1].seq + 1
-            self._offset += size
+        if piece is not None:
+            events.append(Unread(self.name, piece))
+            size = piece.size
+            for _, _, end in piece.spans:
+                self._note_sent(self.next_seq, end - self._offset, end)
+                self.next_seq += 1
+                self._offset = end
         if exit_ is not None and self.next_seq == exit_.seq:
             self._take_exit(events, exit_)
         return events, size
 
-    def _take_gap(self, events: list[Event]) -> None:
+    def _take_gap(self, events: list[UnreadEvent]) -> None:
         """Say what has left the log unsent. The process's end never leaves it so."""
         first, exit_ = self.log.records.first_seq, self.log.exit
         if self.next_seq >= first:
@@ -145,14 +145,14 @@ class Cursor:
             self._take_exit(events, exit_)
         self._drop_to(events, first, self.log.records.first_offset)
 
-    def _drop_to(self, events: list[Event], seq: int, offset: int) -> None:
+    def _drop_to(self, events: list[UnreadEvent], seq: int, offset: int) -> None:
         if self.next_seq < seq:
             events.append(Dropped(self.name, self.next_seq, seq - 1, offset - self._offset))
             self._note_sent(seq - 1, 0, offset)
             self.next_seq = seq
         self._offset = offset
 
-    def _take_exit(self, events: list[Event], exit_: Exit) -> None:
+    def _take_exit(self, events: list[UnreadEvent], exit_: Exit) -> None:
         known = exit_.code is not None
         events.append(Exited(self.name, exit_.seq, exit_.timestamp, exit_.code or 0, known))
         self._note_sent(exit_.seq, 0, exit_.offset)

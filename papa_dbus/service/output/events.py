@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from papa_dbus.service.output.records import Record
+from papa_dbus.service.output.records import Piece, Record
 
 #: Bytes that a record takes on its way beside its payload, about.
 RECORD_COST: Final = 64
@@ -17,6 +17,18 @@ class Output:
 
     process: str
     records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Records of one process, in order, whose bytes are in the log only, until something leaves it."""
+
+    process: str
+    piece: Piece
+
+    def read(self) -> Output:
+        """Return them with their bytes."""
+        return Output(self.process, self.piece.read())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +53,13 @@ class Exited:
 
 
 Event = Output | Dropped | Exited
+UnreadEvent = Unread | Dropped | Exited
 
 
-def size_of(event: Event) -> int:
+def size_of(event: Event | UnreadEvent) -> int:
     """Return how many bytes of payload are in an event; 1 if it is not output."""
+    if isinstance(event, Unread):
+        return event.piece.size
     return sum(len(record.data) for record in event.records) if isinstance(event, Output) else 1
 
 

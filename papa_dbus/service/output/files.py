@@ -8,6 +8,7 @@ whatever instant papad is killed at, the file's length says how much there is, a
 import contextlib
 import ctypes
 import logging
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -137,6 +138,9 @@ class LogFiles:
 
     def give_back(self, offset: int, seq: int, everything: bool = False) -> None:
         """Give back the memory of what lies before an offset, and of the entries before a sequence number."""
+        offset -= (
+            offset % mmap.PAGESIZE
+        )  # the rest of a page would be zeroed, which may still be on its way in a socket
         if offset - self._punched >= (1 if everything else _PUNCH_BYTES):
             _punch(self.output, self._punched, offset)
             self._punched = offset

@@ -15,7 +15,7 @@ from papa_dbus.service.clock import now
 from papa_dbus.service.crash_points import crash_point
 from papa_dbus.service.output.files import Header, LogFiles
 from papa_dbus.service.output.readers import Absent, Reader
-from papa_dbus.service.output.records import EXIT, KINDS, Exit, Record, Records, Stream
+from papa_dbus.service.output.records import EXIT, KINDS, Exit, Piece, Record, Records, Stream
 
 log = logging.getLogger(__name__)
 
@@ -187,20 +187,16 @@ class OutputLog:
             header.exit_acknowledged = self.exit_acknowledged
         self.files.write_header(header)
 
-    def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
+    def find(self, seq: int, room: int, at_least_one: bool) -> tuple[Piece | None, Exit | None]:
         """Return the records from ``seq`` on, of at most ``room`` bytes together, and the end if it follows at once."""
         spans, ended = self.records.spans(seq, room, at_least_one)
-        exit_ = self.exit if ended else None
-        if not spans:
-            return [], exit_
-        begin = self.records.offset_of(seq)
-        payload = os.pread(self.files.output, spans[-1][2] - begin, begin)
-        records: list[Record] = []
-        at = 0
-        for number, (timestamp, stream, end) in enumerate(spans, seq):
-            records.append(Record(number, timestamp, stream, payload[at : end - begin]))
-            at = end - begin
-        return records, exit_
+        piece = Piece(self.files.output, self.records.offset_of(seq), seq, spans) if spans else None
+        return piece, self.exit if ended else None
+
+    def read(self, seq: int, room: int, at_least_one: bool) -> tuple[list[Record], Exit | None]:
+        """Return the same with their bytes."""
+        piece, exit_ = self.find(seq, room, at_least_one)
+        return piece.read() if piece is not None else [], exit_
 
     def attach(self, reader: Reader) -> None:
         """Note that a watch begins to read."""

@@ -3,6 +3,7 @@
 files.py keeps the same in a file, from which recover() makes them anew.
 """
 
+import os
 from array import array
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
@@ -28,6 +29,34 @@ class Record(NamedTuple):
     timestamp: int
     stream: Stream
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some records, and where their bytes are: at ``begin`` in a file. ``spans``: time, stream and end of each."""
+
+    file: int
+    begin: int
+    first_seq: int
+    spans: list[tuple[int, Stream, int]]
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes they have."""
+        return self.spans[-1][2] - self.begin
+
+    def payload(self) -> bytes:
+        """Return their bytes."""
+        return os.pread(self.file, self.size, self.begin)
+
+    def read(self) -> list[Record]:
+        """Return them with the bytes of each."""
+        payload, at = self.payload(), 0
+        records: list[Record] = []
+        for number, (timestamp, stream, end) in enumerate(self.spans, self.first_seq):
+            records.append(Record(number, timestamp, stream, payload[at : end - self.begin]))
+            at = end - self.begin
+        return records
 
 
 @dataclass(frozen=True, slots=True)

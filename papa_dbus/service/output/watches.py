@@ -11,7 +11,7 @@ from papa_dbus.errors import InvalidArgs, NotFound
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output.cursor import Cursor, Position
-from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event
+from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event, Unread, UnreadEvent
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
 
@@ -154,14 +154,17 @@ class Watch:
 
         Records count as the bytes that they take on their way; the window counts their payload.
         """
-        events: list[Event] = []
+        unread = self.take_unread(most, most_events)  # nothing has left the log by that
+        return [event.read() if isinstance(event, Unread) else event for event in unread]
+
+    def take_unread(self, most: int, most_events: int = MAX_EVENTS) -> list[UnreadEvent]:
+        """The same for one who passes the bytes on from the log, and does so at once."""
+        events: list[UnreadEvent] = []
         while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready and len(events) < most_events:
             cursor = next(iter(self._ready))
             del self._ready[cursor]
-            if cursor is not self._cursors[cursor.name][0]:
+            if cursor is not self._cursors[cursor.name][0] or cursor.name in self._earlier:
                 continue  # its namesake goes first; acknowledging that one's end makes this one ready
-            if cursor.name in self._earlier:
-                continue  # so does that one, as soon as it can
             before = cursor.unacknowledged
             taken, size = cursor.take(room, at_least_one=not self._in_flight)
             events += taken

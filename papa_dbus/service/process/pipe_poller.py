@@ -26,6 +26,7 @@ class Poller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._turn_at = 0.0  # the loop's time of the last turn
+        self.after_turn: list[Callable[[], None]] = []  # passes on what has come, without waiting for the loop
 
     def add(self, fd: int, read: Callable[[], bool]) -> None:
         """Call ``read`` whenever there is something, or nothing more will come."""
@@ -62,6 +63,8 @@ class Poller:
         for fd, _ in ready:
             if (read := self._readers.get(fd)) is not None:  # else another one's turn has ended it
                 backlogged |= read()
+        for pass_on in self.after_turn:
+            pass_on()
         now = loop.time()
         since, self._turn_at = now - self._turn_at, now
         if since < 2 * MAX_COALESCE_DELAY and len(ready) < MAX_PER_ITERATION and not backlogged:

@@ -18,7 +18,7 @@ MAX_REQUEST: Final = 32 * 1024
 #: Processes in one acknowledgement.
 MAX_ACKNOWLEDGED: Final = 64
 STREAMS: Final = ("out", "err")
-_ROOM: Final = 256 * 1024  # bytes read at a time, at most
+_ROOM: Final = 16 * 1024  # bytes of a reader's buffer at first
 
 _HEADER = struct.Struct("<IB3x")
 _GREETING = struct.Struct("<I")
@@ -103,7 +103,7 @@ class FrameReader:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._bytes = bytearray(min(most + _HEADER.size, _ROOM))
+        self._bytes = bytearray(_ROOM)  # it grows with what comes
         self._begin = 0
         self._end = 0
 
@@ -135,13 +135,19 @@ class FrameReader:
         return kind, memoryview(self._bytes)[begin : self._begin]
 
     def _make_room(self) -> None:
-        """Have the whole of the frame that has begun find room."""
+        """Have the whole of the frame that has begun find room, and the beginning of the next one."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+            return
+        there = self._end - self._begin
+        size = _HEADER.unpack_from(self._bytes, self._begin)[0] if there >= _HEADER.size else 0
+        if self._begin + size + 2 * _HEADER.size <= len(self._bytes):
+            return
         left = self._bytes[self._begin : self._end]
-        size = _HEADER.unpack_from(left)[0] if len(left) >= _HEADER.size else 0
-        if size + _HEADER.size > len(self._bytes):
-            self._bytes = bytearray(size + _HEADER.size)
-        self._bytes[: len(left)] = left
-        self._begin, self._end = 0, len(left)
+        if size + 2 * _HEADER.size > len(self._bytes):
+            self._bytes = bytearray(2 * (size + _HEADER.size))
+        self._bytes[:there] = left
+        self._begin, self._end = 0, there
 
 
 def check_version(body: memoryview) -> None:

@@ -34,7 +34,8 @@ def subscribe(source: Source) -> tuple[Subscription, int]:
 
 async def read_records(end: socket.socket, count: int) -> list[bytes]:
     """Return the bytes of so many records."""
-    reader, found = frames.FrameReader(frames.MAX_FRAME), []
+    reader = frames.FrameReader(frames.MAX_FRAME)
+    found: list[bytes] = []
     end.setblocking(False)
     while len(found) < count:
         got = await asyncio.get_running_loop().sock_recv_into(end, reader.buffer())

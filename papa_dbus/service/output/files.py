@@ -138,9 +138,7 @@ class LogFiles:
 
     def give_back(self, offset: int, seq: int, everything: bool = False) -> None:
         """Give back the memory of what lies before an offset, and of the entries before a sequence number."""
-        offset -= (
-            offset % mmap.PAGESIZE
-        )  # the rest of a page would be zeroed, which may still be on its way in a socket
+        offset -= offset % mmap.PAGESIZE  # a page's rest would be zeroed, and may be on its way in a socket
         if offset - self._punched >= (1 if everything else _PUNCH_BYTES):
             _punch(self.output, self._punched, offset)
             self._punched = offset

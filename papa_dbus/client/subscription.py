@@ -7,7 +7,6 @@ order: the watch is given up, before anything after the gap is acknowledged, and
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from papa_dbus.client.link import KernelConnection
 from papa_dbus.client.open_watches import WatchId
 from papa_dbus.client.progress import Progress, mark_of
 from papa_dbus.client.records import Dropped, Event, variants
+from papa_dbus.client.stirring import Stirring
 from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotFound, PapaError, Unreachable
 from papa_dbus.schema import Mode, WatchRequest
 
@@ -44,7 +44,7 @@ class Subscription:
         self._key: WatchId | None = None
         self._progress: dict[str, Progress] = {}
         self._queue: deque[Event] = deque()  # not looked at yet
-        self._stirred = asyncio.Event()
+        self._stirred = Stirring()
         self._there: dict[str, int] | None = None  # what there was to be caught up with: last sequence numbers
         self._acknowledger = Acknowledger(link, self)
         self._more = False  # all have ended, and papad says that something follows
@@ -80,6 +80,7 @@ class Subscription:
         """Let papad know what has been dealt with, and end the watch. The rest is there for the next one."""
         self.over = True
         self._stirred.set()
+        self._stirred.close()
         await self.settle()
         key, self._key = self._key, None
         if key is not None:
@@ -108,19 +109,11 @@ class Subscription:
             elif or_caught_up:
                 if await self._has_caught_up():
                     return []
-            elif self._may_be_over() or not await self._is_stirred(_SILENCE):
+            elif self._may_be_over() or not await self._stirred.within(_SILENCE):
                 await self._look_for_the_end()
         if self._error is not None:
             raise self._error
         return []
-
-    async def _is_stirred(self, within: float) -> bool:
-        """Wait for something to come; return whether it did in so many seconds."""
-        self._stirred.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._stirred.wait()
-        return self._stirred.is_set()
 
     def _end(self, reason: str) -> None:
         """Do what follows when papad has ended the watch."""
@@ -152,7 +145,7 @@ class Subscription:
             return False
         if all(had.get(name, 0) >= seq for name, seq in self._there.items()):
             return True
-        if not await self._is_stirred(_ASK_AGAIN):
+        if not await self._stirred.within(_ASK_AGAIN):
             self._there = None  # one of them may have been removed
         return False
 

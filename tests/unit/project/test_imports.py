@@ -53,6 +53,7 @@ LAYERS = {
     "client.records": 2,
     "client.line_assembler": 2,
     "client.discovery": 2,
+    "client.stirring": 1,
     "client.output_socket": 3,
     "client.open_watches": 4,
     "client.link": 5,

@@ -104,6 +104,7 @@ class OutputSocket:
         self._requests: deque[Mapping[str, int]] = deque()  # read, and to be done after what is waited for
         self._waits_for: asyncio.Future[None] | None = None
         self._unsent: deque[memoryview] = deque()
+        self._blocked = False  # the socket takes no more now
         self._last_words: asyncio.TimerHandle | None = None  # until the socket is closed
         self._listens = False
         share.take()
@@ -131,9 +132,10 @@ class OutputSocket:
                 case Unread():
                     self._send_piece(event.process, event.piece)
                 case Exited():
-                    self._send(frames.exited(event.process, event.seq, event.timestamp, event.exit_code, event.known))
+                    self._put(frames.exited(event.process, event.seq, event.timestamp, event.exit_code, event.known))
                 case Dropped():
-                    self._send(frames.dropped(event.process, event.first_seq, event.last_seq, event.bytes))
+                    self._put(frames.dropped(event.process, event.first_seq, event.last_seq, event.bytes))
+        self._flush()
         return sent
 
     def _send_piece(self, process: str, piece: Piece) -> None:
@@ -144,12 +146,13 @@ class OutputSocket:
             begin = end
         head = frames.begin_output(process, piece.first_seq, told, piece.size)
         if piece.size < _LARGE:
-            self._send(head, piece.payload())
+            self._put(head, piece.payload())
             return
-        self._send(head)
+        self._put(head)
+        self._flush()
         sent = 0 if self._unsent else self._send_from(piece)
         if sent < piece.size and not self.closed:
-            self._send(os.pread(piece.file, piece.size - sent, piece.begin + sent))
+            self._put(os.pread(piece.file, piece.size - sent, piece.begin + sent))
 
     def _send_from(self, piece: Piece) -> int:
         """Send what the socket takes of a file, without reading it; return how many bytes."""
@@ -188,18 +191,24 @@ class OutputSocket:
             self.close()
             self._on_gone(self._subscription)
 
-    def _send(self, *pieces: bytes) -> None:
-        if self.closed:
-            return
-        blocked = bool(self._unsent)
-        self._unsent += map(memoryview, pieces)
-        if not blocked:
+    def _send(self, frame: bytes) -> None:
+        self._put(frame)
+        self._flush()
+
+    def _put(self, *pieces: bytes) -> None:
+        """Have something sent with the next flush."""
+        if not self.closed:
+            self._unsent += map(memoryview, pieces)
+
+    def _flush(self) -> None:
+        """Send what the socket takes now, and the rest when it takes more."""
+        if self._unsent and not self._blocked:
             self._write()
-            if self._unsent and not self.closed:
+            if self._unsent:
+                self._blocked = True
                 self._loop.add_writer(self._socket, self._write_on)
 
     def _write(self) -> None:
-        """Write what the socket takes."""
         try:
             while self._unsent:
                 self._take_off(self._socket.sendmsg(self._unsent))
@@ -215,6 +224,7 @@ class OutputSocket:
         self._write()
         if self._unsent or self.closed:
             return
+        self._blocked = False
         self._loop.remove_writer(self._socket)
         self._answer()
         self._on_room(self._subscription)

@@ -66,7 +66,8 @@ class Subscription:
 class Turns:
     """Those of all watches of one bus.
 
-    ``send`` sends the next of one watch and returns its bytes of payload; ``flush`` is called when others have a turn.
+    ``send`` sends the next of one watch and returns the bytes of payload that the bus got, which rests after few: the
+    reading of what processes write has rests of its own (pipe_poller.py). ``flush`` is called when others have a turn.
     """
 
     def __init__(self, send: Callable[[Subscription], int], flush: Callable[[], None]) -> None:

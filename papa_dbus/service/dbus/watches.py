@@ -143,7 +143,7 @@ class Subscriptions:
     # ------------------------------------------------------------------ output
 
     def _send_to(self, subscription: Subscription) -> int:
-        """Send the next of a watch; returns how many bytes of payload that was."""
+        """Send the next of a watch; returns how many bytes of payload the bus got."""
         watch, client = subscription.watch, subscription.client
         if not subscription.begun or client.left or not watch.ready or not (room := self._room(subscription)):
             return 0
@@ -159,7 +159,7 @@ class Subscriptions:
         elif sent and watch.ready:
             client.ready[subscription] = None
         self._turns.wake(client)
-        return sent
+        return sent if subscription.socket is None else 0
 
     def _room(self, subscription: Subscription) -> int:
         """Return how many bytes a watch may send now; it waits for what it lacks if there are none."""

@@ -210,7 +210,7 @@ class Kernel:
         on_ready: Callable[[], None],
         on_done: Callable[[End], None],
     ) -> Watch:
-        """Return a watch that goes on where another papad's was. Raises NotFound if a process of it is not there."""
+        """Continue another papad's watch, in steps as watch() begins one. Raises NotFound if a process is not there."""
         return self._watches.resume(positions, spec, on_ready, on_done)
 
     def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":

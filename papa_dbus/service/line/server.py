@@ -24,7 +24,7 @@ from papa_dbus.service.line.listener import Listener
 from papa_dbus.service.line.session import Session
 from papa_dbus.service.line.watch import MAX_BATCH
 from papa_dbus.service.shares import Share, Shares, range_of
-from papa_dbus.service.steps import Pace, Steps
+from papa_dbus.service.steps import Chores, Pace, Steps
 
 #: Connections at a time, and those of one user, so that none can shut the others out.
 MAX_CONNECTIONS: Final = 2048
@@ -70,6 +70,7 @@ class LineServer:
         self._kernel = kernel
         self._access = access
         self.steps = Steps()
+        self.chores = Chores()
         self.pace = Pace()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, _Guest] = {}

@@ -146,9 +146,9 @@ class Kernel:
     async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
         """Start a process, or give the one that runs already.
 
-        Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
-        not there.
+        Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported if there is no journal for its output.
         """
+        self._watches.resume_all()  # what an earlier process of its name has not told yet is theirs
         return await self._processes.make(spec)
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:

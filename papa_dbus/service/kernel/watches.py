@@ -76,7 +76,7 @@ class Watches:
         more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
         if not share.has_room(len(found) + more_patterns):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
-        self._resume_all()
+        self.resume_all()
         watch = self._new(spec, on_ready, on_done, share, who)
         if spec.follow:
             self._followers.add(watch, patterns)
@@ -153,7 +153,7 @@ class Watches:
             attached.add_done_callback(lambda _: self._resuming.pop(watch))
         return watch
 
-    def _resume_all(self) -> None:
+    def resume_all(self) -> None:
         """Have those that resume read all now: what a newcomer acknowledges must stay for them."""
         for attaching in self._resuming.values():
             for _ in attaching:

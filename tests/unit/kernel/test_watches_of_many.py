@@ -437,6 +437,23 @@ async def test_what_a_newcomer_acknowledges_stays_for_a_watch_that_is_being_resu
     assert [event.process for event in watch.take(1 << 20)] == NAMES
 
 
+async def test_an_end_stays_for_a_watch_that_is_being_resumed_though_its_name_is_made_again(kernel: Kernel) -> None:
+    for name in NAMES:
+        await run(kernel, *(("true",) if name == NAMES[5] else ("sleep", "600")), name=name)
+    await ended(kernel, NAMES[5])
+    before = watch_all(kernel)
+    await attached(kernel, before)
+    places = kernel.positions(before)
+    before.close()
+    go_on = hold_watches(kernel)
+    watch, _ = resume(kernel, places)
+    await run(kernel, "sleep", "600", name=NAMES[5])
+    go_on()
+    await until(lambda: kernel.attached(watch) is None, "all to be attached")
+    assert [event.process for event in watch.take(1 << 20)] == [NAMES[5]]
+    assert watch.acknowledge({NAMES[5]: 1}) is None
+
+
 async def test_what_is_removed_while_a_watch_is_resumed_is_left_out(kernel: Kernel) -> None:
     places = await left(kernel)
     go_on = hold_watches(kernel)

@@ -104,7 +104,7 @@ class House:
         assert not self.server._sessions
         assert not self.server._arriving
         assert not self.server._users
-        assert not self.server._arriving_users
+        assert not self.server._places
         for visitor in self._visitors:
             visitor.sock.close()
         for kernel in self._kernels:
@@ -192,7 +192,7 @@ class Question:
 async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_server, "MAX_ARRIVING", 4)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING", 6)
     monkeypatch.setattr(line_server, "MAX_ARRIVING_OF_USER", 2)
     await house.open()
     assert await house.access._members.has(DAEMON)  # type: ignore[union-attr]
@@ -206,6 +206,26 @@ async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     assert await house.connect(0).welcomed()
     member = house.connect(DAEMON)  # who was one a moment ago does not wait among strangers
     await until(lambda: house.server.connections == 2, "member")
+    question.answer()
+    assert await member.welcomed()
+    for stranger in strangers:
+        assert b"you are user" in await stranger.rest()
+
+
+async def test_22_users_of_one_range_leave_places_to_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's 65,536 subordinate ones have half of all places together, those of a second range half of the rest."""
+    monkeypatch.setattr(line_server, "MAX_ARRIVING", 16)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING_OF_RANGE", 8)
+    await house.open()
+    question = Question(monkeypatch, house.access)
+    strangers: list[Visitor] = []
+    for first, places in ((100_000, 8), (165_536, 4)):
+        strangers.extend(house.connect(first + number) for number in range(places))
+        await until(lambda: len(house.server._arriving) == len(strangers), "strangers")
+        for number in (0, 1000):
+            assert b"too many connections wait" in await house.connect(first + number).rest()
+    member = house.connect(DAEMON)
+    await until(lambda: len(house.server._arriving) == len(strangers) + 1, "member")
     question.answer()
     assert await member.welcomed()
     for stranger in strangers:

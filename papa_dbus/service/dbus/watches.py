@@ -30,8 +30,6 @@ _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnkn
 _SIGNAL_BYTES = 256 * 1024
 #: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
 _EVENTS = 16
-#: Seconds before a client is told again that a watch has ended, while the bus has no room for that.
-_TELL_AGAIN = 1.0
 
 
 class Subscriptions:
@@ -46,9 +44,9 @@ class Subscriptions:
         self._by_number: dict[int, Subscription] = {}
         self._clients: dict[str, Client] = {}
         self._turns = Turns(self._send_to, bus.flush)
-        self._signals = OutputSignals(bus, queues, self._counted)
-        self._tasks = BackgroundTasks()
         self._chores = Chores()
+        self._signals = OutputSignals(bus, queues, self._chores, self._counted)
+        self._tasks = BackgroundTasks()
         self._closed: asyncio.Future[None] | None = None
         bus.on_signal.append(self._hear)
         bus.on_connected.append(self._listen)
@@ -83,8 +81,7 @@ class Subscriptions:
 
     def begin(self, number: int) -> None:
         """The client knows its watch's number."""
-        subscription = self._by_number.get(number)
-        if subscription is not None:
+        if (subscription := self._by_number.get(number)) is not None:
             subscription.begun = True
             subscription.before = subscription.client.flight.last
             if subscription.end is not None:
@@ -92,32 +89,43 @@ class Subscriptions:
             else:
                 self._turns.ask(subscription)
 
-    def find(self, client: str, number: int) -> Watch:
-        """A client's own watch. Raises NotFound."""
+    def _find(self, client: str, number: int) -> Subscription:
+        """Return a client's own watch. Raises NotFound."""
         subscription = self._by_number.get(number)
         if subscription is None or subscription.client.name != client:
             raise NotFound(f"watch {number} is not there: it has ended, or is another client's; begin a new one")
         self._signals.note_read(subscription.client, subscription.before)  # else it would not know the number
-        return subscription.watch
+        return subscription
 
-    def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> None:
-        """Note what a client has dealt with of what a watch of its own has sent. Raises NotFound and InvalidArgs."""
+    def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
+        """Note what a client has dealt with of its own watch; return what tells when all is, None if it is.
+
+        Raises NotFound and InvalidArgs.
+        """
         known = self._clients.get(client)
         try:
-            self.find(client, number).acknowledge(up_to)
+            subscription = self._find(client, number)
+            rest = subscription.watch.acknowledge(up_to)
         except NotFound:
             if known is not None:
                 self._signals.note_acknowledged(known, number, up_to)  # all the same, of a watch that has ended
             raise
-        if known is not None:
-            self._signals.note_acknowledged(known, number, up_to)
-            if (subscription := self._by_number.get(number)) is not None:
-                self._signals.count_kept(subscription)
+        self._signals.note_acknowledged(subscription.client, number, up_to)
+        if rest is not None:
+            return asyncio.shield(self._chores.add(self._acknowledging(subscription, rest)))
+        self._signals.count_kept(subscription)
+        return None
+
+    def _acknowledging(self, subscription: Subscription, rest: Iterator[None]) -> Iterator[None]:
+        yield from rest
+        if self._by_number.get(subscription.watch.number) is subscription:  # the bus may have gone
+            self._signals.count_kept(subscription)
 
     def end(self, client: str, number: int) -> "asyncio.Future[None] | None":
         """End a client's own watch; return what tells when all is let go, None if it is. Raises NotFound."""
-        closed = self._kernel.close_watch(self.find(client, number))
-        self._forget(self._by_number[number])
+        subscription = self._find(client, number)
+        closed = self._kernel.close_watch(subscription.watch)
+        self._forget(subscription)
         return closed
 
     # ------------------------------------------------------------------ output
@@ -179,9 +187,7 @@ class Subscriptions:
         number, process = client.flight.remove(serial)
         client.warn_once(error)
         if process == END:
-            client.untold[number] = client.ends.pop(number)
-            if client.retry is None:
-                client.retry = asyncio.get_running_loop().call_later(_TELL_AGAIN, self._tell_again, client)
+            self._signals.send_end_again(client, number)
         elif (subscription := self._by_number.get(number)) is not None:
             self._kernel.close_watch(subscription.watch)
             self._ended(subscription, "failed")
@@ -207,12 +213,6 @@ class Subscriptions:
             self._signals.send_end(subscription.client, number, reason)
             self._forget(subscription)
 
-    def _tell_again(self, client: Client) -> None:
-        client.retry = None
-        untold, client.untold = client.untold, {}
-        for number, reason in untold.items():
-            self._signals.send_end(client, number, reason)
-
     def _forget(self, subscription: Subscription) -> None:
         client, number = subscription.client, subscription.watch.number
         self._by_number.pop(number, None)
@@ -234,14 +234,12 @@ class Subscriptions:
     def _hear(self, signal: Message) -> None:
         if signal.sender == DRIVER[0] and signal.member == "NameOwnerChanged" and not signal.body[2]:
             self._queues.forget(signal.body[0])
-            client = self._clients.get(signal.body[0])
-            if client is not None:
+            if (client := self._clients.get(signal.body[0])) is not None:
                 self._leave(client)
 
     def revoke(self, name: str) -> None:
         """End the watches of a client that may hear no more, in steps: nothing is sent meanwhile."""
-        client = self._clients.get(name)
-        if client is not None:
+        if (client := self._clients.get(name)) is not None:
             self._chores.add(self._revoking([self._by_number[number] for number in client.watches]))
 
     def _revoking(self, subscriptions: Sequence[Subscription]) -> Iterator[None]:
@@ -262,6 +260,8 @@ class Subscriptions:
             yield from subscription.watch.closing()
             if self._clients.get(client.name) is client:
                 self._forget(subscription)
+        while self._clients.get(client.name) is client and self._signals.forget_one(client):
+            yield
         client.untold.clear()
         self._drop(client)
 

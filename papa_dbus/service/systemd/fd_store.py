@@ -109,7 +109,8 @@ class SystemdFdStore:
                 if await property_of(bus, unit, "Unit", "LoadState") == "masked":
                     log.warning(
                         "papa.service is masked, so systemd keeps nothing of what papad holds, and its next start"
-                        " would lose it: 'systemctl unmask papa' has all kept again"
+                        " would lose it: 'systemctl unmask papa', with --runtime or --user if it was masked so, has all"
+                        " kept again"
                     )
                     return
                 self._most = await property_of(bus, unit, "Service", "FileDescriptorStoreMax")

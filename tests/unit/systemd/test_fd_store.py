@@ -183,7 +183,7 @@ async def test_a_masked_unit_is_given_nothing_and_what_may_be_kept_stays_as_it_i
     systemd.close()
     systemd.loaded, systemd.most = "masked", 0
     await store.learn_limit(systemd)  # type: ignore[arg-type]
-    assert "'systemctl unmask papa' has all kept again" in caplog.text
+    assert "'systemctl unmask papa', with --runtime or --user if it was masked so, has all kept again" in caplog.text
     store.store("s2", pipe[:1])
     systemd.take()
     assert systemd.given == 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.errors import JOIN
 from papa_dbus.service.__main__ import arguments
 from papa_dbus.service.access import group_members
 from papa_dbus.service.access.policy import Access
@@ -123,8 +124,16 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.mark.parametrize(
     ("port_for", "served", "told"),
     [
-        (PortFor.MEMBERS, (0, DAEMON), f"papad serves root and the group {GROUP}; you are user {STRANGER}"),
-        (PortFor.ROOT, (0,), "papad serves root on this port (--port-for root); you are user {}"),
+        (
+            PortFor.MEMBERS,
+            (0, DAEMON),
+            f"papad serves root and the group {GROUP}; you are user {STRANGER}: {JOIN}",
+        ),
+        (
+            PortFor.ROOT,
+            (0,),
+            "papad serves root on this port (--port-for root); you are user {}: use sudo, or the message bus",
+        ),
         (PortFor.NONE, (), "papad serves nobody on this port (--port-for none): use the message bus"),
     ],
 )

@@ -83,7 +83,7 @@ class LineServer:
         self._removals: list[Callable[[], None]] = []
         self._of_port = {
             PortFor.MEMBERS: access,
-            PortFor.ROOT: access.without_group(" on this port (--port-for root)"),
+            PortFor.ROOT: access.without_group(" on this port (--port-for root)", "use sudo, or the message bus"),
             PortFor.NONE: None,
         }[port_for]
 

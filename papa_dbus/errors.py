@@ -116,6 +116,8 @@ _FROM_THE_BUS: dict[str, type[PapaError]] = {
     "org.freedesktop.DBus.Error.ServiceUnknown": Unreachable,
     "org.freedesktop.DBus.Error.NameHasNoOwner": Unreachable,
 }
+#: How one becomes a member of the group of those who are served.
+JOIN = "use sudo, or have an administrator run 'usermod -aG papa USER' and log in again"
 _NOT_STARTED = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
 _UNMASK = "run 'systemctl unmask papa', with --runtime or --user if it was masked so"
 _RELOAD = "install what is missing, then run 'systemctl daemon-reload'"

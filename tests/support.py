@@ -15,6 +15,7 @@ from papa_dbus.service.items.results import ProcessInfo
 from papa_dbus.service.items.specs import ProcessSpec, WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.events import Dropped, Event, Exited, Output
+from papa_dbus.service.steps import Chores
 
 #: Seconds for what takes milliseconds, on a machine that does other things too.
 PATIENCE = 20.0
@@ -85,7 +86,8 @@ class Reader:
         self.events += self.watch.take(1 << 20)
         self._something.set()
         if self._acknowledge:
-            self.watch.acknowledge_taken()
+            for _ in self.watch.acknowledge_taken() or ():
+                pass
 
     async def until(self, what: str) -> None:
         """Wait for a text in the output."""
@@ -180,13 +182,18 @@ def end(kernel: Kernel) -> None:
 
 def hold_watches(kernel: Kernel) -> Callable[[], None]:
     """Keep the acting user's watches from what is done in steps, until the result is called."""
+    return hold(kernel._watches._chores)
+
+
+def hold(chores: Chores) -> Callable[[], None]:
+    """Keep the acting user's from being done, until the result is called."""
     held = [True]
 
     def holding() -> Iterator[None]:
         while held:
             yield
 
-    kernel._watches._chores.add(holding())
+    chores.add(holding())
     return held.clear
 
 

@@ -11,7 +11,7 @@ from papa_dbus.bus import Bus, Message
 from papa_dbus.bus.bus import DRIVER
 from papa_dbus.bus.name_owner import NameOwner
 from papa_dbus.client.open_watches import OpenWatches
-from papa_dbus.errors import AccessDenied, BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
+from papa_dbus.errors import JOIN, AccessDenied, BusFull, Late, Limit, NoReply, NotStarted, PapaError, Unreachable
 from papa_dbus.names import BUS_NAME, OBJECT_PATH
 
 #: Seconds between two tries of a call, where nothing tells that papad is back.
@@ -23,10 +23,7 @@ MAX_CALLS = 64
 #: How dbus-daemon and dbus-broker begin what they say of a refusal of theirs, with all that they know of both ends.
 _BUS_DENIES = ("Rejected send message", "Sender is not authorized")
 #: What is said in its place, since the bus knows no reason.
-NOT_A_MEMBER = (
-    "only root and the members of the group papa may talk to papad: use sudo, or have an administrator run"
-    " 'usermod -aG papa USER' and log in again"
-)
+NOT_A_MEMBER = f"only root and the members of the group papa may talk to papad: {JOIN}"
 
 
 class KernelConnection:

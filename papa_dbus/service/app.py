@@ -30,6 +30,7 @@ from papa_dbus.service.systemd import listen_fds as systemd_listen_fds
 from papa_dbus.service.systemd import manager as systemd_manager
 from papa_dbus.service.systemd import notify as systemd_notify
 from papa_dbus.service.systemd import scopes as systemd_scopes
+from papa_dbus.service.systemd.reloads import Reloads
 
 log = logging.getLogger("papad")
 
@@ -89,6 +90,7 @@ class Papad:
         bus = Bus(self._own.address if self._own is not None else address_of(self._options.bus))
         scopes = systemd_scopes.Scopes(bus)
         bus.on_connected.append(lambda: self._name_units(bus))  # before there is a front end that tells of them
+        reloads = Reloads(bus, lambda: self._learn_limit(bus))
         if self._own is None:
             self._kernel.assign_scope = scopes.assign_scope
         self._recover()
@@ -100,6 +102,7 @@ class Papad:
         try:
             await self._start(bus, line)
             await self._stop.wait()
+            reloads.close()
             if self._reload:
                 await systemd_manager.reload_job_done(bus)
             await self._kernel.settle()
@@ -130,9 +133,12 @@ class Papad:
         await line.start(self._line_sockets(line))
         await line.adopt(connections)
         await bus.start(wait=self._descriptors is not None)
+        await self._learn_limit(bus)
+        self._ready()
+
+    async def _learn_limit(self, bus: Bus) -> None:
         if self._descriptors is not None:
             await self._descriptors.learn_limit(bus)
-        self._ready()
 
     async def _hand_over(self, line: LineServer) -> dict[str, list[int]]:
         """Stop serving; return the descriptors for the new version, by name."""

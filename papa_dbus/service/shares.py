@@ -1,7 +1,14 @@
 """How much of something bounded each holder has: a sender, the user whose sender that is, and all users together."""
 
-from typing import Optional
+from typing import Final, Optional
 from weakref import WeakValueDictionary
+
+_RANGE_BITS: Final = 16  # useradd(8) gives so many subordinate users
+
+
+def range_of(uid: int) -> int:
+    """Return the range in which a user is: who can act as thousands of subordinate ones (subuid(5)) has them in one."""
+    return uid >> _RANGE_BITS
 
 
 class Share:
@@ -50,7 +57,10 @@ class Share:
 
 
 class Shares:
-    """The shares of holders that come and go: each lives as long as somebody keeps it."""
+    """The shares of holders that come and go: each lives as long as somebody keeps it.
+
+    Or those of users, in the place of senders, and of ranges, in that of users.
+    """
 
     def __init__(self, of_one: int, of_user: int, in_all: int) -> None:
         self._of_one, self._of_user = of_one, of_user

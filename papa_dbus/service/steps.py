@@ -142,6 +142,11 @@ class Steps:
             return result()
 
 
+def begin(chore: Iterator[_Item]) -> Iterator[_Item] | None:
+    """Do the first AT_ONCE parts; return the rest, None if that was all."""
+    return None if sum(1 for _ in islice(chore, AT_ONCE)) < AT_ONCE else chore
+
+
 #: Of one user: what is to be done, and what is told when it is.
 _Queue = deque[tuple[Iterator[object], asyncio.Future[None]]]
 
@@ -157,7 +162,8 @@ class Chores:
 
     def begin(self, chore: Iterator[object]) -> "asyncio.Future[None] | None":
         """Do the first AT_ONCE parts now and add the rest; return what tells of the end, None if that was all."""
-        return None if sum(1 for _ in islice(chore, AT_ONCE)) < AT_ONCE else self.add(chore)
+        rest = begin(chore)
+        return None if rest is None else self.add(rest)
 
     def add(self, chore: Iterator[object]) -> "asyncio.Future[None]":
         """Begin, after what this user has already, not before the loop's next turn; return what tells of the end.

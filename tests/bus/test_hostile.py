@@ -221,7 +221,10 @@ def scarce(bus_address: str, tmp_path: Path) -> Iterator[Papad]:
 
 async def test_without_descriptors_others_are_served_and_the_listener_comes_back(scarce: Papad) -> None:
     crowd = Crowd(scarce)
+    before = descriptors(scarce)
     async for client in connected(scarce.address):
+        await client.call("SetValue", "ss", "first", "")  # which papad tells systemd: nobody listens there any more
+        await until(lambda: descriptors(scarce) < before, "the descriptor for systemd to be let go")
         made = await client.make_process("kept", "sh", "-c", "while :; do echo here; sleep 0.2; done")
         await client.call("MakeSocket", "sa{sv}", "kept", {})
         async with bystander(scarce, "No descriptor is left"):

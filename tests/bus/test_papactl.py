@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,12 @@ def told(done: Done) -> str:
     """The one sentence on stderr."""
     [line] = done.stderr.decode().splitlines()
     return line.removeprefix("papactl: ")
+
+
+def started_of(papactl: Papactl, name: str) -> int:
+    """When a process was started, in µs since 1970."""
+    [process] = json.loads(papactl("list", "processes", name, "--json").stdout)
+    return int(process["started"])
 
 
 # ------------------------------------------------------------------ what is there
@@ -62,7 +69,8 @@ def test_list_in_a_pipe_has_plain_columns(papactl: Papactl, tmp_path: Path) -> N
         [
             "p",
             "running",
-            *papactl("list", "processes", "p", "--no-legend").stdout.decode().split()[2:6],
+            *papactl("list", "processes", "p", "--no-legend").stdout.decode().split()[2:5],
+            time.strftime("%Y-%m-%dT%H:%M:%S+0000", time.gmtime(started_of(papactl, "p") // 1_000_000)),
             "sleep",
             "1000",
         ],
@@ -77,6 +85,40 @@ def test_list_in_a_pipe_has_plain_columns(papactl: Papactl, tmp_path: Path) -> N
     assert everything["processes"][0]["args"] == ["sleep", "1000"]
     assert json.loads(papactl("list", "sockets", "--json").stdout)[0]["umask"] == 0o77
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_there_is_shown_before_what_is_not(papactl: Papactl) -> None:
+    papactl("run", "a", "--", "sh", "-c", "echo a line; exec sleep 1000")
+    for command in (["status"], ["status", "--json"], ["list", "processes"], ["logs"]):
+        done = papactl(*command, "nope", "a", status=4)
+        assert told(done).startswith("there is no process 'nope'; ")
+        assert b"a" in done.stdout, command
+        done = papactl(*command, "nope", "x*", status=4)
+        assert done.stdout == b"", command
+    assert papactl("logs", "-o", "cat", "nope", "a", status=4).stdout == b"a line\n"
+    papactl("kill", "nope", "a", status=4)
+    assert b"running" in papactl("status", "a").stdout  # what does something does all or nothing
+
+
+def test_a_name_of_another_kind_is_told_with_its_command(papactl: Papactl) -> None:
+    papactl("socket", "make", "s")
+    papactl("set", "v", "1")
+    papactl("run", "p", "--", "sleep", "1000")
+    for command, sentence in {
+        "remove s": "there is no process 's'; there is a socket: 'papactl socket remove s'",
+        "remove v": "there is no process 'v'; there is a value: 'papactl unset v'",
+        "remove s*": "there is no process 's*'; there is a socket: 'papactl socket remove 's*''",
+        "socket remove p": "there is no socket 'p'; there is a process: 'papactl remove p'",
+        "unset p": "there is no value 'p'; there is a process: 'papactl remove p'",
+        "status s": "there is no process 's'; there is a socket: 'papactl show s'",
+        "kill v": "there is no process 'v'; there is a value: 'papactl show v'",
+        "logs s": "there is no process 's'; there is a socket: 'papactl show s'",
+        "wait s": "there is no process 's'; there is a socket: 'papactl show s'",
+        "get s": "there is no value 's'; there is a socket: 'papactl show s'",
+        "list values p": "there is no value 'p'; there is a process: 'papactl show p'",
+    }.items():
+        assert told(papactl(*command.split(), status=125 if command == "wait s" else 4)) == sentence
+    assert len(papactl("list", "sockets", "--no-legend").stdout.splitlines()) == 1
 
 
 def test_show_one_name_of_every_kind(papactl: Papactl) -> None:
@@ -354,7 +396,7 @@ def test_consumers_that_are_killed_lose_nothing(papactl: Papactl, papad: Papad, 
         (["run", "x", "--bufsize", "2x", "--", "true"], 2, "2x"),
         (["run", "x", "--user", "nosuchuser", "--", "true"], 2, "nosuchuser"),
         (["run", "a b", "--", "true"], 2, "white space"),
-        (["run", "x", "--socket", "nosuch", "--", "true"], 4, "nosuch"),
+        (["run", "x", "--socket", "nosuch", "--", "true"], 4, "make it first ('papactl socket make nosuch', or "),
         (["show", "nosuch"], 4, "there is no process or socket or value 'nosuch'"),
         (["logs", "nosuch"], 4, "'papactl list' shows what there is"),
         (["consume", "nosuch*"], 4, "nosuch*"),
@@ -384,6 +426,10 @@ def test_papads_errors_speak_of_the_options_that_were_typed(papactl: Papactl) ->
     papactl("run", "p", "--", "sleep", "1000")
     assert "differs in option '--env', option '--directory'; end it first" in told(
         run("--directory", "/tmp", "--env", "A=1", "--", "sleep", "1000", status=1)
+    )
+    papactl("socket", "make", "web", "--backlog", "7")
+    assert "already exists, and has other options: backlog 7; remove it first ('papactl socket remove web'" in told(
+        papactl("socket", "make", "web", "--backlog", "8", status=1)
     )
     assert "option '--umask': goes with" in told(papactl("socket", "make", "s", "--umask", "7", status=2))
 

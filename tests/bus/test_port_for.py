@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus.errors import JOIN
 from papa_dbus.service.__main__ import arguments
 from papa_dbus.service.access import group_members
 from papa_dbus.service.access.policy import Access
@@ -104,7 +105,7 @@ class House:
         assert not self.server._sessions
         assert not self.server._arriving
         assert not self.server._users
-        assert not self.server._arriving_users
+        assert not self.server._places
         for visitor in self._visitors:
             visitor.sock.close()
         for kernel in self._kernels:
@@ -123,8 +124,16 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.mark.parametrize(
     ("port_for", "served", "told"),
     [
-        (PortFor.MEMBERS, (0, DAEMON), f"papad serves root and the group {GROUP}; you are user {STRANGER}"),
-        (PortFor.ROOT, (0,), "papad serves root on this port (--port-for root); you are user {}"),
+        (
+            PortFor.MEMBERS,
+            (0, DAEMON),
+            f"papad serves root and the group {GROUP}; you are user {STRANGER}: {JOIN}",
+        ),
+        (
+            PortFor.ROOT,
+            (0,),
+            "papad serves root on this port (--port-for root); you are user {}: use sudo, or the message bus",
+        ),
         (PortFor.NONE, (), "papad serves nobody on this port (--port-for none): use the message bus"),
     ],
 )
@@ -192,7 +201,7 @@ class Question:
 async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_server, "MAX_ARRIVING", 4)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING", 6)
     monkeypatch.setattr(line_server, "MAX_ARRIVING_OF_USER", 2)
     await house.open()
     assert await house.access._members.has(DAEMON)  # type: ignore[union-attr]
@@ -206,6 +215,26 @@ async def test_22_strangers_fill_no_place_while_the_directory_is_slow(
     assert await house.connect(0).welcomed()
     member = house.connect(DAEMON)  # who was one a moment ago does not wait among strangers
     await until(lambda: house.server.connections == 2, "member")
+    question.answer()
+    assert await member.welcomed()
+    for stranger in strangers:
+        assert b"you are user" in await stranger.rest()
+
+
+async def test_22_users_of_one_range_leave_places_to_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's 65,536 subordinate ones have half of all places together, those of a second range half of the rest."""
+    monkeypatch.setattr(line_server, "MAX_ARRIVING", 16)
+    monkeypatch.setattr(line_server, "MAX_ARRIVING_OF_RANGE", 8)
+    await house.open()
+    question = Question(monkeypatch, house.access)
+    strangers: list[Visitor] = []
+    for first, places in ((100_000, 8), (165_536, 4)):
+        strangers.extend(house.connect(first + number) for number in range(places))
+        await until(lambda: len(house.server._arriving) == len(strangers), "strangers")
+        for number in (0, 1000):
+            assert b"too many connections wait" in await house.connect(first + number).rest()
+    member = house.connect(DAEMON)
+    await until(lambda: len(house.server._arriving) == len(strangers) + 1, "member")
     question.answer()
     assert await member.welcomed()
     for stranger in strangers:

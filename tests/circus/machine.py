@@ -78,8 +78,13 @@ class Machine:
 
     def quit(self) -> None:
         """`circusctl quit`, and wait for circusd's end."""
-        self.ctl("quit")
+        wait_until(self._told_to_quit, self.words)
         self.wait_gone()
+
+    def _told_to_quit(self) -> bool:
+        done = self.container.run(["/opt/circus/bin/circusctl", "--timeout", "5", "quit"], check=False)
+        # circusd closes its socket with linger 0 (circus/controller.py), and its answer may be lost with it.
+        return done.returncode == 0 or "Timed out" in done.stdout + done.stderr
 
     def launch(self, ini: str) -> None:
         """Start circusd."""
@@ -212,14 +217,19 @@ class WithoutSystemd(Machine):
             if process is not None and process.poll() is None:
                 self._signal(name, "TERM")
                 process.wait(PATIENCE)
-            if process is not None and process.stdout is not None:
-                process.stdout.close()
+
+    def close(self) -> None:
+        """Forget both programs, whose machine has ended, after a test that failed, too."""
+        for process in (self._circusd, self._papad):
+            if process is not None:
+                process.communicate(timeout=PATIENCE)
 
 
 @contextmanager
 def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[WithoutSystemd]:
     """A machine without systemd."""
     container = Container.of_this_machine()
+    machine = None
     try:
         install(container, version, wheel)
         container.start_without_systemd()
@@ -230,3 +240,5 @@ def bare_machine(wheel: Path, version: str, how: str, *papad: str) -> Iterator[W
             assert word not in machine.words("papad"), machine.words("papad")
     finally:
         container.stop()
+        if machine is not None:
+            machine.close()

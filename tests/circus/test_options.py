@@ -194,6 +194,18 @@ use_papa = true
     assert "ConflictError" not in circusd.words()
 
 
+def test_a_limit_that_there_is_none_of_is_named_as_it_was_written(circusd: Circusd) -> None:
+    circusd.configure("[watcher:app]\ncmd = sleep infinity\nrlimit_nofle = 100\nuse_papa = true\n")
+    circusd.begin()
+    wait_until(lambda: "option 'rlimit_nofle': is none of as, " in circusd.words(), circusd.words)
+
+
+def test_an_option_of_a_socket_is_named_as_it_was_written(circusd: Circusd) -> None:
+    circusd.configure("[socket:web]\ntype = SOCK_RAW\nso_reuseport = true\nuse_papa = true\n")
+    circusd.launch()
+    wait_until(lambda: "option 'so_reuseport': goes with type stream or dgram" in circusd.words(), circusd.words)
+
+
 def test_an_empty_rlimit_is_none(circusd: Circusd) -> None:
     told = circusd.folder / "limits"
     circusd.configure(f"""

@@ -273,7 +273,7 @@ def test_a_name_that_a_client_wants_or_has(papa: Machine) -> None:
         container, "MakeSocket", "sa{sv}", "web", "2", "port", "q", "8080", "backlog", "u", "128"
     )
     other = container.run("papactl socket make web --port 8087", check=False)
-    assert "socket 'web' already exists, and differs in " in other.stderr
+    assert "socket 'web' already exists, and has other options: " in other.stderr
     container.run("papactl exit-if-idle")  # systemd has all that papad holds
 
 

@@ -24,6 +24,9 @@ from papa_dbus.names import UNKNOWN_EXIT
 LAST_WORDS = 2.0
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([^)]+)\)|\(\(circus\.sockets\.([^)]+)\)\)", re.IGNORECASE)
 
+#: A limit as papad names it, on the bus and on its port.
+_LIMIT = re.compile(r"\boption 'rlimits?[ .]([^']*)'")
+
 
 class _Worker(psutil.Process):  # type: ignore[misc]  # no types
     """What Circus asks for memory, CPU and children."""
@@ -64,9 +67,14 @@ class PapaProcess(Process):  # type: ignore[misc]  # Circus has no types
             self.output = Output(self, self.kernel.watch_events(self.papa_name))
         except papa.Error as error:
             self._close_pidfd()
-            raise OSError(f"papa: {error}") from error
+            raise OSError(f"papa: {self._as_written(str(error))}") from error
         if found:
             logger.info("%s: process %s was found in papa (PID %d)", self.name, self.wid, self.pid)
+
+    def _as_written(self, message: str) -> str:
+        """Return what papad says, with a limit named as it is in the watcher's section."""
+        written = {name.lower(): name for name in self.rlimits}
+        return _LIMIT.sub(lambda found: f"option 'rlimit_{written.get(found[1], found[1])}'", message)
 
     @property
     def kernel(self) -> papa.Papa:

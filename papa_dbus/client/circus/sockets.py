@@ -40,8 +40,9 @@ class PapaSocket:
                 made = self._make(kernel)
                 self._mine = _duplicate(kernel, self.papa_name)
         except papa.Error as error:
-            logger.error("%s", error)
-            raise OSError(f"papa: {error}") from error
+            told = str(error).replace("option 'reuseport'", "option 'so_reuseport'")  # as the section has it
+            logger.error("%s", told)
+            raise OSError(f"papa: {told}") from error
         self.family, self.socktype = made["family"], made["type"]
         self.host, self.port, self.path = made.get("host"), made.get("port"), made.get("path")
         self.backlog, self.umask, self.interface = made.get("backlog"), made.get("umask"), made.get("interface")

@@ -50,7 +50,7 @@ PROCESSES = (
         "DROPPED", lambda p: p.dropped, lambda p: printing.size(p.dropped), lambda p: "yellow" if p.dropped else "",
         right=True,
     ),
-    Column("STARTED", lambda p: p.started, lambda p: printing.moment(p.started)),
+    Column("STARTED", lambda p: printing.moment_in_a_word(p.started), lambda p: printing.moment(p.started)),
     Column("COMMAND", lambda p: shlex.join(p.args)),
 )  # fmt: skip
 VALUES = (

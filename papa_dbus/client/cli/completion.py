@@ -2,7 +2,8 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -17,6 +18,13 @@ from papa_dbus.names import match
 
 Kind = Literal["process", "socket", "value"]
 KINDS: tuple[Kind, ...] = ("process", "socket", "value")
+#: The command that shows one of each kind, and the one that removes it.
+SHOWN: Mapping[Kind, str] = dict.fromkeys(KINDS, "papactl show")
+REMOVED: Mapping[Kind, str] = {
+    "process": "papactl remove",
+    "socket": "papactl socket remove",
+    "value": "papactl unset",
+}
 #: Seconds: somebody waits for the completion of a word.
 _TIMEOUT = 2.0
 
@@ -30,21 +38,49 @@ async def names_of(kernel: Kernel, kind: Kind, patterns: Sequence[str] = ()) -> 
     return list(await kernel.list_values(*patterns))
 
 
-async def check(kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str]) -> None:
+async def check(
+    kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str], elsewhere: Mapping[Kind, str] = SHOWN
+) -> None:
     """Raise NotFound for a name or pattern that is none of any of these kinds, with what was probably meant.
 
-    Only if there is none, all names are asked for, of which there may be more than one answer takes.
+    ``elsewhere`` has the command, before the name, if it is of another kind. Only if there is none, all names are asked
+    for, of which there may be more than one answer takes.
     """
-    there = {name for kind in kinds if wanted for name in await names_of(kernel, kind, wanted)}
+    _, error = await divide(kernel, kinds, wanted, elsewhere)
+    if error is not None:
+        raise error
+
+
+async def divide(
+    kernel: Kernel, kinds: Iterable[Kind], wanted: Sequence[str], elsewhere: Mapping[Kind, str] = SHOWN
+) -> tuple[list[str], NotFound | None]:
+    """Return what there is of it and what check() would raise, for a command that does first what it can."""
+    every = {name for kind in kinds if wanted for name in await names_of(kernel, kind, wanted)}
+    there = [
+        name
+        for name in wanted
+        if match(name, every) or (name.isdigit() and await _is_number_of_one(kernel, kinds, name))
+    ]
     for name in wanted:
-        if match(name, there) or (name.isdigit() and await _is_number_of_one(kernel, kinds, name)):
-            continue
-        every: set[str] = set()
-        with suppress(Limit):
-            every = {name for kind in kinds for name in await names_of(kernel, kind)}
-        close = difflib.get_close_matches(name, every, n=1)
-        meant = f"; did you mean '{close[0]}'?" if close else "; 'papactl list' shows what there is"
-        raise NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'{meant}")
+        if name not in there:
+            meant = await _of_another_kind(kernel, kinds, name, elsewhere) or await _misspelt(kernel, kinds, name)
+            return there, NotFound(f"there is no {' or '.join(kinds)} '{clean(name)}'; {meant}")
+    return there, None
+
+
+async def _of_another_kind(kernel: Kernel, kinds: Iterable[Kind], name: str, elsewhere: Mapping[Kind, str]) -> str:
+    for kind in KINDS:
+        if kind not in kinds and match(name, await names_of(kernel, kind, [name])):
+            return f"there is a {kind}: '{elsewhere[kind]} {shlex.quote(clean(name))}'"
+    return ""
+
+
+async def _misspelt(kernel: Kernel, kinds: Iterable[Kind], name: str) -> str:
+    every: set[str] = set()
+    with suppress(Limit):
+        every = {name for kind in kinds for name in await names_of(kernel, kind)}
+    close = difflib.get_close_matches(name, every, n=1)
+    return f"did you mean '{close[0]}'?" if close else "'papactl list' shows what there is"
 
 
 async def _is_number_of_one(kernel: Kernel, kinds: Iterable[Kind], number: str) -> bool:

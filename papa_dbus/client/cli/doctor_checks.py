@@ -186,7 +186,7 @@ async def _store(bus: Bus) -> Finding:
     most, used = of["FileDescriptorStoreMax"], of["NFileDescriptorStore"]
     if of["LoadState"] == "masked":
         return bad(check, "systemd keeps nothing for papad while papa.service is masked, so papad's next start loses"
-                   " all that it holds: 'systemctl unmask papa.service', then 'systemctl reload papa'")  # fmt: skip
+                   " all that it holds: 'systemctl unmask papa.service' has all kept again")  # fmt: skip
     if used < (held := await _processes(bus)):
         return bad(check, f"systemd's store keeps {used} for papad, and processes are {held}, so its next start loses"
                    " some: 'systemctl reload papa' has all kept again")  # fmt: skip

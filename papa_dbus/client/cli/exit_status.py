@@ -14,7 +14,6 @@ import click
 from papa_dbus.client import aio
 from papa_dbus.client.cli import printing
 from papa_dbus.client.cli.options import as_typed
-from papa_dbus.client.link import NOT_A_MEMBER
 from papa_dbus.errors import (
     AccessDenied,
     BusFull,
@@ -136,8 +135,7 @@ def _end_with(error: BaseException) -> int:
 
 def _sentence(error: PapaError) -> str:
     if isinstance(error, AccessDenied):
-        by_papad = "" if str(error) == NOT_A_MEMBER else f" ({error})"
-        return f"permission denied: {NOT_A_MEMBER}{by_papad}"
+        return f"permission denied: {error}"
     if isinstance(error, Unreachable) and not isinstance(error, (BusFull, NotStarted)):
         return f"cannot reach papad: {error}; 'papactl doctor', with the same options, says more"
     if isinstance(error, NoReply) and not isinstance(error, Late):

@@ -32,7 +32,7 @@ async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> in
     runs or how it ended, since when, its output.
 
     Starts no papad: if none runs it says so, with exit status 3. With a NAME it is 0 if all of these processes run,
-    and 3 if one has ended, as systemctl's.
+    3 if one has ended, and 4 if one is not there, after the others are shown: as systemctl's.
 
     \b
     Examples:
@@ -54,15 +54,17 @@ async def status(kernel: Kernel, patterns: tuple[str, ...], as_json: bool) -> in
 
 
 async def _status_of(kernel: Kernel, patterns: Sequence[str], as_json: bool) -> int:
-    await completion.check(kernel, ("process",), patterns)
+    _, missed = await completion.divide(kernel, ("process",), patterns)
     processes = await _listed(kernel, "processes", patterns)
-    if as_json:
+    if as_json and (processes or missed is None):
         printing.as_json(_as_json(processes, "processes"))
-    else:
+    elif not as_json:
         for number, process in enumerate(processes):
             if number:
                 printing.line()
             _print_process(process)
+    if missed is not None:
+        raise missed
     return Status.OK if all(process.running for process in processes) else Status.NOT_RUNNING
 
 
@@ -137,8 +139,9 @@ class _Kind(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 o
 async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_json: bool, no_legend: bool) -> None:
     """List sockets, processes and values.
 
-    On a terminal it is a table; in a pipe it has plain columns, sizes in bytes and times in µs since 1970, the last
-    column being the one that may have spaces in it. Except with --json, a whole NAME that is not there is an error.
+    On a terminal it is a table; in a pipe it has plain columns, sizes in bytes and times like 2026-12-24T18:00:00+0100,
+    the last column being the one that may have spaces in it. With --json times are in µs since 1970. Except with
+    --json, a whole NAME that is not there is an error, after what is there.
 
     \b
     Examples:
@@ -151,14 +154,17 @@ async def list_(kernel: Kernel, kind: str | None, patterns: tuple[str, ...], as_
     if as_json:
         printing.as_json(_as_json(found[kind], kind) if kind else {k: _as_json(found[k], k) for k in kinds})
         return
-    if kind is not None:
-        await completion.check(kernel, (_SINGULAR[kind],), [name for name in patterns if not name.endswith("*")])
+    names = [name for name in patterns if not name.endswith("*")]
+    _, missed = await completion.divide(kernel, (_SINGULAR[kind],), names) if kind is not None else ([], None)
     for each in kinds:
         if kind is None and not found[each]:
             continue
         if kind is None and each != next(k for k in kinds if found[k]):
             printing.line()
-        printing.table(_columns(each), found[each], legend=not no_legend)
+        if found[each] or missed is None:
+            printing.table(_columns(each), found[each], legend=not no_legend)
+    if missed is not None:
+        raise missed
 
 
 async def _listed(kernel: Kernel, kind: str, patterns: Sequence[str]) -> list[Any]:

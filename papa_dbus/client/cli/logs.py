@@ -201,22 +201,23 @@ async def logs(
       papactl logs -f 'web*' --stderr
       papactl logs web --since '10 min ago' -o cat | grep ERROR
     """
-    try:
-        await completion.check(kernel, ("process",), patterns)
-    except NotFound as error:
-        if not follow:
-            raise
-        printing.say(f"{error} (waiting for it)")
+    there, missed = await completion.divide(kernel, ("process",), patterns)
+    if missed is not None and follow:
+        printing.say(f"{missed} (waiting for it)")
+    elif missed is not None and not there:
+        raise missed
     if last is None:
         last = _LAST if follow and not since else -1
     writer = OutputWriter(sys.stdout.fileno())
     reader = Reader(writer, formatter_of(output, writer), since=since, last=last, stream=stream or "")
     try:
-        watch = kernel.watch(*patterns, observe=True, follow=follow)
+        watch = kernel.watch(*(patterns if follow else there), observe=True, follow=follow)
         await until_reader_gone(writer, reader.read(watch, follow=follow))
     except NotFound:
         if patterns:
             raise
+    if missed is not None and not follow:
+        raise missed
 
 
 async def until_reader_gone(writer: OutputWriter | LogFile, work: Any) -> None:

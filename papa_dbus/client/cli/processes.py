@@ -180,7 +180,7 @@ async def remove(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     Example:
       papactl remove 'job-*'
     """
-    await completion.check(kernel, ("process",), patterns)
+    await completion.check(kernel, ("process",), patterns, completion.REMOVED)
     before = await kernel.list_processes(*patterns)
     for name in await kernel.remove_processes(*patterns):
         process = before.get(name)

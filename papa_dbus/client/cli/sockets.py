@@ -71,7 +71,7 @@ async def remove_socket(kernel: Kernel, patterns: tuple[str, ...]) -> None:
 
     One that a socket unit of systemd's has passed to papad is there again when papad starts anew.
     """
-    await completion.check(kernel, ("socket",), patterns)
+    await completion.check(kernel, ("socket",), patterns, completion.REMOVED)
     before = await kernel.list_sockets(*patterns)
     for name in await kernel.remove_sockets(*patterns):
         unit = before[name].unit if name in before else None

@@ -40,6 +40,6 @@ async def get(kernel: Kernel, name: str) -> None:
 @with_kernel()
 async def unset(kernel: Kernel, patterns: tuple[str, ...]) -> None:
     """Forget values."""
-    await completion.check(kernel, ("value",), patterns)
+    await completion.check(kernel, ("value",), patterns, completion.REMOVED)
     for name in await kernel.remove_values(*patterns):
         printing.line(name)

@@ -28,6 +28,7 @@ from typing import Final
 from papa_dbus.errors import AccessDenied
 from papa_dbus.service.group_list import groups_of
 from papa_dbus.service.lookups import Slots
+from papa_dbus.service.shares import range_of
 
 #: Seconds for which an answer is used.
 FRESH: Final = 1.0
@@ -43,7 +44,6 @@ MAX_ASKED_MEMBERS: Final = 64
 REMEMBERED: Final = 600.0
 MAX_KNOWN_MEMBERS: Final = 1024
 MAX_KNOWN_STRANGERS: Final = 1024
-_RANGE_BITS: Final = 16  # useradd(8) gives so many subordinate users
 _FILES = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
 #: What of nsswitch.conf(5) has to have the local files first, if it is there.
 _DATABASES: Final = frozenset({"passwd", "group", "initgroups"})
@@ -107,7 +107,7 @@ class Members:
     async def _find_out(self, uid: int) -> None:
         """Wait for an answer, which is stale if the database has changed since the question."""
         if uid not in self._asked:
-            free = await self._slots[self.was_member(uid)].take(uid >> _RANGE_BITS)
+            free = await self._slots[self.was_member(uid)].take(range_of(uid))
             if uid in self._asked or self.known(uid) is not None:  # by another caller, meanwhile
                 free()
             else:

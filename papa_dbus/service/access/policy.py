@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from papa_dbus.errors import AccessDenied, PapaError
+from papa_dbus.errors import JOIN, AccessDenied, PapaError
 from papa_dbus.service.access import group_members, peer_credentials
 from papa_dbus.service.caller import Caller
 from papa_dbus.service.log_budget import LogBudget
@@ -38,9 +38,10 @@ class Access:
     ``group`` None: nobody but root and papad's own user, as on a user's own bus.
     """
 
-    def __init__(self, group: str | None = None, polkit: AskPolkit | None = None, place: str = "") -> None:
+    def __init__(self, group: str | None = None, polkit: AskPolkit | None = None) -> None:
         self.group = group
-        self._place = place  # for the text of a refusal, if another front end serves others
+        self._place = ""  # for the text of a refusal, if another front end serves others
+        self._remedy = JOIN if group else ""
         self._members = group_members.Members(group) if group is not None else None
         self._polkit = polkit
         self._authorized: dict[tuple[str, Right], float] = {}
@@ -49,10 +50,10 @@ class Access:
 
     caller_of = staticmethod(peer_credentials.caller_of)
 
-    def without_group(self, place: str) -> "Access":
+    def without_group(self, place: str, remedy: str) -> "Access":
         """Return the rules for a place that serves root and papad's own user only; both share one log budget."""
-        narrow = Access(place=place)
-        narrow.budget = self.budget
+        narrow = Access()
+        narrow._place, narrow._remedy, narrow.budget = place, remedy, self.budget
         return narrow
 
     def admits(self, caller: Caller, right: Right = Right.MANAGE) -> bool:
@@ -83,7 +84,8 @@ class Access:
     def refusal(self, caller: Caller) -> AccessDenied:
         """Return what a caller is told who may not."""
         who = " and ".join([f"root{_own_user()}", *([f"the group {self.group}"] if self.group else [])])
-        return AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}")
+        remedy = f": {self._remedy}" if self._remedy else ""
+        return AccessDenied(f"papad serves {who}{self._place}; you are user {caller.uid}{remedy}")
 
     async def is_authorized(self, caller: Caller, right: Right, interactive: bool) -> bool:
         """Return whether polkit authorizes the caller."""

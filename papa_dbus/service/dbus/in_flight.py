@@ -5,7 +5,7 @@ and dbus-broker throws signals away. So papad bounds what a client, a user and a
 client says shows how far it has read: signals reach it in the order of their serial numbers.
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 
 from papa_dbus.service import limits
 
@@ -23,7 +23,8 @@ class Flight:
         self.bytes = 0
         self.kept = 0  # papad's own bytes for what was not acknowledged, read or not
         self.in_sockets = 0  # bytes that were sent on sockets of its own, and not acknowledged
-        self._sent: dict[int, tuple[int, Subject]] = {}  # bytes and subject, by serial number
+        # Bytes and subject, by serial number. The first of a plain dict is looked for behind all that have gone.
+        self._sent: OrderedDict[int, tuple[int, Subject]] = OrderedDict()
         self._marks: dict[Subject, deque[tuple[int, int]]] = {}  # of what was not read: sequence and serial number
 
     @property
@@ -60,12 +61,10 @@ class Flight:
         self._marks.setdefault(subject, deque()).append((seq, serial))
         self.bytes += size
 
-    def read(self, up_to: int) -> list[tuple[int, Subject]]:
-        """Note that all up to a serial number was read; returns what that was, serial numbers and subjects."""
-        gone = []
-        while self._sent and (serial := next(iter(self._sent))) <= up_to:
-            gone.append((serial, self.remove(serial)))
-        return gone
+    def read_one(self, up_to: int) -> tuple[int, Subject] | None:
+        """Note that the oldest was read, if its serial number is no higher; return that number and its subject."""
+        serial = next(iter(self._sent), None)
+        return None if serial is None or serial > up_to else (serial, self.remove(serial))
 
     def remove(self, serial: int) -> Subject:
         """Forget one that was on its way and was read, or was not delivered; returns its subject."""

@@ -1,6 +1,7 @@
 """Output and the ends of watches as signals to one client alone, counted until it has shown that it has read them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from papa_dbus import names
@@ -11,6 +12,7 @@ from papa_dbus.service.dbus.in_flight import KEPT_COST, Flights, Subject
 from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
 from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Dropped, Event, Exited, cost_of, size_of
 from papa_dbus.service.output.watches import Watch
+from papa_dbus.service.steps import Chores
 
 #: In the place of a process's name: what is on its way is the watch's end.
 END = ""
@@ -22,12 +24,14 @@ class OutputSignals:
     ``on_counted`` is told what has come of each counting of a client: whether less is on its way to it now.
     """
 
-    def __init__(self, bus: Bus, queues: Queues, on_counted: Callable[[Client, bool], None]) -> None:
+    def __init__(self, bus: Bus, queues: Queues, chores: Chores, on_counted: Callable[[Client, bool], None]) -> None:
         self._bus = bus
         self._queues = queues
         self._on_counted = on_counted
         self._flights = Flights()
         self._by_serial: dict[int, Client] = {}  # of what is on its way
+        self._chores = chores
+        self._reading: dict[Client, int] = {}  # up to where they have shown to have read, which is still to be noted
 
     def room(self, subscription: Subscription, most: int) -> int:
         """Return how many bytes of at most ``most`` a watch may send now."""
@@ -78,12 +82,28 @@ class OutputSignals:
         self.note_read(client, max((client.flight.shown_by(number, *one) for one in up_to.items()), default=0))
 
     def note_read(self, client: Client, serial: int) -> None:
-        """Note that a client has shown that it has read everything up to a signal."""
-        for each, (number, process) in client.flight.read(serial):
-            del self._by_serial[each]
-            if process == END:
-                client.ends.pop(number, None)
-        self.count(client)
+        """Note that a client has shown that it has read everything up to a signal, in steps if that is much."""
+        begun = client in self._reading
+        self._reading[client] = max(serial, self._reading.get(client, 0))
+        if not begun:
+            self._chores.begin(self._note_read(client))
+
+    def _note_read(self, client: Client) -> Iterator[None]:
+        while self.forget_one(client, self._reading.get(client, 0)):
+            yield
+        if self._reading.pop(client, None) is not None:  # else it has left, or the bus has gone
+            self.count(client)
+
+    def forget_one(self, client: Client, up_to: int = sys.maxsize) -> bool:
+        """Forget the oldest signal on its way to a client, if its number is no higher; return whether there was one."""
+        read = client.flight.read_one(up_to)
+        if read is None:
+            return False
+        serial, (number, process) = read
+        self._by_serial.pop(serial, None)
+        if process == END:
+            client.ends.pop(number, None)
+        return True
 
     def count_kept(self, subscription: Subscription) -> None:
         """Count what papad keeps for what was not acknowledged, and what lies in the watch's socket."""
@@ -105,14 +125,14 @@ class OutputSignals:
         return self._by_serial.pop(serial, None)
 
     def drop(self, client: Client) -> None:
-        """Forget a client that has left the bus."""
-        for serial, _ in client.flight.read(2**32):
-            self._by_serial.pop(serial, None)
+        """Forget a client that has left the bus, and to which nothing is on its way any more."""
+        self._reading.pop(client, None)
         self._flights.drop(client.flight)
 
     def clear(self) -> None:
         """Forget everything: the bus has gone."""
         self._by_serial.clear()
+        self._reading.clear()
         self._flights = Flights()
 
 

@@ -161,8 +161,8 @@ class DBusServer:
 
     def _acknowledge(self, call: Message) -> Result | Awaitable[Result]:
         number, up_to = call.body
-        self._subscriptions.acknowledge(call.sender, number, up_to)
-        return self._once_noted(up_to, tuple)
+        acknowledged = self._subscriptions.acknowledge(call.sender, number, up_to)
+        return after(acknowledged, lambda: self._once_noted(up_to, tuple))
 
     def _once_noted(self, processes: Collection[str], result: Callable[[], Result]) -> Result | Awaitable[Result]:
         """Answer when it outlives papad what other consumers must leave to a client, and what it has acknowledged."""

@@ -19,7 +19,8 @@ from papa_dbus.service.dbus.output_signals import END, OutputSignals
 from papa_dbus.service.dbus.output_socket import OutputSockets
 from papa_dbus.service.dbus.presence import Presence
 from papa_dbus.service.dbus.watch_ends import Ends
-from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription, Turns
+from papa_dbus.service.dbus.watch_sending import Sending
+from papa_dbus.service.dbus.watch_turns import Client, Reason, Subscription
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.output.watches import Watch
@@ -27,27 +28,22 @@ from papa_dbus.service.steps import Chores
 
 #: The receiver is not there any more.
 _GONE = frozenset(f"org.freedesktop.DBus.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner"))
-#: Bytes that one watch sends before it is seen whose turn it is: enough to be cheap, few enough to wait for.
-_BYTES = 256 * 1024
-#: Events, each of one process and a signal of its own, that one watch sends before it is seen whose turn it is.
-_EVENTS = 16
 
 
 class Subscriptions:
     """All watches of one bus, by number and by client. ``may_hear`` says whether output may go to a client now."""
 
     def __init__(self, kernel: Kernel, bus: Bus, may_hear: Callable[[str], bool], queues: Queues) -> None:
-        self._may_hear = may_hear
         self._queues = queues
         self._kernel = kernel
         self._bus = bus
         self._by_number: dict[int, Subscription] = {}
         self._clients: dict[str, Client] = {}
-        self._turns = Turns(self._send_to, bus.flush)
-        self._signals = OutputSignals(bus, queues, self._counted)
+        self._chores = Chores()
+        self._signals = OutputSignals(bus, queues, self._chores, self._counted)
         self._tasks = BackgroundTasks()
         self._ends = Ends(bus, self._signals, self._tasks)
-        self._chores = Chores()
+        self._turns = Sending(bus, may_hear, queues, self._signals, self._ends, self._tell_end).turns
         self._closed: asyncio.Future[None] | None = None
         self._presence, self._sockets = Presence(bus, self._left), OutputSockets()
         kernel.after_reading.append(self._turns.send_now)
@@ -76,8 +72,7 @@ class Subscriptions:
 
     def begin(self, number: int) -> None:
         """The client knows its watch's number."""
-        subscription = self._by_number.get(number)
-        if subscription is not None:
+        if (subscription := self._by_number.get(number)) is not None:
             subscription.begun = True
             subscription.before = subscription.client.flight.last
             if subscription.end is not None:
@@ -95,38 +90,50 @@ class Subscriptions:
             self._close(subscription)
             raise
 
-    def find(self, client: str, number: int) -> Watch:
-        """A client's own watch. Raises NotFound."""
+    def _find(self, client: str, number: int) -> Subscription:
+        """Return a client's own watch. Raises NotFound."""
         subscription = self._by_number.get(number)
         if subscription is None or subscription.client.name != client:
             raise NotFound(f"watch {number} is not there: it has ended, or is another client's; begin a new one")
         self._signals.note_read(subscription.client, subscription.before)  # else it would not know the number
-        return subscription.watch
+        return subscription
 
-    def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> None:
-        """Note what a client has dealt with of what a watch of its own has sent. Raises NotFound and InvalidArgs."""
+    def acknowledge(self, client: str, number: int, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
+        """Note what a client has dealt with of its own watch; return what tells when all is, None if it is.
+
+        Raises NotFound and InvalidArgs.
+        """
         known = self._clients.get(client)
         try:
-            self.find(client, number).acknowledge(up_to)
+            subscription = self._find(client, number)
+            rest = subscription.watch.acknowledge(up_to)
         except NotFound:
             if known is not None:
                 self._signals.note_acknowledged(known, number, up_to)  # all the same, of a watch that has ended
             raise
-        if known is not None:
-            self._signals.note_acknowledged(known, number, up_to)
-            if (subscription := self._by_number.get(number)) is not None:
-                self._signals.count_kept(subscription)
+        self._signals.note_acknowledged(subscription.client, number, up_to)
+        if rest is not None:
+            return asyncio.shield(self._chores.add(self._acknowledging(subscription, rest)))
+        self._signals.count_kept(subscription)
+        return None
+
+    def _acknowledging(self, subscription: Subscription, rest: Iterator[None]) -> Iterator[None]:
+        yield from rest
+        if self._by_number.get(subscription.watch.number) is subscription:  # the bus may have gone
+            self._signals.count_kept(subscription)
 
     def _acknowledged(self, subscription: Subscription, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
         """Note what a client says on its socket. The end is told after the answer."""
         subscription.sending = True
         try:
-            subscription.watch.acknowledge(up_to)
+            rest = subscription.watch.acknowledge(up_to)
         finally:
             subscription.sending = False
             self._signals.count_kept(subscription)
             if subscription.end is not None:
                 asyncio.get_running_loop().call_soon(self._tell_end, subscription)
+        if rest is not None:  # of a call about the same watch
+            return asyncio.shield(self._chores.add(self._acknowledging(subscription, rest)))
         return self._kernel.noted(up_to)
 
     def _close(self, subscription: Subscription) -> None:
@@ -136,44 +143,12 @@ class Subscriptions:
 
     def end(self, client: str, number: int) -> "asyncio.Future[None] | None":
         """End a client's own watch; return what tells when all is let go, None if it is. Raises NotFound."""
-        closed = self._kernel.close_watch(self.find(client, number))
-        self._forget(self._by_number[number])
+        subscription = self._find(client, number)
+        closed = self._kernel.close_watch(subscription.watch)
+        self._forget(subscription)
         return closed
 
     # ------------------------------------------------------------------ output
-
-    def _send_to(self, subscription: Subscription) -> int:
-        """Send the next of a watch; returns how many bytes of payload the bus got."""
-        watch, client = subscription.watch, subscription.client
-        if not subscription.begun or client.left or not watch.ready or not (room := self._room(subscription)):
-            return 0
-        subscription.sending = True
-        if subscription.socket is None:
-            sent = self._signals.send_all(subscription, watch.take(room, _EVENTS))
-        else:
-            sent = subscription.socket.send_all(watch.take_unread(room, _EVENTS))
-        subscription.sending = False
-        self._signals.count_kept(subscription)
-        if subscription.end is not None:
-            self._ends.once_delivered(subscription, self._tell_end)
-        elif sent and watch.ready:
-            client.ready[subscription] = None
-        self._turns.wake(client)
-        return sent if subscription.socket is None else 0
-
-    def _room(self, subscription: Subscription) -> int:
-        """Return how many bytes a watch may send now; it waits for what it lacks if there are none."""
-        client, socket = subscription.client, subscription.socket
-        if not self._may_hear(client.name) or (socket is None and not self._bus.has_room):
-            self._turns.wait_for_bus(subscription)
-            return 0
-        queue_room = self._queues.room(client.name, client.flight.uid) if socket is None else socket.room
-        if not (most := min(_BYTES, queue_room)):
-            client.unread[subscription] = None
-            return 0
-        if not (room := self._signals.room(subscription, most)):
-            self._turns.wait_for_room(subscription, self._signals.waits_for_others(subscription))
-        return room
 
     def pump_all(self) -> None:
         """Send again: the bus takes messages, or somebody may hear them now."""
@@ -240,8 +215,7 @@ class Subscriptions:
 
     def revoke(self, name: str) -> None:
         """End the watches of a client that may hear no more, in steps: nothing is sent meanwhile."""
-        client = self._clients.get(name)
-        if client is not None:
+        if (client := self._clients.get(name)) is not None:
             self._chores.add(self._revoking([self._by_number[number] for number in client.watches]))
 
     def _revoking(self, subscriptions: Sequence[Subscription]) -> Iterator[None]:
@@ -262,6 +236,8 @@ class Subscriptions:
             yield from subscription.watch.closing()
             if self._clients.get(client.name) is client:
                 self._forget(subscription)
+        while self._clients.get(client.name) is client and self._signals.forget_one(client):
+            yield
         client.untold.clear()
         self._drop(client)
 

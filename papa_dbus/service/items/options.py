@@ -3,16 +3,16 @@
 What there is is papa_dbus.schema's. No I/O.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from papa_dbus.errors import InvalidArgs
 from papa_dbus.schema import Option
 
 
-def find(table: Mapping[str, Option], name: str) -> Option:
-    """Return the option of that name. Raises InvalidArgs with the names that there are."""
+def find(table: Mapping[str, Option], name: str, typed: Iterable[str] = ()) -> Option:
+    """Return the option of that name. Raises InvalidArgs with the names that there are, as they are ``typed``."""
     if name not in table:
-        raise InvalidArgs(f"unknown option {name[:60]!r}; there are: {', '.join(table)}")
+        raise InvalidArgs(f"unknown option {name[:60]!r}; there are: {', '.join(typed or table)}")
     return table[name]
 
 

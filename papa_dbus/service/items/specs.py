@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from papa_dbus import schema
@@ -21,6 +21,7 @@ _RESOURCES = [option.name for option in schema.PROCESS_OPTIONS.values() if optio
 #: What a result says as it was asked for.
 _SOCKET_SHOWN = [name for name, key in schema.SOCKET_KEYS.items() if key.in_line and name in schema.SOCKET_OPTIONS]
 _PROCESS_SHOWN = [name for name, key in schema.PROCESS_KEYS.items() if key.in_line and name in schema.PROCESS_OPTIONS]
+_SOCKET_COMPARED = [name for name in schema.SOCKET_OPTIONS if name != "token"]
 _MAX_UNIX_PATH = 107  # sun_path has 108 bytes with its end (unix(7))
 _MAX_INTERFACE = 15  # IFNAMSIZ has 16 bytes with its end (netdevice(7))
 
@@ -44,8 +45,8 @@ def _check_token(token: str | None) -> None:
         )
 
 
-def differences(one: "SocketSpec | ProcessSpec", other: "SocketSpec | ProcessSpec") -> str:
-    """Name what differs between two of a kind, the command or options; empty if nothing does."""
+def differences(one: "ProcessSpec", other: "ProcessSpec") -> str:
+    """Name what differs between two, the command or options; empty if nothing does."""
     compared = [each.name for each in fields(one) if each.compare]
     found = [name for name in compared if getattr(one, name) != getattr(other, name)]
     return ", ".join(name if name == "command" else f"option '{name}'" for name in found)
@@ -112,14 +113,26 @@ class SocketSpec(schema.SocketRequest):
         return {name: getattr(self, name) for name in _SOCKET_SHOWN}
 
     def differences(self, other: "SocketSpec", port: int | None) -> str:
-        """Name the options for which this asks otherwise than ``other``, which got ``port`` (0 asks for any).
+        """Return what ``other``, which got ``port``, has otherwise than is asked here; empty if nothing.
 
         The backlog and the file's mode of one that was passed are the affair of whoever bound it.
         """
+        mine = {name: getattr(self, name) for name in _SOCKET_COMPARED}
+        its = {name: getattr(other, name) for name in _SOCKET_COMPARED} | {"port": port}
         if other.passed:
-            port = self.port or other.port
-            return differences(replace(self, passed=True, port=port, backlog=other.backlog, umask=other.umask), other)
-        return differences(replace(self, port=other.port) if self.port == port else self, other)
+            mine |= {name: its[name] for name in ("backlog", "umask")}
+        if self.port == 0 and (other.passed or other.port == 0):  # it asks for any
+            mine["port"] = port
+        found = {name: value for name, value in its.items() if mine[name] != value}
+        if "family" in found:  # what belongs to the other family says nothing more
+            found = {name: value for name, value in found.items() if value not in (None, False)}
+        return ", ".join(_has(name, value) for name, value in found.items())
+
+
+def _has(name: str, value: object) -> str:
+    if value is None or value is False:
+        return f"no {name}"
+    return name if value is True else f"{name} {schema.SOCKET_OPTIONS[name].form.write(value)}"
 
 
 def _default_host(family: str, interface: str | None) -> str:

@@ -145,9 +145,9 @@ class Kernel:
     async def make_process(self, spec: ProcessSpec) -> ProcessInfo:
         """Start a process, or give the one that runs already.
 
-        Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported where its output is to go to a journal that is
-        not there.
+        Raises Exists, Spawn, Limit, NotFound, InvalidArgs; NotSupported if there is no journal for its output.
         """
+        self._watches.resume_all()  # what an earlier process of its name has not told yet is theirs
         return await self._processes.make(spec)
 
     def list_processes(self, patterns: Sequence[str] = ()) -> list[ProcessInfo]:
@@ -209,7 +209,7 @@ class Kernel:
         on_ready: Callable[[], None],
         on_done: Callable[[End], None],
     ) -> Watch:
-        """Return a watch that goes on where another papad's was. Raises NotFound if a process of it is not there."""
+        """Continue another papad's watch, in steps as watch() begins one. Raises NotFound if a process is not there."""
         return self._watches.resume(positions, spec, on_ready, on_done)
 
     def close_watches(self, watches: Iterable[Watch]) -> "asyncio.Future[None]":

@@ -26,6 +26,7 @@ from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.output.readers import Absent
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks
 from papa_dbus.service.process.pipe_poller import Poller
+from papa_dbus.service.remedies import typed
 from papa_dbus.service.steps import AT_ONCE, Chores, Turn
 
 log = logging.getLogger(__name__)
@@ -293,5 +294,5 @@ def _check_free(process: HostedProcess) -> None:
     if process.log.buffered and not process.log.consumers:
         raise Exists(
             f"process '{process.spec.name}' has ended, and {process.log.buffered} bytes of its output are unread:"
-            " acknowledge or remove them"
+            f" acknowledge or remove them {typed('remove', 'remove process', process.spec.name)}"
         )

@@ -20,6 +20,7 @@ from papa_dbus.service.kernel.reservation import Key, Reservations
 from papa_dbus.service.kernel.selection import all_found, check_some, not_there
 from papa_dbus.service.kernel.tokens import Tokens
 from papa_dbus.service.lookups import Lookups
+from papa_dbus.service.remedies import typed
 
 _NUMBERED = re.compile(r"-\d+$")
 
@@ -64,8 +65,8 @@ class Sockets:
         for other in self._hosted.values():
             if spec.path is not None and other.spec.path == spec.path:
                 raise Exists(
-                    f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path};"
-                    " remove that first, or choose another path"
+                    f"socket '{spec.name}': socket '{other.spec.name}' has the path {spec.path}; remove that first"
+                    f" {typed('socket remove', 'remove socket', other.spec.name)}, or choose another path"
                 )
         with self._reservations.reserve(*keys), self._tokens.making(spec):
             hosted = await self._open(spec)
@@ -78,8 +79,8 @@ class Sockets:
     def _give(self, existing: HostedSocket, spec: SocketSpec) -> SocketInfo:
         if differences := spec.differences(existing.spec, existing.port):
             raise Exists(
-                f"socket '{spec.name}' already exists, and differs in {differences}; remove it first, or use"
-                " another name"
+                f"socket '{spec.name}' already exists, and has other options: {differences}; remove it first"
+                f" {typed('socket remove', 'remove socket', spec.name)}, or use another name"
             )
         if not existing.spec.passed:  # at each start that is another one
             self._tokens.given(spec, existing)

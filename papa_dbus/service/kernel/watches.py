@@ -11,10 +11,14 @@ from papa_dbus.service.items.registry import Patterns
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.selection import all_found, check_lengths
 from papa_dbus.service.output.cursor import Position
+from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.watches import End, Watch
 from papa_dbus.service.process.hosted import HostedProcess
 from papa_dbus.service.shares import Share, Shares
 from papa_dbus.service.steps import Chores
+
+#: A log, and where in it another papad's watch was.
+_Place = tuple[OutputLog, Position | None]
 
 
 class Readable(Protocol):
@@ -38,6 +42,7 @@ class Watches:
         self._chores = Chores()
         self._open: dict[int, Watch] = {}
         self._attaching: dict[Watch, asyncio.Future[None]] = {}  # those that do not read all yet, and what tells it
+        self._resuming: dict[Watch, Iterator[None]] = {}  # those of them that another papad began
         self._watches_of: dict[Watch, Share] = {}
         self._followers: Patterns[Watch] = Patterns()
         self._last = 0
@@ -71,35 +76,39 @@ class Watches:
         more_patterns = len(set(patterns)) - 1 if spec.follow and patterns else 0
         if not share.has_room(len(found) + more_patterns):
             raise Limit("your watches have too many processes together; end some, or watch fewer processes with each")
+        self.resume_all()
         watch = self._new(spec, on_ready, on_done, share, who)
         if spec.follow:
             self._followers.add(watch, patterns)
             share.take(more_patterns)
         watch.expect(found)
-        attached = self._chores.begin(self._attach(watch, found))
+        self._begin(watch, self._attach(watch, found, lambda name: self._readable(watch, name)))
+        return watch
+
+    def _begin(self, watch: Watch, attaching: Iterator[None]) -> None:
+        attached = self._chores.begin(attaching)
         if attached is not None:
             self._attaching[watch] = attached
             attached.add_done_callback(lambda _: self._attaching.pop(watch))
-        return watch
 
     def attached(self, watch: Watch) -> "asyncio.Future[None] | None":
         """Do what `Kernel.attached` says."""
         attached = self._attaching.get(watch)
         return None if attached is None else asyncio.shield(attached)
 
-    def _attach(self, watch: Watch, names: Sequence[str]) -> Iterator[None]:
+    def _attach(self, watch: Watch, names: Iterable[str], logs_of: Callable[[str], list[_Place]]) -> Iterator[None]:
         """Have a watch read what it expects, name by name, until it is closed."""
         for name in names:
             if watch.closed:
                 return
             if name in watch.expected:
-                self._attach_expected(watch, name)
+                watch.attach_expected(name, logs_of(name))
             yield
 
-    def _attach_expected(self, watch: Watch, name: str) -> None:
-        """Have it read what there is of a name now: the process may have gone meanwhile, or have a successor."""
+    def _readable(self, watch: Watch, name: str) -> list[_Place]:
+        """Return what there is of a name now: the process may have gone meanwhile, or have a successor."""
         processes = self._processes.readable(name, watch.who if watch.consumes else "")
-        watch.attach_expected(name, [process.log for process in processes])
+        return [(process.log, None) for process in processes]
 
     def _new(
         self,
@@ -128,21 +137,34 @@ class Watches:
         on_ready: Callable[[], None],
         on_done: Callable[[End], None],
     ) -> Watch:
-        """Go on where another papad's watch was. Raises NotFound if a process of it was not recovered."""
+        """Do what `Kernel.resume_watch` says."""
         by_key = {process.key: process for process in self._processes.every()}
         if not all(key in by_key for key, _ in positions):
             raise NotFound("a process that was watched has not come back")
         watch = self._new(spec, on_ready, on_done, _share_of_caller(self._cursors))
+        of: dict[str, list[tuple[HostedProcess, Position]]] = {}
         for key, position in positions:
-            watch.attach(by_key[key].spec.name, by_key[key].log, position)
+            of.setdefault(by_key[key].spec.name, []).append((by_key[key], position))
+        watch.expect(of)
+        attaching = self._attach(watch, of, lambda name: [(each.log, at) for each, at in of[name] if not each.gone])
+        self._begin(watch, attaching)
+        if (attached := self._attaching.get(watch)) is not None:
+            self._resuming[watch] = attaching
+            attached.add_done_callback(lambda _: self._resuming.pop(watch))
         return watch
+
+    def resume_all(self) -> None:
+        """Have those that resume read all now: what a newcomer acknowledges must stay for them."""
+        for attaching in self._resuming.values():
+            for _ in attaching:
+                pass
 
     def attach_followers(self, process: HostedProcess) -> None:
         """Have those read a process that has just been made, of which a pattern stands for its name."""
         name = process.spec.name
         for watch in self._followers.holders_of(name):
             if name in watch.expected:
-                self._attach_expected(watch, name)  # the name's earlier process first
+                watch.attach_expected(name, self._readable(watch, name))  # the name's earlier process first
             elif watch.share.has_room():
                 watch.attach(name, process.log)
             else:

@@ -14,12 +14,15 @@ from papa_dbus.names import name_error
 from papa_dbus.schema import PROCESS_OPTIONS, SOCKET_OPTIONS
 from papa_dbus.service.items.options import find, parse_text
 from papa_dbus.service.items.specs import ProcessSpec, SocketSpec
-from papa_dbus.service.line.help import LINE_OPTIONS, find_command, help_text
+from papa_dbus.service.line.help import LINE_OPTIONS, find_command, help_text, option_names
 from papa_dbus.service.line.words import Words
 
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 _ALIASES: Final = {"output": "bufsize"}
+#: The options as they are typed in a line.
+_SOCKET_OPTIONS: Final = option_names("make", "sockets")
+_PROCESS_OPTIONS: Final = option_names("make", "processes")
 #: Options that a line writes as one pair for each of their entries.
 _DICTIONARIES: Final = frozenset(name for name, option in PROCESS_OPTIONS.items() if option.signature.startswith("a{"))
 
@@ -138,7 +141,7 @@ def _make_socket(words: Words) -> MakeSocket:
     name = words.take("the name of the socket")
     options: dict[str, Any] = {}
     while (pair := _pair(words)) is not None:
-        option = find(SOCKET_OPTIONS, pair[0])
+        option = find(SOCKET_OPTIONS, pair[0], _SOCKET_OPTIONS)
         value = _unquoted(pair[1], words)
         if option.name == "umask" and words.from_client:
             value = _client_umask(value)
@@ -187,7 +190,7 @@ class _ProcessOptions:
         elif name in _DICTIONARIES:
             raise InvalidArgs(f"option '{name}': write {name.rstrip('s')}.NAME=VALUE")
         else:
-            option = find(PROCESS_OPTIONS, _ALIASES.get(name, name))
+            option = find(PROCESS_OPTIONS, _ALIASES.get(name, name), _PROCESS_OPTIONS)
             _put(self.fields, option.name, parse_text(option, value))
 
     def _add_line_option(self, name: str, value: str, words: Words) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from papa_dbus.errors import Limit
 from papa_dbus.service.caller import Caller
-from papa_dbus.service.steps import Pace, Steps
+from papa_dbus.service.steps import Chores, Pace, Steps
 
 if TYPE_CHECKING:
     from papa_dbus.service.line.session import Session
@@ -24,6 +24,8 @@ class Server(Protocol):
 
     #: What takes long is done in these: that of one connection after the other, a step at each turn of the loop.
     steps: Steps
+    #: So is what is not to wait for those.
+    chores: Chores
     #: And whatever else is done goes at this pace.
     pace: Pace
 

@@ -209,6 +209,11 @@ def _details(command: tuple[str, ...]) -> str:
     return "\n\n".join(parts)
 
 
+def option_names(*command: str) -> list[str]:
+    """Return the options of a command, as they are typed."""
+    return [name for name, _ in _option_rows(command)]
+
+
 def _option_rows(command: tuple[str, ...]) -> list[tuple[str, str]]:
     if command == ("make", "sockets"):
         return _told(SOCKET_OPTIONS.values())

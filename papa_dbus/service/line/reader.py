@@ -4,7 +4,7 @@ Owns what a line is: LF or CR LF ends it, from telnet CR NUL as well (RFC 1123, 
 854) are taken out, it has a bound, and what belongs to another protocol is recognised before anything of it is taken
 for a command. Knows no command, no socket. A CR alone belongs to the line, as does CR NUL of a client that has said
 nothing in telnet's own bytes: Papa's client sends both so if they are in a value, and what follows must never become a
-command. Ctrl-D, where a line would begin, is "quit", as in a shell; as the very first byte it is another protocol's.
+command. Ctrl-D, where a line would begin, is "quit", as in a shell.
 
 Rules it keeps
   - A line without its end is never a line: what a connection leaves unfinished is not run.
@@ -44,7 +44,7 @@ _HEADER = re.compile(
 )
 # What a first byte may be, if a person or a client of Papa's sends it: a printable character, be it of several bytes,
 # the white space, ESC, since a person may press an arrow, and what erases. TLS begins with 0x16, SSL 2 with 0x80, STUN
-# with 0x00, SOCKS with 0x04 or 0x05.
+# with 0x00, SOCKS 5 with 0x05. SOCKS 4 begins with Ctrl-D, which ends the session as well.
 _FIRST_BYTES: Final = frozenset(b"\b\t\f\r\n\x1b") | frozenset(range(0x20, 0x80)) | frozenset(range(0xC2, 0xF5))
 _HEAD_BYTES = 8192  # of a line that is too long, enough to tell whether it is HTTP
 
@@ -191,8 +191,9 @@ class LineReader:
         """Read up to the next LF, NUL or IAC."""
         if self._input[self._at] != _IAC and (interrupt := self._interrupt()) is not None:
             return interrupt
-        if self._input[self._at] == _EOT and not (self._fresh or self.in_line):
+        if self._input[self._at] == _EOT and not self.in_line:
             self._at += 1
+            self._fresh = False
             return Line(b"quit")
         stop = _STOP.search(self._input, self._at)
         end = stop.start() if stop else len(self._input)

@@ -23,7 +23,8 @@ from papa_dbus.service.line.handover import Connection
 from papa_dbus.service.line.listener import Listener
 from papa_dbus.service.line.session import Session
 from papa_dbus.service.line.watch import MAX_BATCH
-from papa_dbus.service.steps import Pace, Steps
+from papa_dbus.service.shares import Share, Shares, range_of
+from papa_dbus.service.steps import Chores, Pace, Steps
 
 #: Connections at a time, and those of one user, so that none can shut the others out.
 MAX_CONNECTIONS: Final = 2048
@@ -32,8 +33,10 @@ MAX_CONNECTIONS_OF_USER: Final = 1024
 FEW_CONNECTIONS: Final = 16
 KEPT_FOR_FEW: Final = 512
 KEPT_FOR_ROOT: Final = 128
-#: Connections of users who are not known to be admitted, and those of one such user, while the user database is asked.
+#: Connections of users who are not known to be admitted, while the user database is asked: of all, of the users of one
+#: range, and of one user. One leaves as many places to the others as it has.
 MAX_ARRIVING: Final = 512
+MAX_ARRIVING_OF_RANGE: Final = 256
 MAX_ARRIVING_OF_USER: Final = 128
 #: Connections at a time that are being told why they are not let in; one more is closed without a word.
 MAX_REFUSED: Final = 64
@@ -67,18 +70,20 @@ class LineServer:
         self._kernel = kernel
         self._access = access
         self.steps = Steps()
+        self.chores = Chores()
         self.pace = Pace()
         self._listeners: list[Listener] = []
         self._sessions: dict[Session, _Guest] = {}
         self._users: Counter[int] = Counter()
         self._arriving: dict[Session, _Guest] = {}  # strangers, until it is known that they are none
-        self._arriving_users: Counter[int] = Counter()
+        self._places: dict[Session, Share] = {}  # of those, each user's
+        self._shares = Shares(MAX_ARRIVING_OF_USER, MAX_ARRIVING_OF_RANGE, MAX_ARRIVING)
         self._refused: set[Session] = set()
         self._memory: Counter[int] = Counter()  # bytes that a user's connections have in papad, by user
         self._removals: list[Callable[[], None]] = []
         self._of_port = {
             PortFor.MEMBERS: access,
-            PortFor.ROOT: access.without_group(" on this port (--port-for root)"),
+            PortFor.ROOT: access.without_group(" on this port (--port-for root)", "use sudo, or the message bus"),
             PortFor.NONE: None,
         }[port_for]
 
@@ -212,20 +217,20 @@ class LineServer:
             self._check_limits(guest.caller.uid)
             self._let_in(session, guest)
             return
-        waiting = self._arriving_users[guest.caller.uid]
-        if waiting >= MAX_ARRIVING_OF_USER or len(self._arriving) >= MAX_ARRIVING:
+        uid = guest.caller.uid
+        share = self._shares.of(range_of(uid), str(uid))
+        if not share.has_room():
             raise Limit("too many connections wait for papad to find out who may use it; try again later")
-        self._arriving[session] = guest
-        self._arriving_users[guest.caller.uid] += 1
+        share.take()
+        self._arriving[session], self._places[session] = guest, share
 
     def _let_in(self, session: Session, guest: _Guest) -> None:
         self._sessions[session] = guest
         self._users[guest.caller.uid] += 1
 
     def _forget_arriving(self, session: Session) -> None:
-        guest = self._arriving.pop(session, None)
-        if guest is not None:
-            _count_down(self._arriving_users, guest.caller.uid)
+        if self._arriving.pop(session, None) is not None:
+            self._places.pop(session).give()
 
     async def check(self, session: Session) -> None:
         """Ask again whether a connection that was let in may go on. Raises AccessDenied."""

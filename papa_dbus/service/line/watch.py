@@ -130,7 +130,7 @@ class ConnectionWatch:
             if isinstance(said, Foreign):
                 session.close(line_replies.foreign(said.protocol))
             elif said is not None:
-                if (reply := self._take_line(said)) is not None:
+                if (reply := await self._take_line(said)) is not None:
                     return reply
             elif session.at_end:
                 break
@@ -140,10 +140,11 @@ class ConnectionWatch:
                 await session.wait_for_wakeup()
         return b""
 
-    def _take_line(self, said: Input) -> bytes | None:
+    async def _take_line(self, said: Input) -> bytes | None:
         """Take a line as acknowledgement; return the last reply if it is the end as well, or the watch has ended."""
         if self._phase in UNACKNOWLEDGED:
-            self._watch.acknowledge_taken()
+            if (rest := self._watch.acknowledge_taken()) is not None:
+                await asyncio.shield(self._server.chores.add(rest))
             self._happen(PhaseEvent.ACKNOWLEDGE)
         if self._watch.closed:
             return self._last_reply

@@ -4,6 +4,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from papa_dbus.errors import InvalidArgs
 from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.readers import Absent
@@ -164,6 +165,13 @@ class Cursor:
             self._sent = deque()
         self._sent.append((seq, size, offset))
 
+    def check_sent(self, seq: int) -> None:
+        """Raise InvalidArgs if a consumer cannot have dealt with this number yet."""
+        if self.consumes and seq >= self.next_seq:
+            raise InvalidArgs(
+                f"process '{self.name}': {seq} cannot be acknowledged, the last that was sent is {self.next_seq - 1}"
+            )
+
     def acknowledge(self, seq: int) -> int:
         """Note that everything up to ``seq`` has been dealt with; returns the bytes this frees in the window."""
         freed = 0
@@ -174,6 +182,14 @@ class Cursor:
             self._sent = _NOTHING
         self.look_for_the_end()
         return freed
+
+    def leave(self, away: bool = False) -> None:
+        """Read no more. ``away``: what other consumers acknowledge is kept until its client comes back."""
+        if self.consumes and self.finished:
+            self.log.leave_read(self)
+        elif self.consumes and away:
+            self.log.leave_behind(self)
+        self.log.detach(self)
 
     @property
     def in_flight(self) -> int:

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
-from papa_dbus.errors import InvalidArgs, NotFound
+from papa_dbus.errors import NotFound
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output.cursor import Cursor, Position
 from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event, Unread, UnreadEvent
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
+from papa_dbus.service.steps import begin
 
 #: Events that are taken at a time.
 MAX_EVENTS: Final = 256
@@ -51,16 +52,12 @@ class Watch:
         self._cursors: dict[str, deque[Cursor]] = {}  # by name; a name's earlier process first
         self._ready: dict[Cursor, None] = {}  # in the order in which they are served
         self._taken: dict[Cursor, None] = {}  # those from which something was taken since acknowledge_taken()
+        self._dealt_with: dict[Cursor, int] = {}  # up to where; each is still to be told
         self._earlier: dict[str, deque[Cursor]] = {}  # by name; read as soon as nothing of that name is in flight
         self.expected: set[str] = set()  # names whose processes are still to be attached, each with a place
         self._last_end: End = "finished"  # of those that came to their end meanwhile
-        self._in_flight = 0
-        self.unacknowledged = 0  # records that were sent and not acknowledged
-
-    @property
-    def in_flight(self) -> int:
-        """Bytes of payload that were sent and not acknowledged."""
-        return self._in_flight
+        self.in_flight = 0  # bytes of payload that were sent and not acknowledged
+        self.unacknowledged = 0  # and records
 
     @property
     def consumes(self) -> bool:
@@ -87,12 +84,12 @@ class Watch:
         self.expected = set(names)
         self.share.take(len(self.expected))
 
-    def attach_expected(self, name: str, logs: Iterable[OutputLog]) -> None:
+    def attach_expected(self, name: str, logs: Iterable[tuple[OutputLog, Position | None]]) -> None:
         """Begin to read a name that was expected: its processes, the earlier first; none if they have gone."""
-        self.expected.remove(name)
         self.share.give()
-        for log in logs:
-            self.attach(name, log)
+        for log, position in logs:
+            self.attach(name, log, position)
+        self.expected.remove(name)
         self._look_for_the_end(self._last_end)
 
     def attach(self, name: str, log: OutputLog, position: Position | None = None) -> None:
@@ -101,7 +98,7 @@ class Watch:
         absent = None
         if position is not None:
             cursor.position = position
-            self._in_flight += position.in_flight
+            self.in_flight += position.in_flight
             self.unacknowledged += cursor.unacknowledged
             self._taken[cursor] = None
             absent = next((each for each in log.absent(self.who) if each.acknowledged == position.acknowledged), None)
@@ -113,7 +110,7 @@ class Watch:
         if absent is not None:
             log.detach(absent)
         self._cursors.setdefault(name, deque()).append(cursor)
-        if cursor.has_more():
+        if cursor.has_more() or (position is not None and cursor.late):  # it may be at its end by now
             self.mark_ready(cursor)
 
     def attach_earlier(self, name: str, log: OutputLog) -> None:
@@ -141,35 +138,34 @@ class Watch:
         if cursor in self._ready:
             return  # the front end knows, or is told once something has been acknowledged
         self._ready[cursor] = None
-        if self._in_flight < self.spec.window:
+        if self.in_flight < self.spec.window:
             self._on_ready()
 
     @property
     def ready(self) -> bool:
         """Return whether take() may have something."""
-        return bool(self._ready) and self._in_flight < self.spec.window and not self.closed
+        return bool(self._ready) and self.in_flight < self.spec.window and not self.closed
 
     def take(self, most: int, most_events: int = MAX_EVENTS) -> list[Event]:
         """Up to ``most`` bytes of what is to be sent next, from one process after the other; empty: nothing now.
 
         Records count as the bytes that they take on their way; the window counts their payload.
         """
-        unread = self.take_unread(most, most_events)  # nothing has left the log by that
-        return [event.read() if isinstance(event, Unread) else event for event in unread]
+        return [event.read() if isinstance(event, Unread) else event for event in self.take_unread(most, most_events)]
 
     def take_unread(self, most: int, most_events: int = MAX_EVENTS) -> list[UnreadEvent]:
         """The same for one who passes the bytes on from the log, and does so at once."""
         events: list[UnreadEvent] = []
-        while (room := min(most, self.spec.window - self._in_flight)) > 0 and self._ready and len(events) < most_events:
+        while (room := min(most, self.spec.window - self.in_flight)) > 0 and self._ready and len(events) < most_events:
             cursor = next(iter(self._ready))
             del self._ready[cursor]
             if cursor is not self._cursors[cursor.name][0] or cursor.name in self._earlier:
-                continue  # its namesake goes first; acknowledging that one's end makes this one ready
+                continue  # its namesake goes first; acknowledging what that one has makes this one ready
             before = cursor.unacknowledged
-            taken, size = cursor.take(room, at_least_one=not self._in_flight)
+            taken, size = cursor.take(room, at_least_one=not self.in_flight)
             events += taken
             self._taken[cursor] = None
-            self._in_flight += size
+            self.in_flight += size
             self.unacknowledged += cursor.unacknowledged - before
             most -= size + RECORD_COST * (cursor.unacknowledged - before) + EVENT_COST * len(taken)
             if not self.consumes:
@@ -185,59 +181,61 @@ class Watch:
             self._look_for_the_end("finished")
         return events
 
-    def acknowledge(self, up_to: Mapping[str, int]) -> None:
+    def acknowledge(self, up_to: Mapping[str, int]) -> Iterator[None] | None:
         """Note what has been dealt with, all of it or, after an error, nothing.
 
-        Raises NotFound for a process that is not watched, InvalidArgs for a number that was not sent yet.
+        Return what is left to be done of that, in steps, None if nothing is; it counts even if the watch is closed
+        before. Raises NotFound for a process that is not watched, InvalidArgs for a number that was not sent yet.
         """
+        dealt_with = {}
         for name, seq in up_to.items():
-            cursors = self._cursors.get(name)
-            if not cursors and not self.consumes:
-                continue  # an observer's process that has ended
-            if not cursors:
+            if cursors := self._cursors.get(name):
+                cursors[0].check_sent(seq)
+                dealt_with[cursors[0]] = seq
+            elif self.consumes:  # else it is an observer's process that has ended
                 raise NotFound(f"watch {self.number} has no process '{name}'")
-            if seq >= cursors[0].next_seq and self.consumes:
-                sent = cursors[0].next_seq - 1
-                raise InvalidArgs(f"process '{name}': {seq} cannot be acknowledged, the last that was sent is {sent}")
-        for name, seq in up_to.items():
-            if name in self._cursors:
-                self._acknowledge(self._cursors[name][0], seq)
-        self._resume()
+        self._dealt_with |= dealt_with
+        return begin(self._acknowledging())
 
-    def acknowledge_taken(self) -> None:
-        """Note that all that was taken has been dealt with."""
+    def acknowledge_taken(self) -> Iterator[None] | None:
+        """Do so with all that was taken."""
         taken, self._taken = self._taken, {}
-        for cursor in taken:
-            self._acknowledge(cursor, cursor.next_seq - 1)
+        self._dealt_with |= {cursor: cursor.next_seq - 1 for cursor in taken}
+        return begin(self._acknowledging())
+
+    def _acknowledging(self) -> Iterator[None]:
+        for cursor in list(self._dealt_with):
+            if cursor in self._dealt_with and not self.closed:
+                self._acknowledge(cursor)
+                if cursor.finished:
+                    self._detach(cursor)
+                elif not cursor.unacknowledged and cursor.name in self._earlier:
+                    self._begin_earlier(cursor.name)
+            yield
         self._resume()
 
-    def _acknowledge(self, cursor: Cursor, seq: int) -> None:
+    def _acknowledge(self, cursor: Cursor) -> None:
         before = cursor.unacknowledged
-        self._in_flight -= cursor.acknowledge(seq)
+        self.in_flight -= cursor.acknowledge(self._dealt_with.pop(cursor))
         self.unacknowledged -= before - cursor.unacknowledged
         if self.consumes:
             cursor.log.consumed()
-        if cursor.finished:
-            self._detach(cursor)
-        elif not cursor.unacknowledged and cursor.name in self._earlier:
-            self._begin_earlier(cursor.name)
 
     def _detach(self, cursor: Cursor) -> None:
         cursors = self._cursors[cursor.name]
         cursors.remove(cursor)
-        self._in_flight -= cursor.in_flight
+        self.in_flight -= cursor.in_flight
         self.unacknowledged -= cursor.unacknowledged
         self._ready.pop(cursor, None)
         self._taken.pop(cursor, None)
+        self._dealt_with.pop(cursor, None)
         if cursor.name in self._earlier:
             self._begin_earlier(cursor.name)
         elif not cursors:
             del self._cursors[cursor.name]
         elif cursors[0].has_more():
             self._ready[cursors[0]] = None
-        if self.consumes and cursor.finished:
-            cursor.log.leave_read(cursor)
-        cursor.log.detach(cursor)
+        cursor.leave()
         self.share.give()
 
     def _begin_earlier(self, name: str) -> None:
@@ -294,7 +292,7 @@ class Watch:
         # They know this watch: without them it goes at once, and is no work for the garbage collector.
         self._on_ready, self._on_done = lambda: None, lambda end: None
         for cursor in left:
-            if away and self.consumes:
-                cursor.log.leave_behind(cursor)
-            cursor.log.detach(cursor)
+            if cursor in self._dealt_with:
+                self._acknowledge(cursor)
+            cursor.leave(away)
             yield

@@ -183,6 +183,11 @@ class HostedProcess:
         return self.state is State.RUNNING
 
     @property
+    def gone(self) -> bool:
+        """Return whether nothing more can be read of it."""
+        return self.state is State.GONE
+
+    @property
     def fully_acknowledged(self) -> bool:
         """Return whether nobody reads it, and nobody can want to: what it printed and how it ended was acknowledged."""
         if self.state is not State.ENDED or self.log.readers:

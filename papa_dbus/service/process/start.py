@@ -23,6 +23,7 @@ from papa_dbus.service.output.records import Stream
 from papa_dbus.service.process.gate import PendingChild, Status
 from papa_dbus.service.process.hosted import HostedProcess, ProcessCallbacks, ProcessFds, ScopeAssigner
 from papa_dbus.service.process.identity import environment, identify
+from papa_dbus.service.remedies import typed
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def _pipe(ours: ExitStack, undo: ExitStack) -> tuple[int, int]:
 
 def _hosted(sockets: Mapping[str, HostedSocket], name: str) -> HostedSocket:
     if name not in sockets:
-        raise NotFound(f"socket '{name}' is not there; make it first")
+        raise NotFound(f"socket '{name}' is not there; make it first {typed('socket make', 'make socket', name)}")
     return sockets[name]
 
 

@@ -1,5 +1,6 @@
 """systemd's file descriptor store: what is in it comes back when papad is started again."""
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _MAX_NAMES = 120 * 1024  # LISTEN_FDNAMES is one string of the environment, and those end at 128 KiB (execve(2))
+_LOOKS = 10  # at how many systemd keeps, while what it is to keep changes
 _RESERVE = 64  # descriptors that papad is started with beside the kept ones: a socket unit's, and systemd's own
 
 
@@ -89,38 +91,81 @@ class SystemdFdStore:
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
         self._name_bytes = 0
-        self._count = 0
+        self._count = self._added = self._removed = 0  # places in the store: now, and in all
+        self._learning = asyncio.Lock()
         self._most = int(os.environ.get("FDSTORE", "16384"))  # as the unit has it, until learn_limit()
         # systemd cannot start papad with more than it may open, and then never could again.
         self._most_open = rlimits.GIVEN[resource.RLIMIT_NOFILE][0] - _RESERVE
 
     async def learn_limit(self, bus: Bus) -> None:
-        """Ask how many descriptors systemd keeps: before 254 it does not tell, and closes what is too much.
+        """Ask how many descriptors systemd keeps: it closes what is too much, and before 254 does not tell.
 
-        If it has fewer than papad has given it, it is given them again: it closes all when papa.service is masked.
+        If it has fewer than papad has given it, it is given them again: it closes all when papa.service is masked, and
+        takes none until that is unmasked.
         """
-        given, count = list(self._kept.items()), self._count
-        with contextlib.suppress(PapaError):
-            unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
-            if "FDSTORE" not in os.environ:
+        async with self._learning:
+            with contextlib.suppress(PapaError):
+                unit = (await bus.call(*MANAGER, "GetUnitByPID", "u", [os.getpid()])).body[0]
+                if await property_of(bus, unit, "Unit", "LoadState") == "masked":
+                    log.warning(
+                        "papa.service is masked, so systemd keeps nothing of what papad holds, and its next start"
+                        " would lose it: 'systemctl unmask papa', with --runtime or --user if it was masked so, has all"
+                        " kept again"
+                    )
+                    return
                 self._most = await property_of(bus, unit, "Service", "FileDescriptorStoreMax")
-            await self.kept()
-            there = await property_of(bus, unit, "Service", "NFileDescriptorStore")
-            if there < count:
-                log.warning(
-                    "systemd keeps %d of the %d descriptors that it was given, as after 'systemctl mask papa';"
-                    " it is given them again", there, count,
-                )  # fmt: skip
-                self._give_again([(name, kept) for name, kept in given if self._kept.get(name) is kept])
+                if (there := await self._fewer(bus, unit)) is not None:
+                    log.warning(
+                        "systemd keeps %d of the %d descriptors that it was given, as after 'systemctl mask papa';"
+                        " it is given them again", there, self._count,
+                    )  # fmt: skip
+                    await self._give_again()
 
-    def _give_again(self, given: Sequence[tuple[str, _Kept]]) -> None:
-        for name, kept in given:
-            remove_stored(name)  # else what it has still would be there twice
-            fds = kept.as_stored()
+    async def _fewer(self, bus: Bus, unit: str) -> int | None:
+        """Return how many systemd has if those are fewer than it was given; None if not, or if too much comes and goes.
+
+        It takes all that it was sent before it answers. What is stored or removed meanwhile it may have counted or not.
+        """
+        for _ in range(_LOOKS):
+            await self.kept()
+            if notifications.waiting:
+                continue
+            added, removed, count = self._added, self._removed, self._count
+            there = int(await property_of(bus, unit, "Service", "NFileDescriptorStore"))
+            if there < count - (self._removed - removed):
+                return there
+            if (self._added, self._removed) == (added, removed):
+                break
+        return None
+
+    async def _give_again(self) -> None:
+        """Give all that is kept now, a little at each turn of the loop. What comes meanwhile is given as ever."""
+        try:
+            for name, kept in list(self._kept.items()):
+                await self.kept()
+                await asyncio.sleep(0)
+                if self._kept.get(name) is kept:
+                    with _limit():
+                        self._give_one_again(name, kept)
+            await self.kept()
+        except Limit as error:
+            log.error("%s; 'systemctl reload papa' gives it all once more", error)
+
+    def _give_one_again(self, name: str, kept: _Kept) -> None:
+        remove_stored(name)  # else what it has still would be there twice
+        if kept.bundle is not None:
+            self._give(name, kept.bundle.end)
+            return
+        fds = kept.as_stored()
+        bundled = kept.bundled
+        try:
             for fd in fds:
                 self._give(name, fd)
-            if fds and kept.bundled:
+        finally:
+            if fds and bundled:
                 os.close(fds[0])
+        self._note_slots(name, len(fds) - kept.slots)
+        kept.slots = len(fds)
 
     @staticmethod
     def available() -> Path | None:
@@ -135,9 +180,15 @@ class SystemdFdStore:
     def _note(self, name: str, fds: Sequence[int], slots: int) -> _Kept:
         kept = self._kept.setdefault(name, _Kept())
         kept.note(fds, slots)
+        self._note_slots(name, slots)
+        return kept
+
+    def _note_slots(self, name: str, slots: int) -> None:
+        """Count so many more places in the store under a name, or fewer."""
         self._count += slots
         self._name_bytes += slots * (len(name) + 1)
-        return kept
+        self._added += max(slots, 0)
+        self._removed += max(-slots, 0)
 
     def store(self, name: str, fds: Sequence[int], more: bool = False) -> None:
         """Store descriptors; several are one there. With ``more``, others of that name come into the same place.
@@ -215,7 +266,6 @@ class SystemdFdStore:
     def remove(self, name: str) -> None:
         """Let go of all descriptors of a name."""
         if (kept := self._kept.pop(name, None)) is not None:
-            self._count -= kept.slots
-            self._name_bytes -= kept.slots * (len(name) + 1)
+            self._note_slots(name, -kept.slots)
             kept.seal()
         remove_stored(name)

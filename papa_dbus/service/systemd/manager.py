@@ -14,6 +14,12 @@ MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedes
 _JOB_TIMEOUT, _JOB_PAUSE = 5.0, 0.01
 
 
+async def subscribe(bus: Bus) -> None:
+    """Have systemd send its signals: it does so while somebody has asked for them. To ask again is no matter."""
+    with contextlib.suppress(PapaError):
+        await bus.call(*MANAGER, "Subscribe")
+
+
 async def socket_units(bus: Bus) -> dict[str, str]:
     """Return which socket unit passes papad descriptors of which name, as far as systemd says."""
     found: dict[str, str] = {}

@@ -44,6 +44,11 @@ class Notifications:
         self._socket: socket.socket | None = None
         self._waiting: deque[_Waiting] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Return how many wait for systemd."""
+        return len(self._waiting)
+
     def tell(self, text: str) -> None:
         """Tell it something that may be left out: the next one of its kind says more."""
         if len(self._waiting) < MAX_WAITING:

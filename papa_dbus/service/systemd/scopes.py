@@ -14,7 +14,7 @@ from papa_dbus.bus import Bus, Message, Variant
 from papa_dbus.bus.name_owner import NameOwner
 from papa_dbus.errors import PapaError, Spawn
 from papa_dbus.service.systemd import cgroups
-from papa_dbus.service.systemd.manager import MANAGER, own_job
+from papa_dbus.service.systemd.manager import MANAGER, own_job, subscribe
 from papa_dbus.service.systemd.notify import notify
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Scopes:
         """
         if await own_job(self._bus) != "stop":
             return
-        await self._bus.call(*MANAGER, "Subscribe")  # to jobs that are not papad's own, too
+        await subscribe(self._bus)  # to jobs that are not papad's own, too
         scopes = await self._scopes()
         if scopes and not any(scopes.values()):
             await asyncio.sleep(_GRACE)

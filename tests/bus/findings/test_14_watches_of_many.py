@@ -12,7 +12,7 @@ from papa_dbus.service import steps
 from papa_dbus.service.caller import Caller, acting
 from tests.bus.client import Client, connected
 from tests.bus.findings.inside import Inside, papad_inside
-from tests.support import hold_watches, until
+from tests.support import hold, hold_watches, until
 
 NAMES = list("abcdef")
 
@@ -30,7 +30,7 @@ async def make_all(client: Client) -> None:
         await client.until_written(name, 2)
 
 
-def hold(papad: Inside) -> Callable[[], None]:
+def hold_all(papad: Inside) -> Callable[[], None]:
     with acting(Caller(os.getuid(), None, "")):
         return hold_watches(papad.kernel)
 
@@ -71,7 +71,7 @@ async def test_others_are_answered_before_and_its_output_comes_after(bus_address
         async for client in connected(bus_address):
             async for other in connected(bus_address):
                 await make_all(client)
-                go_on = hold(papad)
+                go_on = hold_all(papad)
                 answer = begin(client)
                 await begun(papad)
                 await other.make_process("g", "sleep", "1000")
@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_meanwhile_takes_its_watch_along(bus_address:
     async with papad_inside(bus_address) as papad:
         async for other in connected(bus_address):
             await make_all(other)
-            go_on = hold(papad)
+            go_on = hold_all(papad)
             async for client in connected(bus_address):
                 answer = begin(client)
                 await begun(papad)
@@ -101,7 +101,7 @@ async def test_a_watch_that_is_revoked_meanwhile_is_answered_and_its_end_is_told
     async with papad_inside(bus_address) as papad:
         async for client in connected(bus_address):
             await make_all(client)
-            go_on = hold(papad)
+            go_on = hold_all(papad)
             answer = begin(client)
             await begun(papad)
             [name] = papad.server._subscriptions._clients
@@ -111,3 +111,47 @@ async def test_a_watch_that_is_revoked_meanwhile_is_answered_and_its_end_is_told
             watch, _ = await answer
             assert await client.until("WatchEnded") == [[watch, "revoked"]]
             assert not is_read(papad)
+
+
+async def test_an_acknowledgement_of_many_is_answered_when_all_is_noted(bus_address: str) -> None:
+    """What its client calls next waits for it; others are answered before."""
+    async with papad_inside(bus_address) as papad:
+        async for client in connected(bus_address):
+            async for other in connected(bus_address):
+                await make_all(client)
+                watch = await client.watch()
+                await client.until("Output", len(NAMES))
+                with acting(Caller(os.getuid(), None, "")):
+                    go_on = hold(papad.server._subscriptions._chores)
+                calls = [client.call("Acknowledge", "ta{st}", watch, dict.fromkeys(NAMES, 1))]
+                calls.append(client.call("Unwatch", "t", watch))
+                answers = [asyncio.ensure_future(call) for call in calls]
+                await until(lambda: papad.kernel.buffered_bytes == 2 * (len(NAMES) - 2), "the first ones")
+                await other.make_process("g", "sleep", "1000")
+                assert not any(answer.done() for answer in answers)
+                assert watch in papad.kernel._watches.open
+                go_on()
+                await answers[0]
+                assert not papad.kernel.buffered_bytes
+                await answers[1]
+                assert not is_read(papad)
+                await until(lambda: nothing_is_on_its_way(papad), "all to be known as read")
+
+
+async def test_what_a_client_left_unread_is_forgotten_in_steps(bus_address: str) -> None:
+    async with papad_inside(bus_address) as papad:
+        async for other in connected(bus_address):
+            await make_all(other)
+            async for client in connected(bus_address):
+                await client.watch()
+                await client.until("Output", len(NAMES))
+                assert len(papad.server._subscriptions._signals._by_serial) == len(NAMES)
+            await until(lambda: not papad.server._subscriptions._clients, "its end")
+            assert nothing_is_on_its_way(papad)
+            assert not is_read(papad)
+            assert papad.kernel.buffered_bytes == 2 * len(NAMES)
+
+
+def nothing_is_on_its_way(papad: Inside) -> bool:
+    signals = papad.server._subscriptions._signals
+    return not (signals._by_serial or signals._reading or signals._flights._counted)

@@ -95,7 +95,10 @@ def test_sockets(client: LineClient, tmp_path: Path) -> None:
     assert client.ask("make socket web backlog=7") == line
     assert client.ask("list sockets") == line
     socket.create_connection(("127.0.0.1", int(found[1]))).close()
-    assert "differs in option 'backlog'; remove it first" in client.fault("make socket web backlog=8")
+    assert client.fault("make socket web backlog=8 host=127.0.0.2") == (
+        "socket 'web' already exists, and has other options: host 127.0.0.1, backlog 7; remove it first"
+        " ('papactl socket remove web', or 'remove socket web' on port 20202), or use another name"
+    )
     path = tmp_path / "a b"
     assert f"path={tmp_path}/a\\x20b umask=0077 fileno=" in client.ask(f"make socket u path={tmp_path}/a\\ b umask=077")
     assert path.stat().st_mode & 0o777 == 0o700
@@ -200,7 +203,11 @@ def test_defect_25_a_name_with_a_colon_is_refused(client: LineClient) -> None:
         ("make process p /no/such/program", "/no/such/program"),
         ("make process p working_dir=/no/such /bin/true", "/no/such"),
         ("make process p uid=no-such-user /bin/true", "no-such-user"),
-        ("make process p /bin/echo $(socket.none.fileno)", "none"),
+        (
+            "make process p /bin/echo $(socket.none.fileno)",
+            "make it first ('papactl socket make none', or 'make socket",
+        ),
+        ("make process p sockets=none /bin/echo", "socket 'none' is not there; make it first ("),
         ("make process p nosuch=1 /bin/true", "unknown option 'nosuch'"),
         ("make process p rlimit.nofile=99999999999999999999999 /bin/true", "out of range"),
         ("make socket s path=relative", "absolute"),

@@ -76,9 +76,21 @@ def test_the_same_socket_is_the_same() -> None:
     made = SocketSpec("s")
     assert SocketSpec("s").differences(made, 5001) == ""
     assert SocketSpec("s", port=5001).differences(made, 5001) == ""
-    assert SocketSpec("s", port=5002).differences(made, 5001) == "option 'port'"
-    assert SocketSpec("s", backlog=6).differences(made, 5001) == "option 'backlog'"
-    assert SocketSpec("s", family="inet6").differences(made, 5001) == "option 'family', option 'host'"
+    assert SocketSpec("s", port=5002).differences(made, 5001) == "port 5001"
+    assert SocketSpec("s", backlog=6).differences(made, 5001) == "backlog 5"
+    assert SocketSpec("s", family="inet6").differences(made, 5001) == "family inet, host 127.0.0.1"
+    assert SocketSpec("s", interface="lo").differences(made, 5001) == "host 127.0.0.1, no interface"
+
+
+def test_what_a_socket_has_otherwise_is_told_of_its_own_family_alone() -> None:
+    """Nobody is told of options that belong to neither what is there nor what was asked for."""
+    file = SocketSpec("s", path="/run/s", umask=0o77)
+    assert SocketSpec("s", port=80).differences(file, None) == "family unix, path /run/s, umask 0077"
+    assert file.differences(SocketSpec("s", port=80, reuseport=True), 80) == (
+        "family inet, host 127.0.0.1, port 80, reuseport"
+    )
+    assert SocketSpec("s", path="/run/s").differences(file, None) == "umask 0077"
+    assert SocketSpec("s").differences(SocketSpec("s", port=80), 80) == "port 80"
 
 
 def test_defect_13_umask_is_octal() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from papa_dbus.service.caller import Caller, acting
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.kernel.kernel import Kernel
 from papa_dbus.service.kernel.watches import Watches
+from papa_dbus.service.output.cursor import Position
 from papa_dbus.service.output.files import LogFiles
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.output.watches import Watch
@@ -242,6 +243,10 @@ class ManyProcesses:
     def __init__(self, count: int) -> None:
         self._files = LogFiles.create()
         self.logs = {f"p{number:05}": OutputLog(1000, lambda: None, self._files) for number in range(count)}
+        self._all = [
+            SimpleNamespace(key=key, log=log, spec=SimpleNamespace(name=name), gone=False)
+            for key, (name, log) in enumerate(self.logs.items())
+        ]
 
     def select(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
         return list(self.logs), []
@@ -250,27 +255,48 @@ class ManyProcesses:
         return [SimpleNamespace(log=self.logs[name])]
 
     def every(self) -> list[Any]:
-        return []
+        return self._all
+
+    def end(self) -> None:
+        """Have all end: a record of each, without a byte."""
+        for log in self.logs.values():
+            log.end(0, 1)
 
     def close(self) -> None:
         self._files.close()
 
 
-async def test_a_watch_of_thousands_has_as_many_turns_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock on which each process takes 30 µs: a step of 3 ms has a hundred of them."""
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManyProcesses]:
+    """Thousands, and a clock on which each takes 30 µs: a step of 3 ms has a hundred of them."""
     clock = iter(range(10**9))
     monkeypatch.setattr(steps, "STEP", 0.003)
     monkeypatch.setattr(steps, "AT_ONCE", 256)
     monkeypatch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: next(clock) * 30e-6))
-    processes = ManyProcesses(5000)
+    many = ManyProcesses(5000)
+    yield many
+    many.close()
+
+
+async def steps_of(count: Callable[[], int], until_there_are: int) -> list[int]:
+    """Return how many there are now, and after each turn of the loop."""
+    had = [count()]
+    while had[-1] != until_there_are:
+        await turns()
+        had.append(count())
+    return had
+
+
+def longest(had: list[int]) -> int:
+    return max(abs(after - before) for before, after in itertools.pairwise(had))
+
+
+async def test_a_watch_of_thousands_has_as_many_turns_as_it_needs(processes: ManyProcesses) -> None:
     watches = Watches(processes)
     watch = watches.watch([], WatchSpec(), lambda: None, lambda end: None, "")
-    had = [len(watch.names)]
-    while watch.expected:
-        await turns()
-        had.append(len(watch.names))
+    had = await steps_of(lambda: len(watch.names), 5000)
     assert had[0] == 256
-    assert 99 <= max(after - before for before, after in itertools.pairwise(had)) <= 101
+    assert 99 <= longest(had) <= 101
     assert watch.names == list(processes.logs)
     closed = watches.close(watch)
     assert closed is not None
@@ -280,4 +306,184 @@ async def test_a_watch_of_thousands_has_as_many_turns_as_it_needs(monkeypatch: p
         await turns()
     assert needed >= (5000 - 256) // 101
     assert not any(log.readers for log in processes.logs.values())
-    processes.close()
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+async def test_an_acknowledgement_of_thousands_has_as_many_turns_as_it_needs(
+    processes: ManyProcesses, by_name: bool
+) -> None:
+    ends: list[str] = []
+    watches, chores = Watches(processes), steps.Chores()
+    watch = watches.watch([], WatchSpec(), lambda: None, ends.append, "")
+    await steps_of(lambda: len(watch.names), 5000)
+    processes.end()
+    while watch.take(1 << 20):
+        pass
+    assert watch.unacknowledged == 5000
+    rest = watch.acknowledge(dict.fromkeys(processes.logs, 1)) if by_name else watch.acknowledge_taken()
+    assert rest is not None
+    assert watch.unacknowledged == 5000 - 256
+    done = chores.add(rest)
+    had = await steps_of(lambda: watch.unacknowledged, 0)
+    assert 99 <= longest(had) <= 101
+    await done
+    assert ends == ["finished"]
+    assert all(log.exit_acknowledged for log in processes.logs.values())
+
+
+async def test_a_watch_of_thousands_is_resumed_in_as_many_turns_as_it_needs(processes: ManyProcesses) -> None:
+    before, after = Watches(processes), Watches(processes)
+    watch = before.watch([], WatchSpec(), lambda: None, lambda end: None, "")
+    await steps_of(lambda: len(watch.names), 5000)
+    places = before.positions(watch)
+    watch.close()
+    again = after.resume(places, WatchSpec(), lambda: None, lambda end: None)
+    had = await steps_of(lambda: len(again.names), 5000)
+    assert had[0] == 256
+    assert 99 <= longest(had) <= 101
+    assert after.positions(again) == places
+    assert again.share.held == 5000
+
+
+# ----------------------------------------------------- what happens meanwhile
+
+
+async def told(kernel: Kernel) -> tuple[Watch, dict[str, int]]:
+    """Return a watch that has been sent a line of each of many processes, and what acknowledges them."""
+    for name in NAMES:
+        await run(kernel, "sh", "-c", "echo line; exec sleep 600", name=name)
+    await until(lambda: all(info.written for info in kernel.list_processes()), "the lines")
+    watch = watch_all(kernel)
+    await attached(kernel, watch)
+    assert len(watch.take(1 << 20)) == len(NAMES)
+    return watch, dict.fromkeys(NAMES, 1)
+
+
+def finish(rest: Iterator[None] | None) -> None:
+    assert rest is not None
+    for _ in rest:
+        pass
+
+
+def unread(kernel: Kernel) -> list[str]:
+    return [info.name for info in kernel.list_processes() if info.buffered]
+
+
+async def test_what_is_acknowledged_counts_although_its_watch_is_closed_before(kernel: Kernel) -> None:
+    watch, lines = await told(kernel)
+    rest = watch.acknowledge(lines)
+    assert rest is not None
+    assert unread(kernel) == NAMES[2:]
+    closed = kernel.close_watch(watch)
+    assert closed is not None
+    await closed
+    assert not unread(kernel)
+    finish(rest)
+    assert (watch.unacknowledged, watch.in_flight) == (0, 0)
+
+
+async def test_what_is_sent_meanwhile_is_not_acknowledged_with_it(kernel: Kernel) -> None:
+    """Nor is what a name's earlier process printed, if the watch has come to read that first."""
+    watch, lines = await told(kernel)
+    rest = watch.acknowledge(lines)
+    assert rest is not None
+    info = await run(kernel, "sh", "-c", "echo line; echo more; exec sleep 600", name="p9")
+    await until(lambda: kernel.list_processes(["p9"])[0].written == 10, "the other's lines")
+    log = kernel._processes.listed["p9"].log
+    watch.attach_earlier(NAMES[5], log)  # as if it were one
+    finish(rest)
+    assert not unread(kernel)[:-1]
+    assert (info.name, log.buffered) == ("p9", 10)
+    [event] = watch.take(1 << 20)
+    assert [record.data for record in event.records] in ([b"line\nmore\n"], [b"line\n", b"more\n"])  # type: ignore[union-attr]
+
+
+async def left(kernel: Kernel) -> list[tuple[int, Position]]:
+    """Return where a watch of all is as another papad continues."""
+    watch, _ = await told(kernel)
+    places = kernel.positions(watch)
+    closed = kernel.close_watch(watch)
+    assert closed is not None
+    await closed
+    return places
+
+
+def resume(kernel: Kernel, places: Sequence[tuple[int, Position]]) -> tuple[Watch, list[str]]:
+    ends: list[str] = []
+    watch = kernel.resume_watch(places, WatchSpec(), lambda: None, ends.append)
+    assert watch.names == NAMES[:2]
+    return watch, ends
+
+
+async def test_a_watch_that_is_resumed_continues_with_each_process_in_order(kernel: Kernel) -> None:
+    places = await left(kernel)
+    watch, _ = resume(kernel, places)
+    await attached(kernel, watch)
+    assert watch.names == NAMES
+    assert kernel.positions(watch) == places
+    assert not watch.take(1 << 20)  # all of that was sent
+    finish(watch.acknowledge_taken())
+    assert not unread(kernel)
+
+
+async def test_what_a_newcomer_acknowledges_stays_for_a_watch_that_is_being_resumed(kernel: Kernel) -> None:
+    places = [(key, place._replace(next_seq=1, offset=0, in_flight=0)) for key, place in await left(kernel)]
+    watch, _ = resume(kernel, places)
+    other = watch_all(kernel)
+    assert watch.names == NAMES
+    await attached(kernel, other)
+    assert len(other.take(1 << 20)) == len(NAMES)
+    finish(other.acknowledge(dict.fromkeys(NAMES, 1)))
+    assert [event.process for event in watch.take(1 << 20)] == NAMES
+
+
+async def test_an_end_stays_for_a_watch_that_is_being_resumed_though_its_name_is_made_again(kernel: Kernel) -> None:
+    for name in NAMES:
+        await run(kernel, *(("true",) if name == NAMES[5] else ("sleep", "600")), name=name)
+    await ended(kernel, NAMES[5])
+    before = watch_all(kernel)
+    await attached(kernel, before)
+    places = kernel.positions(before)
+    before.close()
+    go_on = hold_watches(kernel)
+    watch, _ = resume(kernel, places)
+    await run(kernel, "sleep", "600", name=NAMES[5])
+    go_on()
+    await until(lambda: kernel.attached(watch) is None, "all to be attached")
+    assert [event.process for event in watch.take(1 << 20)] == [NAMES[5]]
+    assert watch.acknowledge({NAMES[5]: 1}) is None
+
+
+async def test_what_is_removed_while_a_watch_is_resumed_is_left_out(kernel: Kernel) -> None:
+    places = await left(kernel)
+    go_on = hold_watches(kernel)
+    watch, ends = resume(kernel, places)
+    for info in kernel.list_processes(NAMES[4:]):
+        os.kill(info.pid, signal.SIGKILL)
+    kernel.remove_processes(NAMES[4:])
+    await until(lambda: kernel.process_names == NAMES[:4], "their end")
+    go_on()
+    await attached(kernel, watch)
+    assert watch.names == NAMES[:4]
+    assert watch.share.held == 4
+    assert not ends
+
+
+async def test_what_is_removed_while_a_watch_is_resumed_is_at_its_end(kernel: Kernel) -> None:
+    """An observer still reads it; its end has been told, so that nothing more of it would come."""
+    for name in NAMES:
+        await run(kernel, "sh", "-c", "sleep 600 & exit 0" if name == NAMES[5] else "exec sleep 600", name=name)
+    await ended(kernel, NAMES[5])
+    observer = kernel.watch(NAMES[5:], WatchSpec(mode="observe"), lambda: None)
+    await Reader(kernel, NAMES[5:]).until_exited()
+    before = watch_all(kernel)
+    await attached(kernel, before)
+    places = kernel.positions(before)
+    before.close()
+    go_on = hold_watches(kernel)
+    watch, _ = resume(kernel, places)
+    kernel.remove_processes(NAMES[5:])
+    go_on()
+    await attached(kernel, watch)
+    assert observer.names == NAMES[5:]
+    assert watch.names == NAMES[:5]

@@ -181,6 +181,8 @@ def test_ctrl_d_at_the_beginning_of_a_line_ends_the_session() -> None:
     assert lines(b"l s\n\x04") == [b"l s", b"quit"]
     assert lines(b"l s\nl \x04p\n") == [b"l s", b"l \x04p"]
     assert read([b"half" + IAC + b"\xf4", b"\x04"]) == [Interrupt(), Line(b"quit")]
+    assert lines(b"\x04") == [b"quit"]  # be it all that is ever typed
+    assert read([IAC + b"\xf1" + b"\x04"]) == [Line(b"quit")]
 
 
 def test_telnet_are_you_there() -> None:
@@ -467,7 +469,8 @@ def test_defect_13_umask_is_octal_as_a_text_and_a_number_from_the_client(text: s
         ("m s", "name of the socket is missing"),
         ("m p n", "command: must not be empty"),
         ("m p a:b /x", "may not contain ':'"),
-        ("m p n nosuch=1 /x", "unknown option 'nosuch'"),
+        ("m p n nosuch=1 /x", "unknown option 'nosuch'; there are: working_dir, uid, gid, "),
+        ("m p n envs.A=1 /x", ", token, env.NAME, rlimit.NAME, output, watch, shell, quote"),
         ("m p n env=1 /x", "write env.NAME=VALUE"),
         ("m p n rlimits=1 /x", "write rlimit.NAME=VALUE"),
         ("m p n rlimit.nosuch=1 /x", "nosuch"),
@@ -479,7 +482,7 @@ def test_defect_13_umask_is_octal_as_a_text_and_a_number_from_the_client(text: s
         ("m p n umask=9 /x", "'umask'"),
         ("m s n port=1 extra", "'extra' is one word too many"),
         ("m s n port=99999", "out of range"),
-        ("m s n nosuch=1", "unknown option 'nosuch'"),
+        ("m s n nosuch=1", "unknown option 'nosuch'; there are: family, type, host, port, "),
         ("set", "name of the value is missing"),
         ("set a* x", "may not contain"),
         ("set a*", "may not contain"),

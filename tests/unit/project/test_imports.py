@@ -27,6 +27,7 @@ LAYERS = {
     "service.background": 1,
     "service.limits": 2,
     "service.rlimits": 2,
+    "service.remedies": 2,
     "service.audit": 2,
     "service.log_budget": 2,
     "service.crash_points": 2,

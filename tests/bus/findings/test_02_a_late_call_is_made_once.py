@@ -23,8 +23,9 @@ def _no_answer(_: Message) -> Answer:
 @pytest.mark.stops_papad
 async def test_each_job_of_a_papad_that_was_stopped_runs_once(papad: Papad, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    async with aio.connect(papad.address, timeout=0.3) as kernel, aio.connect(papad.address) as patient:
+    async with aio.connect(papad.address) as kernel, aio.connect(papad.address) as patient:
         await kernel.make_process("first", ["/bin/true"])  # it is known now whether papad takes tokens
+        kernel.link.timeout = 0.3
         async with asyncio.timeout(PATIENCE), patient.watch("job*", observe=True, follow=True) as watch:
             events = aiter(watch)
             for number in range(3):
@@ -43,10 +44,12 @@ async def test_each_job_of_a_papad_that_was_stopped_runs_once(papad: Papad, tmp_
 async def test_a_late_call_is_not_made_again(bus_address: str) -> None:
     async with (
         fake_papad(bus_address, SetValue=_no_answer, ListValues=lambda _: ("a{ss}", [{}])) as papad,
-        aio.connect(bus_address, timeout=0.3) as kernel,
+        aio.connect(bus_address) as kernel,
     ):
+        patience, kernel.link.timeout = kernel.link.timeout, 0.3
         with pytest.raises(Late, match=r"did not answer SetValue in 0\.3 s"):
             await kernel.set_value("a", "b")
+        kernel.link.timeout = patience
         await kernel.list_values()  # comes after whatever was sent before
         assert len(papad.of("SetValue")) == 1
 

@@ -21,7 +21,7 @@ def _after(count: int, before: Answer, then: Callable[[Message], Answer]) -> Cal
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("papa_dbus.client.link._REFUSED", (0.01, 0.05))
+    monkeypatch.setattr("papa_dbus.client.open_watches._REFUSED", (0.01, 0.05))
     monkeypatch.setattr("papa_dbus.client.subscription._PAUSE", (0.01, 0.05))
 
 

@@ -5,7 +5,6 @@ comes is read by turns (reading_turns.py).
 """
 
 import asyncio
-import logging
 import os
 import socket
 from collections import deque
@@ -21,8 +20,6 @@ from papa_dbus.service.dbus.watch_turns import Reason, Subscription
 from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent, size_of
 from papa_dbus.service.output.records import KINDS, Piece
 from papa_dbus.service.shares import Share, Shares
-
-log = logging.getLogger(__name__)
 
 #: Bytes of output that are cheaper sent by sendfile(2) than read and written.
 _LARGE: Final = 32 * 1024
@@ -40,10 +37,10 @@ _Acknowledge = Callable[[Subscription, Mapping[str, int]], "asyncio.Future[None]
 
 
 class OutputSockets:
-    """All of one bus."""
+    """All of one bus. ``warn`` logs what clients do wrong, within the bounds of that."""
 
-    def __init__(self) -> None:
-        self._turns = ReadingTurns()
+    def __init__(self, warn: Callable[..., None]) -> None:
+        self.warn, self.turns = warn, ReadingTurns()
         self._shares = Shares(
             limits.MAX_OUTPUT_SOCKETS_OF_CLIENT, limits.MAX_OUTPUT_SOCKETS_OF_USER, limits.MAX_OUTPUT_SOCKETS
         )
@@ -73,7 +70,7 @@ class OutputSockets:
         except OSError as error:
             raise Limit(f"OpenOutput: there is no descriptor left for its socket: {error.strerror}") from None
         own.setblocking(False)
-        subscription.socket = OutputSocket(own, share, self._turns, subscription, on_room, acknowledge, on_gone)
+        subscription.socket = OutputSocket(own, share, self, subscription, on_room, acknowledge, on_gone)
         return theirs.detach()
 
 
@@ -84,7 +81,7 @@ class OutputSocket:
         self,
         own: socket.socket,
         share: Share,
-        turns: ReadingTurns,
+        sockets: OutputSockets,
         subscription: Subscription,
         on_room: Callable[[Subscription], None],
         acknowledge: _Acknowledge,
@@ -94,7 +91,7 @@ class OutputSocket:
         self.closed = False
         self._socket = own
         self._share = share
-        self._turns = turns
+        self._sockets = sockets
         self._subscription = subscription
         self._on_room = on_room
         self._acknowledge = acknowledge
@@ -239,7 +236,7 @@ class OutputSocket:
     # -------------------------------------------------------- acknowledgements
 
     def _ask(self) -> None:
-        self._turns.ask(self)
+        self._sockets.turns.ask(self)
 
     def listen(self, on: bool) -> None:
         """Be told when there is something to read, or not."""
@@ -264,7 +261,7 @@ class OutputSocket:
         except (OSError, EOFError):
             self._fail()
         except frames.BadFrame as error:
-            log.info("%s sends what makes no sense on a socket of OpenOutput: %s", self.client.name, error)
+            self._sockets.warn("%s sends what makes no sense on a socket of OpenOutput: %s", self.client.name, error)
             self._fail()
         else:
             self._answer()

@@ -46,6 +46,7 @@ class DBusServer:
         self._contract = objects.read_contract()
         self._tree = _tree(self._contract, kernel)
         self._access = access
+        bus.warn = access.budget.warn
         self._authorization = Authorization(bus, access, rights_for, self._dispatch, self._reply_error)
         self._queues = Queues(bus)
         self._subscriptions = Subscriptions(kernel, bus, self._authorization.may_hear, self._queues)
@@ -71,7 +72,6 @@ class DBusServer:
         bus.on_connected.append(self._take_name)
         bus.on_lost = self._forget_clients
         bus.on_drained = self._go_on
-        bus.warn = access.budget.warn
         kernel.listeners.append(self._signals.hear)
 
     def _methods(self) -> dict[str, Handler]:

@@ -45,7 +45,7 @@ class Subscriptions:
         self._ends = Ends(bus, self._signals, self._tasks)
         self._turns = Sending(bus, may_hear, queues, self._signals, self._ends, self._tell_end).turns
         self._closed: asyncio.Future[None] | None = None
-        self._presence, self._sockets = Presence(bus, self._left), OutputSockets()
+        self._presence, self._sockets = Presence(bus, self._left), OutputSockets(bus.warn)
         kernel.after_reading.append(self._turns.send_now)
         bus.on_undelivered = self._undelivered
         bus.on_room = self.pump_all

@@ -28,7 +28,7 @@ def subscribe(source: Source) -> tuple[Subscription, int]:
     subscription = Subscription(Client(":1.1", 0))
     subscription.watch = Watch(1, WatchSpec(), lambda: None, lambda end: None, lambda watch: None)
     subscription.watch.attach("p", source.log)
-    theirs = OutputSockets().give(subscription, lambda _: None, lambda _, up_to: None, lambda _: None)
+    theirs = OutputSockets(lambda *_: None).give(subscription, lambda _: None, lambda _, up_to: None, lambda _: None)
     return subscription, theirs
 
 

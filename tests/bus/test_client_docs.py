@@ -27,7 +27,8 @@ def test_an_example(page: str, program: str, output: str, tmp_path: Path) -> Non
     papad = Papad(tmp_path)
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program], cwd=ROOT, timeout=PATIENCE, text=True,
-        env={**os.environ, "PAPA_BUS_ADDRESS": papad.address}, capture_output=True, check=False,
+        env={**os.environ, "PAPA_BUS_ADDRESS": papad.address, "DBUS_SYSTEM_BUS_ADDRESS": papad.address},
+        capture_output=True, check=False,
     )  # fmt: skip
     papad.stop()
     assert (done.stdout, done.stderr) == (output, "")

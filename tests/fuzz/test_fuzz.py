@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from papa_dbus import output_frames
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 12
 #: A machine that does other things too tries at least so many; else the fuzzer did not fuzz.
-FEWEST = {"fuzz_lines": 10_000, "fuzz_store": 100}
+FEWEST = {"fuzz_frames": 10_000, "fuzz_lines": 10_000, "fuzz_store": 100}
 SEEDS = {
+    "fuzz_frames": [
+        b"\0" + output_frames.greeting() + output_frames.ended("finished") + output_frames.answer("a.b", "c"),
+        b"\7" + output_frames.acknowledge({"p": 1, "q": 2**64 - 1}),
+        b"\3" + output_frames.begin_output("p", 7, [(1, 4, 0), (2, 0, 1)], 4) + b"one\n",
+        b"\1" + output_frames.dropped("p", 1, 2, 3) + output_frames.exited("p", 4, 5, -9, True),
+    ],
     "fuzz_lines": [
         b"\0list processes\nset a b\nget a\nquit\n",
         b"\1make process n uid=0 env.A=b rlimit.nofile=9 shell=1 /bin/sh -c x\n",

@@ -14,7 +14,7 @@ PACKAGES_RUN  := python3 python3-venv python3-dev gcc libc6-dev pkg-config libsy
 PACKAGES_TEST := git systemd-container debootstrap dbus-broker dbus-user-session libpam-systemd iproute2 vagrant \
                  polkitd chromium curl gunicorn nginx uvicorn uwsgi-core uwsgi-plugin-python3 \
                  openssh-client openssh-server man-db mandoc bash zsh fish jq \
-                 libglib2.0-bin libglib2.0-dev-bin python3-gi gir1.2-glib-2.0
+                 libglib2.0-bin libglib2.0-dev python3-gi gir1.2-glib-2.0
 # The same as Build-Depends in debian/control, which dpkg-buildpackage looks at.
 PACKAGES_DEB  := build-essential debhelper dh-python pybuild-plugin-pyproject python3 python3-click python3-dbus-next \
                  python3-hatchling python3-rich python3-setproctitle python3-systemd systemd

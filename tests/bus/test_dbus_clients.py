@@ -295,6 +295,34 @@ def test_glib_uses_objects_by_their_interfaces_files(papad: Papad, papactl: Papa
     )  # fmt: skip
 
 
+def test_a_c_program_reads_output_by_gdbus(papad: Papad, papactl: Papactl, tmp_path: Path) -> None:
+    """It knows nothing but docs/reference/output-socket.md."""
+    source, program = Path(__file__).parent / "read_output.c", tmp_path / "read_output"
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "gio-unix-2.0"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert flags.returncode == 0, flags.stderr
+    built = subprocess.run(
+        ["gcc", "-Wall", "-Wextra", "-Werror", "-o", program, source, *flags.stdout.split()],
+        capture_output=True, text=True, timeout=2 * PATIENCE,
+    )  # fmt: skip
+    assert (built.returncode, built.stderr) == (0, "")
+    papactl("run", "job", "--", "sh", "-c", "echo one; echo two >&2; exit 3")
+    read = subprocess.run([program, papad.address, "job"], capture_output=True, text=True, timeout=PATIENCE)
+    assert (read.returncode, read.stderr) == (0, "")
+    assert read.stdout == "stdout 1 one\nstderr 2 two\nexited 3 1\nfinished\n"
+    assert b'"processes": []' in papactl("list", "--json").stdout  # all is acknowledged, its end too
+
+
+def test_tools_without_descriptors_have_watch(papad: Papad, web: str) -> None:
+    """busctl shows the descriptor's number, and its end closes the watch; gdbus cannot take one."""
+    opened = busctl(papad, "call", BUS_NAME, OBJECT_PATH, BUS_NAME, "OpenOutput", "asa{sv}", "1", "web", "0")
+    assert (opened.stderr, opened.stdout[:4]) == ("", "tash")
+    gdbus(papad, "call", OBJECT_PATH, "--method", f"{BUS_NAME}.OpenOutput", "['web']", "{}")
+    watched = busctl(papad, "call", BUS_NAME, OBJECT_PATH, BUS_NAME, "Watch", "asa{sv}", "1", "web", "0")
+    assert watched.stdout.endswith(' 1 "web"\n')
+
+
 def test_gdbus_codegen_understands_the_interfaces(tmp_path: Path) -> None:
     files = list(INTERFACES.glob("org.papa.Kernel*.xml"))
     assert {file.stem for file in files} == {BUS_NAME, f"{BUS_NAME}.Process", f"{BUS_NAME}.Socket"}
@@ -305,7 +333,12 @@ def test_gdbus_codegen_understands_the_interfaces(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     header = (tmp_path / "papa.h").read_text()
-    for function in ("papa_process_call_watch_sync", "papa_socket_call_open_sync", "make_processes"):
+    for function in (
+        "papa_process_call_watch_sync",
+        "call_open_output_sync",
+        "papa_socket_call_open_sync",
+        "make_processes",
+    ):
         assert function in header
     assert "Since 1" in (tmp_path / f"doc-{BUS_NAME}.Process.xml").read_text()
 

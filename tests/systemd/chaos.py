@@ -6,6 +6,7 @@ reloads.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -48,11 +49,14 @@ while True:
 """
 
 
-#: Watches until it is killed, and prints which pieces it has dealt with, and how large each is.
+#: Watches until it is killed, on a socket or by signals; prints which pieces it has dealt with, and how large each is.
 WATCHER = """
 import asyncio, contextlib, sys
+from papa_dbus.bus import Bus
 from papa_dbus.client import aio
 from papa_dbus.errors import NotFound
+if sys.argv[3] == "signals":
+    Bus.passes_descriptors = False
 async def main():
     async with aio.connect("system") as kernel:
         with contextlib.suppress(NotFound):  # it has come after all had ended
@@ -71,7 +75,7 @@ class Consumer:
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {}
         self.ends: dict[str, int | None] = {}
-        self.dropped = self.pieces = 0
+        self.dropped = self.pieces = self.by_socket = 0
         self.wrong: list[str] = []
 
     async def run(self) -> None:
@@ -81,6 +85,7 @@ class Consumer:
                 match event:
                     case Record():
                         self._take(event)
+                        self.by_socket += bool(kernel.link.watches._sockets)
                     case Dropped():
                         self.dropped += event.bytes
                     case Exited():
@@ -172,9 +177,11 @@ class Mortals:
 
     async def come_and_go(self, mode: str, pattern: str, stop: asyncio.Event) -> None:
         """One after the other."""
-        while not stop.is_set():
+        for way in itertools.cycle(("signals", "socket")):
+            if stop.is_set():
+                return
             watcher = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", WATCHER, mode, pattern, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                sys.executable, "-c", WATCHER, mode, pattern, way, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             said = asyncio.create_task(watcher.communicate())
             await asyncio.wait([said], timeout=random.uniform(0.5, 2))
@@ -260,7 +267,8 @@ async def main(processes: int, lines: int, kills: int, restarts: int, reloads: i
     await bus.close()
     seen = {
         "wrong": consumer.wrong[:10], "streams wrong": missing, "dropped": consumer.dropped,
-        "pieces": consumer.pieces, "wrong exit codes": codes[:10], "processes left": left,
+        "pieces": consumer.pieces, "by socket": consumer.by_socket,
+        "wrong exit codes": codes[:10], "processes left": left,
         "watchers killed": mortals.killed, "watchers complain": mortals.complaints[:10],
         "server lives": server_lives, "lines": (processes + 3) * lines * 2, **counts,
     }  # fmt: skip

@@ -103,6 +103,7 @@ def test_chaos(guarded: Container, record_property: Any) -> None:
     assert seen["watchers complain"] == []
     assert seen["connections"] > 500
     assert seen["watchers killed"] > 10
+    assert seen["by socket"] > 0.9 * seen["pieces"]
     nothing_is_left(papa)
 
 

@@ -34,7 +34,7 @@ help:
 	@echo 'make man          regenerates docs/man from --help and the contract'
 	@echo 'make docs         the documentation as a site, build/docs/index.html; warnings are errors'
 	@echo 'make docs-links   checks its links to other sites'
-	@echo 'make bench        papad beside Papa 1.0.6 and the bare machine; writes docs/performance.md (a quarter of an hour)'
+	@echo 'make bench        papad beside its peers and the bare machine; writes docs/performance.md (an hour)'
 	@echo 'make dist         a wheel and an sdist, in dist/'
 	@echo 'make deb          a package for this version of Debian, in dist/'
 	@echo 'make install      below PREFIX=$(PREFIX), and papa.service for systemd (as root)'

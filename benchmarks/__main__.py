@@ -1,6 +1,8 @@
 """`make bench`: every workload for every subject, in turns, several times; the table, a picture and the raw figures.
 
-A ratio is of two medians of one run. Nothing passes or fails here: the table says what was seen and what was hoped for.
+A ratio is of two figures of one turn. Nothing passes or fails: the table says what was seen and what was hoped for.
+
+One row alone: `python -m benchmarks --only latency --subjects aio,supervisord,circus,bare`.
 """
 
 import argparse
@@ -15,20 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import papa_dbus
-from benchmarks import report
-from benchmarks.rows import PLAN
-
-_LIMIT = 180  # seconds for one measurement
+from benchmarks import peers, report
+from benchmarks.figures import Results
+from benchmarks.rows import PEERS, PLAN
 
 
 def measure(subject: str, workload: str, size: str) -> dict[str, Any] | None:
-    """One measurement in a process of its own; None where it failed or took too long."""
+    """One measurement in a process of its own; None if it failed or took too long."""
     command = [sys.executable, "-m", "benchmarks.measure", subject, workload, size]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LIMIT)
-    except subprocess.TimeoutExpired:
-        print(f"  {subject}: {workload} took more than {_LIMIT} s", flush=True)
-        return None
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     try:
         figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -49,19 +46,28 @@ def machine() -> dict[str, str]:
     }
 
 
-def run(repetitions: int, size: str, only: str) -> dict[str, Any]:
-    """Measure everything; figures by workload and subject, a list of repetitions each."""
+def plan(only: str, subjects: str) -> dict[str, list[str]]:
+    """Return what is measured: all, or one workload, and of some subjects only."""
+    wanted = subjects.split(",") if subjects else None
+    return {
+        workload: [subject for subject in of if wanted is None or subject in wanted]
+        for workload, of in PLAN.items()
+        if only in ("", workload)
+    }
+
+
+def run(repetitions: int, size: str, planned: dict[str, list[str]]) -> dict[str, Any]:
+    """Measure everything; figures by workload and subject, one for each turn, None where that failed."""
     compileall.compile_dir(Path(papa_dbus.__path__[0]), quiet=1)  # as an installed package is
-    figures: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for repetition in range(repetitions):
-        for workload, subjects in PLAN.items():
-            if only not in ("", workload):
-                continue
-            for subject in subjects:
-                print(f"{repetition + 1}/{repetitions} {workload}: {subject}", flush=True)
-                seen = measure(subject, workload, size)
-                if seen is not None:
-                    figures.setdefault(workload, {}).setdefault(subject, []).append(seen)
+    if any(subject in PEERS for subjects in planned.values() for subject in subjects):
+        peers.install()
+    figures: Results = {workload: {subject: [] for subject in subjects} for workload, subjects in planned.items()}
+    for turn in range(repetitions):
+        for workload, subjects in planned.items():
+            first = turn % max(len(subjects), 1)  # none is always measured after the same one
+            for subject in subjects[first:] + subjects[:first]:
+                print(f"{turn + 1}/{repetitions} {workload}: {subject}", flush=True)
+                figures[workload][subject].append(measure(subject, workload, size))
     return {"machine": machine(), "repetitions": repetitions, "size": size, "figures": figures}
 
 
@@ -69,12 +75,13 @@ def main() -> int:
     """Run, and write what was seen."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", choices=["full", "tiny"], default="full")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--only", default="", help="one workload")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns")
+    parser.add_argument("--only", default="", choices=["", *PLAN], metavar="WORKLOAD", help="one workload")
+    parser.add_argument("--subjects", default="", help="some of its subjects, with commas between them")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder for the raw figures")
     parser.add_argument("--page", type=Path, help="page whose table is written anew, such as docs/performance.md")
     options = parser.parse_args()
-    results = run(options.repetitions, options.size, options.only)
+    results = run(options.repetitions, options.size, plan(options.only, options.subjects))
     options.results.mkdir(parents=True, exist_ok=True)
     stem = results["machine"]["date"][:16].replace(" ", "-").replace(":", "")
     (options.results / f"{stem}.json").write_text(json.dumps(results) + "\n")
@@ -83,8 +90,8 @@ def main() -> int:
     if options.page is not None:
         report.write_into(options.page, table)
         report.draw(results, options.page.parent / "latency.svg")
-    complete = all(subject in results["figures"].get(workload, {}) for workload in PLAN for subject in PLAN[workload])
-    return 0 if complete or options.only else 1
+    failed = any(None in runs for subjects in results["figures"].values() for runs in subjects.values())
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,55 +1,30 @@
-"""The rows of the table: which subjects each workload measures, and what is hoped for."""
+"""Which subjects each workload measures; and the rows that show papad beside Papa 1.0.6 and the bare machine."""
 
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
+from benchmarks.figures import Figures, Row, number
+
+#: The ways to papad, by subject, as they are called in the table.
+CLIENTS = {"line": "20202", "drop-in": "drop-in", "aio": "aio"}
+PEERS = ["supervisord", "circus"]
 PLAN: dict[str, list[str]] = {
-    "make": ["papa", "line", "drop-in", "aio", "bare", "bare preexec", "bare fork"],
-    "latency": ["papa", "line", "drop-in", "aio", "bare", "bare relay", "bare keeper", "bare bus", "supervisord"],
-    "quiet latency": ["papa", "line", "aio", "bare"],
-    "throughput": ["papa", "line", "drop-in", "aio", "bare", "bare bus"],
+    "make": ["papa", *CLIENTS, "bare", "bare preexec", "bare fork", *PEERS],
+    "latency": ["papa", *CLIENTS, "bare", "bare relay", "bare keeper", "bare bus", *PEERS],
+    "quiet latency": ["papa", *CLIENTS, "bare", *PEERS],
+    "throughput": ["papa", *CLIENTS, "bare", "bare bus", *PEERS],
     "steady": ["papa", "line", "aio"],
-    "block": ["line", "aio"],
-    "small lines": ["papa", "line", "drop-in", "aio", "bare"],
+    "block": [*CLIENTS],
+    "small lines": ["papa", *CLIENTS, "bare", *PEERS],
     "idle": ["papa", "line", "aio"],
+    "500 idle": ["papa", *CLIENTS, *PEERS],
     "one": ["papa", "line", "aio"],
-    "busy": ["papa", "line", "aio"],
+    "busy": ["papa", *CLIENTS, *PEERS],
+    "watchers": [*CLIENTS],
     "values": ["papa", "line", "drop-in", "aio", "bare bus", "bare echo"],
     "many clients": ["line", "aio"],
-    "backlog": ["papa", "line", "drop-in", "aio"],
-    "cold start": ["bare", "cold"],
+    "backlog": ["papa", *CLIENTS],
+    "cold start": ["bare", "cold", "papa", *PEERS],
 }
-
-Results = dict[str, dict[str, list[dict[str, Any]]]]
-
-
-class Figures:
-    """The medians of what was seen."""
-
-    def __init__(self, results: Results) -> None:
-        self._results = results
-
-    def of(self, workload: str, subject: str, figure: str, percentile: int = 50) -> float:
-        """A median over the repetitions; of figures that are lists, of all of them together, or another percentile."""
-        seen = [run[figure] for run in self._results[workload][subject]]
-        if isinstance(seen[0], list):
-            flat = sorted(value for values in seen for value in values)
-            return float(flat[min(len(flat) * percentile // 100, len(flat) - 1)]) if flat else float("nan")
-        return float(statistics.median(seen))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One goal: what it is about, what is hoped for, and how it is seen."""
-
-    work: str
-    goal: str
-    seen: Callable[[Figures], float]
-    good: Callable[[float], bool]
-    shown: Callable[[Figures], str]
-    digits: int = 2
 
 
 def _ratio(workload: str, figure: str, one: str, other: str, percentile: int = 50) -> Callable[[Figures], float]:
@@ -61,7 +36,7 @@ def _pair(
 ) -> Callable[[Figures], str]:
     def show(f: Figures) -> str:
         left, right = f.of(workload, one, figure, percentile), f.of(workload, other, figure, percentile)
-        return f"{left:.3g} {unit}; {other}: {right:.3g}"
+        return f"{number(left)} {unit}; {other}: {number(right)}"
 
     return show
 
@@ -93,7 +68,7 @@ def _plain(work: str, goal: str, workload: str, figure: str, subject: str, unit:
         goal,
         lambda f: f.of(workload, subject, figure),
         lambda x: x <= limit,
-        lambda f: f"{f.of(workload, subject, figure):.3g} {unit}",
+        lambda f: f"{number(f.of(workload, subject, figure))} {unit}",
     )
 
 
@@ -119,7 +94,7 @@ def _across(
         goal,
         lambda f: of(f, one) / of(f, other),
         (lambda x: x >= limit) if least else (lambda x: x <= limit),
-        lambda f: f"{of(f, one):.3g} {unit}; {told}: {of(f, other):.3g}",
+        lambda f: f"{number(of(f, one))} {unit}; {told}: {number(of(f, other))}",
     )
 
 
@@ -143,7 +118,7 @@ def _full(work: str, subject: str) -> Row:
         lambda f: max(of(f, "CPU %"), of(f, "machine %")),
         lambda x: x >= 90,
         lambda f: (
-            f"{of(f, 'per second'):.4g} calls a second;"
+            f"{of(f, 'per second'):,.0f} calls a second;"
             f" papad: {of(f, 'CPU %'):.0f} % of a core, all together: {of(f, 'machine %'):.0f} % of the machine"
         ),
         0,

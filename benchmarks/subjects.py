@@ -7,108 +7,23 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dbus_next import Message, MessageType
 from dbus_next.aio import MessageBus
 
+from benchmarks.peers import Circus, Supervisord
+from benchmarks.subject import CHILDREN, Daemon, Handle, Subject, free_port
 from papa_dbus.client import aio
 from papa_dbus.service.private_bus import OwnBus
 
-#: Called with a process's name and a piece of its output.
-Handle = Callable[[str, bytes], None]
-CHILDREN = Path(__file__).parent / "children"
 
-
-class Subject:
-    """What is measured. ``daemon`` is the PID of what is looked at for memory and time."""
-
-    daemon = 0
-    where: int | str = 0
-    started_in: float | None = None  # seconds from exec to the first answer
-
-    @classmethod
-    def client_of(cls, where: str) -> "Subject":
-        """Another client of one that runs."""
-        raise NotImplementedError
-
-    def leave(self) -> None:
-        """End a client that client_of() made."""
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start it."""
-
-    def stop(self) -> None:
-        """End it."""
-
-    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
-        """Start a process, which is to ``wait`` where its buffer is full."""
-        raise NotImplementedError
-
-    def read(self, pattern: str, handle: Handle) -> None:
-        """Pass all output on, and acknowledge it, until every process has ended."""
-        raise NotImplementedError
-
-    def list_one(self, name: str) -> None:
-        """Ask after one process."""
-        raise NotImplementedError
-
-    def set_and_get(self, name: str, value: str) -> None:
-        """Keep a value and ask for it: two round trips."""
-        raise NotImplementedError
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-class _Daemon(Subject):
-    """A daemon of its own, ended by its PID."""
-
-    def _run(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the daemon)
-        self._process = subprocess.Popen(command, stderr=self._log, text=True, **options)
-        self.daemon = self._process.pid
-        return self._process
-
-    def stop(self) -> None:
-        """End it, and what it has made: thousands of sleepers would be in the next one's way."""
-        made = [pid for task in Path(f"/proc/{self.daemon}/task").iterdir() for pid in _children(task)]
-        self._end()
-        for pid in made:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
-
-
-def _children(task: Path) -> list[int]:
-    try:
-        return [int(pid) for pid in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
-        return []
-
-
-class _PapaModule(_Daemon):
+class _PapaModule(Daemon):
     """Used through the ``papa`` module, or the drop-in for it."""
 
     @classmethod
@@ -141,13 +56,16 @@ class _PapaModule(_Daemon):
 
     def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
         """Start a process."""
-        if wait:  # not known to the client, so said by hand
-            pairs = [f"env.{key}={os.environ[key]}" for key in ("PATH", "HOME") if key in os.environ]
-            self.client._do_command(["m", "p", name, "overflow=block", *pairs, *command])
+        if wait:
+            self._make_waiting(name, command)
         else:
             self.client.make_process(
                 name, command[0], list(command[1:]), env={key: of for key, of in os.environ.items() if of}
             )
+
+    def _make_waiting(self, name: str, command: Sequence[str]) -> None:
+        pairs = [f"env.{key}={os.environ[key]}" for key in ("PATH", "HOME") if key in os.environ]
+        self.client._do_command(["m", "p", name, "overflow=block", *pairs, *command])  # unknown to Papa's client
 
     def read(self, pattern: str, handle: Handle) -> None:
         """Pass all output on, and acknowledge it, until every process has ended."""
@@ -162,6 +80,10 @@ class _PapaModule(_Daemon):
         """Ask after one process."""
         assert self.client.list_processes(name)
 
+    def list_all(self) -> int:
+        """Ask after all processes."""
+        return len(self.client.list_processes())
+
     def set_and_get(self, name: str, value: str) -> None:
         """Keep a value and ask for it."""
         self.client.set(name, value)
@@ -173,15 +95,22 @@ class Papa106(_PapaModule):
 
     def start(self) -> None:
         """Start its server."""
-        self.where = _free_port()
+        self.where = free_port()
         code = f"from papa.server import socket_server; socket_server({self.where})"
         self._run([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.DEVNULL)
         self._papa = self._module()
         self._papa.Papa.spawned = True  # never another of its own
+        self._wait_until(self._listens)  # its client would look again after 100 ms
         self._connect()
+        self.client.list_processes()
+        self._answered()
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.where)) == 0
 
 
-class _Papad(_Daemon):
+class _Papad(Daemon):
     """papad on a message bus of its own."""
 
     port = 0
@@ -189,7 +118,7 @@ class _Papad(_Daemon):
 
     def start(self) -> None:
         """Start papad."""
-        self.port = _free_port()
+        self.port = free_port()
         command = [sys.executable, "-m", "papa_dbus.service", "--bus", "own", "--port", str(self.port)]
         process = self._run(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -231,6 +160,9 @@ class PapadDropIn(_Papad, _PapaModule):
         super().start()
         self.where = self.address
         self._connect()
+
+    def _make_waiting(self, name: str, command: Sequence[str]) -> None:
+        self.client.host_process(name, command, env=dict(os.environ), overflow="block")
 
 
 class PapadAio(_Papad):
@@ -285,6 +217,10 @@ class PapadAio(_Papad):
         """Ask after one process."""
         assert self._loop.run_until_complete(self._kernel.list_processes(name))
 
+    def list_all(self) -> int:
+        """Ask after all processes."""
+        return len(self._loop.run_until_complete(self._kernel.list_processes()))
+
     def set_and_get(self, name: str, value: str) -> None:
         """Keep a value and ask for it."""
         self._loop.run_until_complete(self._set_and_get(name, value))
@@ -303,10 +239,9 @@ class PapadCold(PapadAio):
         self._loop = asyncio.new_event_loop()
         self._kernel = aio.connect(self._bus.address)
         self._loop.run_until_complete(self._kernel.__aenter__())
-        begin = time.perf_counter()
-        self._run([sys.executable, "-m", "papa_dbus.service", "--bus", self._bus.address, "--port", str(_free_port())])
+        self._run([sys.executable, "-m", "papa_dbus.service", "--bus", self._bus.address, "--port", str(free_port())])
         self._loop.run_until_complete(self._kernel.info())
-        self.started_in = time.perf_counter() - begin
+        self._answered()
 
     def stop(self) -> None:
         """End papad, then its bus."""
@@ -506,46 +441,6 @@ class BareBus(Subject):
         assert reply.body == body
 
 
-class Supervisord(_Daemon):
-    """supervisord, whose log file is read as soon as it grows (looked at every 0.1 ms)."""
-
-    def start(self) -> None:
-        """Nothing yet: it wants to know its programs beforehand."""
-        self._folder = tempfile.TemporaryDirectory(prefix="papa-bench-")
-
-    def stop(self) -> None:
-        """End it."""
-        super().stop()
-        self._folder.cleanup()
-
-    def make(self, name: str, command: Sequence[str], wait: bool = False) -> None:
-        """Start supervisord with the one program."""
-        del name, wait
-        program = " ".join(command)
-        folder = Path(self._folder.name)
-        (folder / "conf").write_text(
-            f"[supervisord]\nnodaemon=true\nlogfile={folder}/log\npidfile={folder}/pid\n[program:p]\n"
-            f"command={program}\nautorestart=false\nstartsecs=0\nstdout_logfile={folder}/out\n"
-        )
-        self._run(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "conf")], stdout=subprocess.DEVNULL
-        )
-
-    def read(self, pattern: str, handle: Handle) -> None:
-        """Read its log file until the program has ended."""
-        out, log = Path(self._folder.name) / "out", Path(self._folder.name) / "log"
-        while not out.exists():
-            time.sleep(0.0001)
-        with out.open("rb", buffering=0) as file:
-            while True:
-                if piece := file.read(65536):
-                    handle(pattern, piece)
-                elif "exited: p" in log.read_text():
-                    return
-                else:
-                    time.sleep(0.0001)
-
-
 SUBJECTS: dict[str, type[Subject]] = {
     "papa": Papa106,
     "line": PapadLine,
@@ -560,4 +455,5 @@ SUBJECTS: dict[str, type[Subject]] = {
     "bare echo": BareEcho,
     "bare bus": BareBus,
     "supervisord": Supervisord,
+    "circus": Circus,
 }

@@ -6,53 +6,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.subjects import CHILDREN, SUBJECTS, Subject
-
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done."""
-
-    processes: int
-    lines: int
-    quiet_lines: int
-    flood: int  # bytes
-    small_lines: int
-    idle: int
-    busy: int
-    values: int
-
-
-FULL = Size(300, 200, 5, 512 * 1024 * 1024, 1_000_000, 2000, 200, 2000)
-TINY = Size(5, 5, 1, 1024 * 1024, 1000, 10, 3, 10)
+from benchmarks.many import busy, five_hundred_idle, idle, one, watchers
+from benchmarks.measuring import Figures, Size, cpu_of, timed
+from benchmarks.subject import CHILDREN, Subject
+from benchmarks.subjects import SUBJECTS
 
 
 def make(subject: Subject, size: Size) -> Figures:
     """Processes made one after the other; a second's worth."""
+    programs = {f"p.{n}": ["/bin/true"] for n in range(size.processes)}
+    subject.plan(programs)
     begin = time.perf_counter()
-    for n in range(size.processes):
-        subject.make(f"p.{n}", ["/bin/true"])
+    for name, command in programs.items():
+        subject.make(name, command)
     return {"per second": size.processes / (time.perf_counter() - begin)}
 
 
 def _latencies(subject: Subject, count: int, pause: float) -> Figures:
     subject.make("clock", [sys.executable, f"{CHILDREN}/clock.py", str(count), str(pause)])
     seen: list[float] = []
-    rest = b""
-
-    def handle(_: str, piece: bytes) -> None:
-        nonlocal rest
-        now = time.monotonic_ns()
-        *lines, rest = (rest + piece).split(b"\n")
-        seen.extend((now - int(line)) / 1e6 for line in lines)
-
-    subject.read("clock", handle)
+    subject.read("clock", timed(seen))
     return {"ms": seen, "lost": count - len(seen)}
 
 
@@ -72,15 +47,14 @@ def _flood(subject: Subject, total: int, piece: int, rate: float, wait: bool = F
 
     def handle(_: str, data: bytes) -> None:
         nonlocal got, last
-        last = time.perf_counter()
+        last = time.monotonic()
         got += len(data)
 
     with tempfile.NamedTemporaryFile("r") as told:
         command = [sys.executable, f"{CHILDREN}/flood.py", str(total), str(piece), str(rate), told.name]
-        begin = time.perf_counter()
         subject.make("flood", command, wait)
         subject.read("flood", handle)
-        taken = float(told.read())
+        taken, begin = map(float, told.read().split())
     return {
         "MB/s": got / 1e6 / max(last - begin, 1e-9),
         "taken MB/s": taken,
@@ -100,95 +74,12 @@ def steady(subject: Subject, size: Size) -> Figures:
 
 def block(subject: Subject, size: Size) -> Figures:
     """64 KiB pieces, as fast as they are taken, and the child waits where the buffer is full."""
-    return _flood(subject, size.flood // 4, 65536, 0, wait=True)
+    return _flood(subject, size.flood, 65536, 0, wait=True)
 
 
 def small_lines(subject: Subject, size: Size) -> Figures:
     """Lines of 100 bytes, each a write of its own."""
     return _flood(subject, size.small_lines * 100, 100, 0)
-
-
-def _status(pid: int, key: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1])
-    return 0
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _switches(pid: int) -> int:
-    return sum(
-        int(line.split()[1])
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt_switches")
-    )
-
-
-def idle(subject: Subject, size: Size) -> Figures:
-    """Many processes that do nothing: what each costs, and whether the last is made as fast as the first."""
-    memory, descriptors = _status(subject.daemon, "VmRSS"), len(os.listdir(f"/proc/{subject.daemon}/fd"))
-    times = []
-    for n in range(size.idle):
-        begin = time.perf_counter()
-        subject.make(f"idle.{n}", ["/bin/sleep", "3600"])
-        times.append((time.perf_counter() - begin) * 1000)
-    tenth = max(size.idle // 10, 1)
-    begin = time.perf_counter()
-    for n in range(20):
-        subject.list_one(f"idle.{n % size.idle}")
-    listing = (time.perf_counter() - begin) / 20 * 1000
-    time.sleep(0.5)  # what is told of the making has been told
-    switches = _switches(subject.daemon)
-    time.sleep(2)
-    return {
-        "KiB each": (_status(subject.daemon, "VmRSS") - memory) / size.idle,
-        "descriptors each": (len(os.listdir(f"/proc/{subject.daemon}/fd")) - descriptors) / size.idle,
-        "threads": _status(subject.daemon, "Threads"),
-        "first ms": sorted(times[:tenth])[tenth // 2],
-        "last ms": sorted(times[-tenth:])[tenth // 2],
-        "list one ms": listing,
-        "wake-ups in 2 s": _switches(subject.daemon) - switches,
-    }
-
-
-def one(subject: Subject, size: Size) -> Figures:
-    """The one process there is, listed."""
-    del size
-    subject.make("one", ["/bin/sleep", "3600"])
-    begin = time.perf_counter()
-    for _ in range(200):
-        subject.list_one("one")
-    return {"list one ms": (time.perf_counter() - begin) / 200 * 1000}
-
-
-def busy(subject: Subject, size: Size) -> Figures:
-    """Many processes that print ten lines a second each, one watcher."""
-    count = size.lines // 4
-    seen: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="papa-bench-") as folder:
-        go = Path(folder) / "go"
-        for n in range(size.busy):
-            subject.make(f"busy.{n}", [sys.executable, f"{CHILDREN}/clock.py", str(count), "0.1", str(go)])
-        time.sleep(size.busy / 40)  # until all of them have started
-        before, begin = _cpu(subject.daemon), time.perf_counter()
-        go.touch()
-
-        def handle(_: str, piece: bytes) -> None:
-            now = time.monotonic_ns()
-            seen.extend((now - int(line)) / 1e6 for line in piece.split())
-
-        subject.read("busy.*", handle)
-        spent = time.perf_counter() - begin
-    return {
-        "ms": seen,
-        "lost": size.busy * count - len(seen),
-        "CPU %": 100 * (_cpu(subject.daemon) - before) / spent,
-    }
 
 
 def values(subject: Subject, size: Size) -> Figures:
@@ -220,7 +111,7 @@ def many_clients(subject: Subject, size: Size) -> Figures:
     command = [sys.executable, "-W", "ignore", "-c", _CLIENT, _name_of(subject), str(subject.where), str(count)]
     clients = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(8)]
     time.sleep(1.5)
-    before, idle, begin = _cpu(subject.daemon), _machine_idle(), time.perf_counter()
+    before, idle, begin = cpu_of(subject.daemon), _machine_idle(), time.perf_counter()
     for client in clients:
         assert client.stdin is not None
         client.stdin.write(b"go\n")
@@ -231,7 +122,7 @@ def many_clients(subject: Subject, size: Size) -> Figures:
     cores = len(os.sched_getaffinity(0))
     return {
         "per second": 8 * count * 2 / spent,
-        "CPU %": 100 * (_cpu(subject.daemon) - before) / spent,
+        "CPU %": 100 * (cpu_of(subject.daemon) - before) / spent,
         "machine %": 100 * (1 - (_machine_idle() - idle) / spent / cores),
     }
 
@@ -278,7 +169,8 @@ def backlog(subject: Subject, size: Size) -> Figures:
 
     begin = time.perf_counter()
     subject.read("flood", handle)
-    return {"MB/s": got / 1e6 / max(last - begin, 1e-9), "lost %": 100 * (total - got) / total}
+    took = max(last - begin, 1e-9)
+    return {"MB/s": got / 1e6 / took, "took ms": took * 1000, "lost %": 100 * (total - got) / total}
 
 
 WORKLOADS: dict[str, Callable[[Subject, Size], Figures]] = {
@@ -293,7 +185,9 @@ WORKLOADS: dict[str, Callable[[Subject, Size], Figures]] = {
     "cold start": cold_start,
     "small lines": small_lines,
     "idle": idle,
+    "500 idle": five_hundred_idle,
     "busy": busy,
+    "watchers": watchers,
     "values": values,
     "backlog": backlog,
 }

@@ -1,4 +1,7 @@
-"""Writes so many bytes in pieces of one size, at most so many a second (0: as fast as they are taken)."""
+"""Writes so many bytes in pieces of one size, at most so many a second (0: as fast as they are taken).
+
+Into a file, the last argument, it then writes the MB/s at which they were taken, and when it began (CLOCK_MONOTONIC).
+"""
 
 import os
 import sys
@@ -13,4 +16,4 @@ while sent < total:
     if rate and (ahead := begin + sent / rate - time.monotonic()) > 0:
         time.sleep(ahead)
 with open(sys.argv[4], "w", encoding="ascii") as told:
-    told.write(f"{sent / 1e6 / (time.monotonic() - begin)}\n")
+    told.write(f"{sent / 1e6 / (time.monotonic() - begin)} {begin}\n")

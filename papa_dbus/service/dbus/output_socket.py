@@ -142,7 +142,7 @@ class OutputSocket:
             told.append((timestamp, end - begin, KINDS.index(stream)))
             begin = end
         head = frames.begin_output(process, piece.first_seq, told, piece.size)
-        if piece.size < _LARGE:
+        if piece.size < _LARGE or not piece.pages_stay:
             self._put(head, piece.payload())
             return
         self._put(head)

@@ -13,7 +13,9 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple, Self
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ _HEADER_BYTES = 128
 _ENTRY = struct.Struct("=QQ")  # µs of CLOCK_REALTIME; offset of the beginning, times four, plus the kind
 _PUNCH_BYTES = 32 * 1024  # pages are given back in pieces of this size at least: one system call for many records
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
+_SIZES = Path("/sys/kernel/mm/transparent_hugepage")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -151,6 +154,24 @@ class LogFiles:
         """Let the files go."""
         os.close(self.output)
         os.close(self.index)
+
+
+def pages_stay(output: int) -> bool:
+    """Return whether pages that a socket got from a file stay as they are there, whatever is given back.
+
+    Of a page larger than others Linux zeroes what is given back, for whoever has that page: transparent huge pages.
+    """
+    return os.fstat(output).st_blksize <= mmap.PAGESIZE and not _has_larger_pages(_SIZES)
+
+
+@cache
+def _has_larger_pages(sizes: Path) -> bool:
+    """Return whether memory files get pages of a size that fstat(2) does not tell."""
+    for setting in sizes.glob("hugepages-*/shmem_enabled"):
+        with contextlib.suppress(OSError):
+            if not {"[never]", "[inherit]", "[advise]"} & set(setting.read_text().split()):
+                return True
+    return False
 
 
 def _place(seq: int) -> int:

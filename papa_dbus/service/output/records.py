@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 from papa_dbus.service import limits
-from papa_dbus.service.output.files import Header
+from papa_dbus.service.output.files import Header, pages_stay
 
 Stream = Literal["out", "err"]
 
@@ -44,6 +44,11 @@ class Piece:
     def size(self) -> int:
         """Return how many bytes they have."""
         return self.spans[-1][2] - self.begin
+
+    @property
+    def pages_stay(self) -> bool:
+        """Return whether a socket may get the file's own pages: they stay as they are when this leaves the log."""
+        return pages_stay(self.file)
 
     def payload(self) -> bytes:
         """Return their bytes."""

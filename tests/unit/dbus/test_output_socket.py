@@ -1,8 +1,11 @@
 """What is on its way in a socket of OpenOutput stays as it was, whatever becomes of the log."""
 
 import asyncio
+import mmap
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +13,11 @@ from papa_dbus import output_frames as frames
 from papa_dbus.service.dbus.output_socket import OutputSockets
 from papa_dbus.service.dbus.watch_turns import Client, Subscription
 from papa_dbus.service.items.specs import WatchSpec
+from papa_dbus.service.output import files
 from papa_dbus.service.output.watches import Watch
 from tests.source import Source
 
+SHMEM = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _SIZE = 50_001  # so that records end in the midst of pages
 
 
@@ -58,4 +63,36 @@ async def test_output_that_leaves_the_log_on_its_way_arrives_whole(source: Sourc
             source.say(b"later" * (_SIZE // 5))
         assert source.log.dropped >= 3 * _SIZE
         assert await read_records(end, 3) == said
+    subscription.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "stay"),
+    [
+        ("always inherit within_size advise [never]", "always [inherit] within_size advise never", True),
+        ("[always] inherit within_size advise never", "always inherit within_size advise [never]", False),
+        ("always inherit within_size advise [never]", "always inherit [within_size] advise never", False),
+    ],
+)
+def test_sizes_of_pages_that_memory_files_get(tmp_path: Path, small: str, large: str, stay: bool) -> None:
+    for size, setting in ("64kB", small), ("2048kB", large):
+        (tmp_path / f"hugepages-{size}").mkdir()
+        (tmp_path / f"hugepages-{size}" / "shmem_enabled").write_text(f"{setting}\n")
+    assert files._has_larger_pages(tmp_path) is not stay
+
+
+async def test_no_huge_page_is_lent_to_a_socket(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of one that is given back would be zeroed in the socket, too: what is in it is read instead."""
+    assert files.pages_stay(source.log.files.output) or "[never]" not in SHMEM.read_text()
+    monkeypatch.setattr(mmap, "PAGESIZE", mmap.PAGESIZE // 2)  # as if the file's were twice as large
+    assert not files.pages_stay(source.log.files.output)
+    lent: list[int] = []
+    monkeypatch.setattr(os, "sendfile", lambda *_: lent.append(1))
+    subscription, theirs = subscribe(source)
+    assert subscription.socket is not None
+    with socket.socket(fileno=theirs) as end:
+        source.say(b"x" * _SIZE)
+        subscription.socket.send_all(subscription.watch.take_unread(1 << 20))
+        assert await read_records(end, 1) == [b"x" * _SIZE]
+    assert not lent
     subscription.socket.close()

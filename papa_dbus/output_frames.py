@@ -199,6 +199,13 @@ def read_answer(body: memoryview) -> tuple[str, str]:
     return error, text
 
 
+def read_request(kind: int, body: memoryview) -> dict[str, int]:
+    """Return what a frame from a client acknowledges."""
+    if kind != Kind.ACKNOWLEDGE:
+        raise BadFrame(f"a frame of kind {kind} comes from papad alone")
+    return read_acknowledge(body)
+
+
 def read_acknowledge(body: memoryview) -> dict[str, int]:
     """Return the processes of an ACKNOWLEDGE, each with its sequence number."""
     (count,) = _unpack(_COUNT, body)

@@ -5,6 +5,7 @@ comes is read by turns (reading_turns.py).
 """
 
 import asyncio
+import itertools
 import os
 import socket
 from collections import deque
@@ -18,7 +19,7 @@ from papa_dbus.service.dbus.answers import error_of
 from papa_dbus.service.dbus.reading_turns import ReadingTurns
 from papa_dbus.service.dbus.watch_turns import Reason, Subscription
 from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent, size_of
-from papa_dbus.service.output.records import KINDS, Piece
+from papa_dbus.service.output.records import Piece
 from papa_dbus.service.shares import Share, Shares
 
 #: Bytes of output that are cheaper sent by sendfile(2) than read and written.
@@ -89,6 +90,7 @@ class OutputSocket:
     ) -> None:
         self.client = subscription.client
         self.closed = False
+        self.queued = False  # waits for a turn to read
         self._socket = own
         self._share = share
         self._sockets = sockets
@@ -137,11 +139,7 @@ class OutputSocket:
 
     def _send_piece(self, process: str, piece: Piece) -> None:
         """Send records, much from the log's file to the socket at once; what does not fit into it is read."""
-        told, begin = [], piece.begin
-        for timestamp, stream, end in piece.spans:
-            told.append((timestamp, end - begin, KINDS.index(stream)))
-            begin = end
-        head = frames.begin_output(process, piece.first_seq, told, piece.size)
+        head = frames.begin_output(process, piece.first_seq, piece.table(), piece.size)
         if piece.size < _LARGE or not piece.pages_stay:
             self._put(head, piece.payload())
             return
@@ -223,7 +221,7 @@ class OutputSocket:
             return
         self._blocked = False
         self._loop.remove_writer(self._socket)
-        self._answer()
+        self._read_on()
         self._on_room(self._subscription)
 
     def _take_off(self, sent: int) -> None:
@@ -239,7 +237,8 @@ class OutputSocket:
         self._sockets.turns.ask(self)
 
     def listen(self, on: bool) -> None:
-        """Be told when there is something to read, or not."""
+        """Be told when there is something to read, or not: nobody reads when the watch has ended, or before a turn."""
+        on = on and not self.ended and not self.queued
         if on != self._listens and not self.closed:
             self._listens = on
             if on:
@@ -248,16 +247,14 @@ class OutputSocket:
                 self._loop.remove_reader(self._socket)
 
     def read_some(self) -> None:
-        """Read and do some of what the client asks for, unless the watch has ended."""
-        if self.closed or self.ended:
+        """Do some of what the client asks for, unless the watch has ended: what was read already, or read more."""
+        if self.closed or self.ended or self._waits_for is not None:
             return
         try:
-            count = self._socket.recv_into(self._reader.buffer()[:_REQUESTS])
-            if not count:
-                raise EOFError
-            self._requests += map(_request, self._reader.read(count))
+            if not self._requests:
+                self._read()
         except BlockingIOError:
-            pass
+            self.listen(True)
         except (OSError, EOFError):
             self._fail()
         except frames.BadFrame as error:
@@ -265,6 +262,19 @@ class OutputSocket:
             self._fail()
         else:
             self._answer()
+
+    def _read(self) -> None:
+        count = self._socket.recv_into(self._reader.buffer()[:_REQUESTS])
+        if not count:
+            raise EOFError
+        self._requests += itertools.starmap(frames.read_request, self._reader.read(count))
+
+    def _read_on(self) -> None:
+        """Go on after what was waited for: with one's next turn, if there is something to be done."""
+        if self._requests and self._waits_for is None:
+            self._ask()
+        else:
+            self.listen(self._waits_for is None)
 
     def _answer(self) -> None:
         """Do what was read, one after the other; no more is read while an answer cannot go."""
@@ -287,11 +297,4 @@ class OutputSocket:
             return
         error = None if noted.cancelled() else noted.exception()
         self._send(frames.answer(*error_of("Acknowledge", error)) if isinstance(error, Exception) else frames.answer())
-        self._answer()
-
-
-def _request(frame: tuple[int, memoryview]) -> Mapping[str, int]:
-    kind, body = frame
-    if kind != frames.Kind.ACKNOWLEDGE:
-        raise frames.BadFrame(f"a frame of kind {kind} comes from papad alone")
-    return frames.read_acknowledge(body)
+        self._read_on()

@@ -22,9 +22,12 @@ class ReadingTurns:
 
     def ask(self, one: "OutputSocket") -> None:
         """Have a socket read what has come, now or in one of the loop's next turns."""
+        if one.queued:
+            return
         if not self._waiting and self._has_time():
             self._read(one)
             return
+        one.queued = True
         one.listen(False)
         if not self._waiting:
             asyncio.get_running_loop().call_later(STEP, self._go_on)
@@ -32,7 +35,7 @@ class ReadingTurns:
 
     def _has_time(self) -> bool:
         now = time.perf_counter()
-        if now - self._since > 2 * STEP:
+        if now - self._since > 2 * max(STEP, self._used):  # one alone may take longer than all should
             self._since, self._used = now, 0.0
         return self._used < STEP
 
@@ -48,7 +51,7 @@ class ReadingTurns:
             one = sockets.popleft()
             if sockets:
                 self._waiting[client] = sockets
-            one.listen(True)
+            one.queued = False
             self._read(one)
         if self._waiting:
             asyncio.get_running_loop().call_later(STEP, self._go_on)

@@ -50,6 +50,14 @@ class Piece:
         """Return whether a socket may get the file's own pages: they stay as they are when this leaves the log."""
         return pages_stay(self.file)
 
+    def table(self) -> list[tuple[int, int, int]]:
+        """Return each record's time, bytes, and its stream's place in KINDS."""
+        table, begin = [], self.begin
+        for timestamp, stream, end in self.spans:
+            table.append((timestamp, end - begin, KINDS.index(stream)))
+            begin = end
+        return table
+
     def payload(self) -> bytes:
         """Return their bytes."""
         return os.pread(self.file, self.size, self.begin)

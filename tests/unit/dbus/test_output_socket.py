@@ -4,18 +4,21 @@ import asyncio
 import mmap
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from papa_dbus import output_frames as frames
-from papa_dbus.service.dbus.output_socket import OutputSockets
+from papa_dbus.service.dbus.output_socket import OutputSocket, OutputSockets
 from papa_dbus.service.dbus.watch_turns import Client, Subscription
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output import files
 from papa_dbus.service.output.watches import Watch
+from papa_dbus.service.steps import STEP
 from tests.source import Source
+from tests.support import until
 
 SHMEM = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _SIZE = 50_001  # so that records end in the midst of pages
@@ -96,3 +99,103 @@ async def test_no_huge_page_is_lent_to_a_socket(source: Source, monkeypatch: pyt
         assert await read_records(end, 1) == [b"x" * _SIZE]
     assert not lent
     subscription.socket.close()
+
+
+# ------------------------------------------------------------------------------------------- turns
+
+
+class Many:
+    """Watches of one client, with a socket each, whose acknowledgements take longer than a turn has time."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        self.served: list[Subscription] = []
+        self.sockets = OutputSockets(lambda *_: None)
+        self.subscriptions: list[Subscription] = []
+        self.ends: list[socket.socket] = []
+        client = Client(":1.1", 0)
+        for number in range(count):
+            subscription = Subscription(client)
+            subscription.watch = Watch(number, WatchSpec(), lambda: None, lambda end: None, lambda watch: None)
+            subscription.watch.attach("p", source.log)
+            theirs = self.sockets.give(subscription, lambda _: None, self._acknowledge, lambda _: None)
+            self.subscriptions.append(subscription)
+            self.ends.append(socket.socket(fileno=theirs))
+            self.ends[-1].setblocking(False)
+
+    def _acknowledge(self, subscription: Subscription, up_to: Mapping[str, int]) -> None:
+        self.served.append(subscription)
+        end = time.perf_counter() + 2 * STEP
+        while up_to and time.perf_counter() < end:
+            pass
+
+    def close(self) -> None:
+        for subscription, end in zip(self.subscriptions, self.ends, strict=True):
+            assert subscription.socket is not None
+            subscription.socket.close()
+            end.close()
+
+
+@pytest.fixture
+async def many(source: Source) -> AsyncIterator[Many]:
+    many = Many(source, 20)
+    yield many
+    many.close()
+
+
+def fill(end: socket.socket, frame: bytes) -> int:
+    """Send a frame as often as there is room for; return how many bytes that was."""
+    sent = 0
+    try:
+        while True:
+            sent += end.send(frame)
+    except BlockingIOError:
+        return sent
+
+
+def drain(end: socket.socket) -> None:
+    """Read what is there."""
+    try:
+        while end.recv(1 << 20):
+            pass
+    except BlockingIOError:
+        pass
+
+
+async def test_answers_that_waited_for_room_are_given_by_turns(many: Many) -> None:
+    """Who reads nothing, and then on all its sockets at once, does not have all served at once."""
+
+    def held_up() -> bool:
+        sent = sum([fill(end, frames.acknowledge({}) * 100) for end in many.ends])
+        return not sent and all(each.socket and each.socket._requests for each in many.subscriptions)
+
+    await until(held_up, "answers that find no room")
+    for subscription in many.subscriptions:  # each takes long from here on
+        assert subscription.socket is not None
+        subscription.socket._requests.appendleft({"p": 0})
+    many.served.clear()
+    for end in many.ends:
+        drain(end)
+    while len(set(many.served)) < len(many.ends):
+        before = len(many.served)
+        await asyncio.sleep(0)
+        assert len(set(many.served[before:])) <= 2
+
+
+async def test_one_that_waits_for_its_turn_when_its_watch_ends_is_not_read_again(
+    many: Many, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it looked at all the time what it has sent, until its last words are read."""
+    second = many.subscriptions[1].socket
+    assert second is not None
+    for end in many.ends[:2]:
+        end.send(frames.acknowledge({"p": 0}))
+    await until(lambda: asyncio.sleep(0, second.queued), "a turn to wait for")
+    second._put(bytes(1 << 20))  # more than the socket takes
+    second.end("removed")
+    await until(lambda: asyncio.sleep(0, not second.queued), "the turn")
+    looks: list[int] = []
+    monkeypatch.setattr(OutputSocket, "read_some", lambda self: looks.append(1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not looks
+    assert many.subscriptions[1] not in many.served

@@ -371,8 +371,9 @@ async def test_the_last_words_are_not_kept_for_ever(bus_address: str, monkeypatc
             raw = await opened(client, "p", mode=OBSERVE)
             with closing(raw):
                 assert papad.server._subscriptions._sockets._shares.held == 1
-                await until(partial(no_sockets, papad), "end of the socket")
+                await until(lambda: papad.server._subscriptions._sockets.remains._left, "end of the socket")
                 assert await raw.until_end() == [GREETING, CUT]
+                await until(partial(no_sockets, papad), "that nothing is left in it")
 
 
 def small_sockets() -> tuple[socket.socket, socket.socket]:
@@ -592,6 +593,37 @@ async def test_more_sockets_than_a_client_may_have(client: Client, other: Client
             pass
 
 
+@pytest.mark.parametrize("how", ["read", "close"])
+async def test_what_is_left_in_the_socket_of_an_ended_watch_counts(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Else one could have papad fill as many sockets as it has descriptors: Linux keeps what is not read."""
+    monkeypatch.setattr(limits, "MAX_OUTPUT_SOCKETS_OF_USER", 3)
+    async with papad_inside(bus_address) as papad:
+        async for client in connected(bus_address):
+            await client.make_process("p", "sh", "-c", "head -c 100000 /dev/zero; exec sleep 1000")
+            await client.until_buffered("p", 100_000)
+            outputs: list[RawOutput] = []
+            async for leaver in connected(bus_address):  # another who is gone, and still has its socket
+                outputs.append(await opened(leaver, "p", mode=OBSERVE))
+                await until(partial(has_sent, papad, outputs[0]), "output")
+            outputs.append(await opened(client, "p", mode=OBSERVE))
+            with closing(*outputs):
+                await until(partial(has_sent, papad, outputs[1]), "output")
+                await client.call("Unwatch", "t", outputs[1].number)
+                with pytest.raises(Limit):
+                    await opened(client, "p")
+                for each in outputs:
+                    if how == "read":
+                        assert (await each.until_end())[-1] == EOF
+                        assert each.data() == bytes(100_000)
+                    else:
+                        each.close()
+                    async with output(client, "p"):
+                        pass
+            await until(partial(no_sockets, papad), "end of the sockets")
+
+
 async def test_the_sockets_of_a_user_and_of_all_are_bounded(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No client and no user has more than is left for the others."""
     for of, most in (("OF_CLIENT", 100), ("OF_USER", 8)):
@@ -607,12 +639,19 @@ async def test_the_sockets_of_a_user_and_of_all_are_bounded(bus_address: str, mo
                         got = [await as_many_as_possible(each, outputs) for each in (first, second, third)]
                         assert got == expected
             with closing(*outputs):
+                for each in outputs:
+                    assert await each.until_end() == [GREETING, EOF]
                 await until(partial(no_sockets, papad), "end of the sockets")
 
 
 def no_sockets(papad: Inside) -> bool:
     """Whether it has closed all sockets of OpenOutput."""
     return not papad.server._subscriptions._sockets._shares.held
+
+
+def has_sent(papad: Inside, output: RawOutput) -> bool:
+    """Whether it has sent output on a socket."""
+    return papad.server._subscriptions._by_number[output.number].in_socket > 0
 
 
 async def as_many_as_possible(client: Client, outputs: list[RawOutput]) -> int:

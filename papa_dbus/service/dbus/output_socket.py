@@ -17,6 +17,7 @@ from papa_dbus.errors import Limit
 from papa_dbus.service import limits
 from papa_dbus.service.dbus.answers import error_of
 from papa_dbus.service.dbus.reading_turns import ReadingTurns
+from papa_dbus.service.dbus.socket_remains import Remains
 from papa_dbus.service.dbus.watch_turns import Reason, Subscription
 from papa_dbus.service.output.events import Dropped, Exited, Unread, UnreadEvent, size_of
 from papa_dbus.service.output.records import Piece
@@ -41,7 +42,7 @@ class OutputSockets:
     """All of one bus. ``warn`` logs what clients do wrong, within the bounds of that."""
 
     def __init__(self, warn: Callable[..., None]) -> None:
-        self.warn, self.turns = warn, ReadingTurns()
+        self.warn, self.turns, self.remains = warn, ReadingTurns(), Remains()
         self._shares = Shares(
             limits.MAX_OUTPUT_SOCKETS_OF_CLIENT, limits.MAX_OUTPUT_SOCKETS_OF_USER, limits.MAX_OUTPUT_SOCKETS
         )
@@ -61,7 +62,7 @@ class OutputSockets:
         """
         client = subscription.client
         share = self._shares.of(client.flight.uid, client.name)
-        if not share.has_room():
+        if not self.remains.leave_room(share):
             raise Limit(
                 f"OpenOutput: a client may have {share.most} sockets for output at a time, and all together"
                 f" {limits.MAX_OUTPUT_SOCKETS}; end a watch of yours first, or use Watch"
@@ -178,8 +179,7 @@ class OutputSocket:
             self._last_words.cancel()
         self._unsent.clear()
         self._requests.clear()
-        self._share.give()
-        self._socket.close()
+        self._sockets.remains.close(self._socket, self._share)
 
     def _fail(self) -> None:
         if not self.closed:

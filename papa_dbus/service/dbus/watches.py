@@ -267,6 +267,7 @@ class Subscriptions:
         self._clients.clear()
         self._turns.clear()
         self._signals.clear()
+        self._sockets.remains.clear()
         if left:
             self._closed = self._kernel.close_watches([subscription.watch for subscription in left])
 

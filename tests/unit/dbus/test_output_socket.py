@@ -189,10 +189,10 @@ async def test_one_that_waits_for_its_turn_when_its_watch_ends_is_not_read_again
     assert second is not None
     for end in many.ends[:2]:
         end.send(frames.acknowledge({"p": 0}))
-    await until(lambda: asyncio.sleep(0, second.queued), "a turn to wait for")
+    await until(lambda: second.queued, "a turn to wait for")
     second._put(bytes(1 << 20))  # more than the socket takes
     second.end("removed")
-    await until(lambda: asyncio.sleep(0, not second.queued), "the turn")
+    await until(lambda: not second.queued, "the turn")
     looks: list[int] = []
     monkeypatch.setattr(OutputSocket, "read_some", lambda self: looks.append(1))
     for _ in range(100):

@@ -131,8 +131,8 @@ class Many:
     def close(self) -> None:
         for subscription, end in zip(self.subscriptions, self.ends, strict=True):
             assert subscription.socket is not None
+            end.close()  # first: nothing is left in it then
             subscription.socket.close()
-            end.close()
 
 
 @pytest.fixture

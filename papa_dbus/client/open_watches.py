@@ -109,6 +109,7 @@ class OpenWatches:
     def _lose_socket(self, key: WatchId) -> None:
         """Note that papad has closed a watch's socket: if it has not ended the watch it goes away, as a rule."""
         output = self._sockets.pop(key)
+        self.opens_sockets &= output.understood  # else it would be so again and again: its frames are another version's
         if (watcher := self._watchers.pop(key, None)) is not None and not output.ended:
             watcher.on_disconnect()
 

@@ -1,6 +1,7 @@
 """What a watch sends, and what it costs on its way: output, losses and ends."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from papa_dbus.service.output.records import Piece, Record
@@ -54,6 +55,14 @@ class Exited:
 
 Event = Output | Dropped | Exited
 UnreadEvent = Unread | Dropped | Exited
+
+
+def kept(events: Iterable[UnreadEvent]) -> list[UnreadEvent]:
+    """Return the same with their bytes, whatever becomes of the log."""
+    return [
+        Unread(event.process, replace(event.piece, data=event.piece.payload())) if isinstance(event, Unread) else event
+        for event in events
+    ]
 
 
 def size_of(event: Event | UnreadEvent) -> int:

@@ -39,6 +39,7 @@ class Piece:
     begin: int
     first_seq: int
     spans: list[tuple[int, Stream, int]]
+    data: bytes | None = None  # their bytes, where they have been read
 
     @property
     def size(self) -> int:
@@ -48,7 +49,7 @@ class Piece:
     @property
     def pages_stay(self) -> bool:
         """Return whether a socket may get the file's own pages: they stay as they are when this leaves the log."""
-        return pages_stay(self.file)
+        return self.data is None and pages_stay(self.file)
 
     def table(self) -> list[tuple[int, int, int]]:
         """Return each record's time, bytes, and its stream's place in KINDS."""
@@ -60,7 +61,7 @@ class Piece:
 
     def payload(self) -> bytes:
         """Return their bytes."""
-        return os.pread(self.file, self.size, self.begin)
+        return os.pread(self.file, self.size, self.begin) if self.data is None else self.data
 
     def read(self) -> list[Record]:
         """Return them with the bytes of each."""

@@ -11,7 +11,7 @@ from papa_dbus.errors import NotFound
 from papa_dbus.service import limits
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output.cursor import Cursor, Position
-from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event, Unread, UnreadEvent
+from papa_dbus.service.output.events import EVENT_COST, RECORD_COST, Event, Unread, UnreadEvent, kept
 from papa_dbus.service.output.log import OutputLog
 from papa_dbus.service.shares import Share
 from papa_dbus.service.steps import begin
@@ -171,6 +171,7 @@ class Watch:
             if not self.consumes:
                 cursor.look_for_the_end()
                 if cursor.finished:
+                    events[len(events) - len(taken) :] = kept(taken)  # its log may go with its last reader
                     self._detach(cursor)
                     continue
             if cursor.has_more():

@@ -15,6 +15,7 @@ from papa_dbus.service.dbus.output_socket import OutputSocket, OutputSockets
 from papa_dbus.service.dbus.watch_turns import Client, Subscription
 from papa_dbus.service.items.specs import WatchSpec
 from papa_dbus.service.output import files
+from papa_dbus.service.output.events import Unread
 from papa_dbus.service.output.watches import Watch
 from papa_dbus.service.steps import STEP
 from tests.source import Source
@@ -199,3 +200,17 @@ async def test_one_that_waits_for_its_turn_when_its_watch_ends_is_not_read_again
         await asyncio.sleep(0)
     assert not looks
     assert many.subscriptions[1] not in many.served
+
+
+async def test_the_last_output_is_whole_though_its_log_goes_with_its_last_reader() -> None:
+    source = Source(3 * _SIZE)
+    watch = Watch(1, WatchSpec(mode="observe"), lambda: None, lambda end: None, lambda watch: None)
+    watch.attach("p", source.log)
+    source.say(b"x" * _SIZE)
+    source.log.end(0, 1)
+    source.log._on_room = source.log.discard_all  # as for a predecessor that is one too many then
+    event = watch.take_unread(1 << 20)[0]
+    assert isinstance(event, Unread)
+    assert source.log.buffered == 0
+    assert event.piece.payload() == b"x" * _SIZE
+    source.close()

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import struct
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -309,10 +310,11 @@ async def test_one_who_may_hear_no_more_is_told_and_gets_nothing_more(bus_addres
             await client.make_process("parrot", *parrot.command)
             async with output(client, "parrot") as raw, output(client, "parrot", mode=OBSERVE) as reader:
                 parrot.say("heard")
-                await raw.acknowledge(parrot=await raw.until_output(b"heard\n"))
-                assert await raw.next("answer") == ANSWER
+                seq = await raw.until_output(b"heard\n")
                 await reader.until_output(b"heard\n")
                 access.may = False
+                await raw.acknowledge(parrot=seq)  # that much was its own
+                assert await raw.next("answer") == ANSWER
                 parrot.say("not heard")
                 assert await raw.until_end() == [("ended", "revoked"), EOF]
                 assert await reader.until_end() == [("ended", "revoked"), EOF]
@@ -409,6 +411,30 @@ async def test_unwatch_closes_the_socket(client: Client, parrot: ScriptedChild) 
         assert await raw.until_end() == [EOF]
         await second.acknowledge(parrot=await second.until_output(b"one\n"))
         assert await second.next("answer") == ANSWER
+        await client.until_buffered("parrot", 0)
+
+
+async def test_what_was_sent_can_be_read_after_unwatch(client: Client) -> None:
+    size = 1_000_000
+    await client.make_process("p", "sh", "-c", f"head -c {size} /dev/zero; exec sleep 1000")
+    await client.until_written("p", size)
+    async with output(client, "p") as raw:
+        await raw.next("output")
+        await client.call("Unwatch", "t", raw.number)
+        assert (await raw.until_end())[-1] in (EOF, CUT)
+        assert 0 < len(raw.data()) < size
+
+
+@pytest.mark.root
+async def test_whoever_has_the_socket_has_the_watch(client: Client, parrot: ScriptedChild) -> None:
+    """A client's child that is a user without rights acknowledges."""
+    await client.make_process("parrot", *parrot.command)
+    async with output(client, "parrot") as raw:
+        parrot.say("one")
+        frame = acknowledgement(parrot=await raw.until_output(b"one\n"))
+        sender = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=raw.socket, user=65534, group=65534)
+        await sender.communicate(frame)
+        assert await raw.next("answer") == ANSWER
         await client.until_buffered("parrot", 0)
 
 

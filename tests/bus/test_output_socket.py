@@ -432,7 +432,9 @@ async def test_whoever_has_the_socket_has_the_watch(client: Client, parrot: Scri
     async with output(client, "parrot") as raw:
         parrot.say("one")
         frame = acknowledgement(parrot=await raw.until_output(b"one\n"))
-        sender = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=raw.socket, user=65534, group=65534)
+        sender = await asyncio.create_subprocess_exec(
+            "cat", stdin=PIPE, stdout=raw.socket.fileno(), user=65534, group=65534
+        )
         await sender.communicate(frame)
         assert await raw.next("answer") == ANSWER
         await client.until_buffered("parrot", 0)

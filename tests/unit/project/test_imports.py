@@ -134,7 +134,7 @@ def test_each_module_is_in_a_layer(file: Path) -> None:
 
 
 def test_the_table_is_in_the_architecture() -> None:
-    told = {}
+    told: dict[str, int] = {}
     for number, *columns in re.findall(r"^\| (\d+) \|(.*)\|(.*)\|(.*)\|$", ARCHITECTURE.read_text(), re.MULTILINE):
         for package, column in zip(("", "service.", "client."), columns, strict=True):
             told |= {package + name: int(number) for name in re.findall(r"`(\w+)`", column)}

@@ -39,6 +39,7 @@ class OutputSocket:
         self._unsent = bytearray()
         self.closed = False
         self.ended = False  # papad has told the watch's end
+        self.understood = True  # what papad has sent made sense
         self._loop.add_reader(self._socket, self._read)
 
     def stop(self) -> None:
@@ -79,7 +80,8 @@ class OutputSocket:
                 if self.closed:  # by its reader
                     return
         except (frames.BadFrame, LookupError) as error:
-            log.warning("papad sends what makes no sense on a watch's socket, which is opened again: %s", error)
+            log.warning("papad sends what makes no sense on a watch's socket; the bus's signals are used: %s", error)
+            self.understood = False
             self._fail()
 
     def _take(self, kind: int, body: memoryview) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from papa_dbus import output_frames
 from papa_dbus.bus import Message, MessageFlag, Variant
 from papa_dbus.client import aio
 from papa_dbus.errors import AccessDenied, InvalidArgs, Limit, NotFound
@@ -667,6 +668,20 @@ async def test_beyond_the_bound_the_client_uses_signals(bus_address: str, monkey
             async with asyncio.timeout(PATIENCE):
                 events = [event async for event in watch]
             assert [getattr(event, "data", b"") for event in events] == [b"%d\n" % number, b""]
+        assert await kernel.list_processes() == {}
+
+
+@pytest.mark.parametrize("first", [struct.pack("<IB3xI", 4, 1, 2), struct.pack("<IB3x", 1024 * 1024 + 1, 2)])
+async def test_a_papad_whose_frames_are_others_is_heard_by_signals(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    """A version that is not known, and a frame that is too large."""
+    monkeypatch.setattr(output_frames, "greeting", lambda: first)
+    async with papad_inside(bus_address), aio.connect(bus_address, timeout=PATIENCE) as kernel:
+        await kernel.make_process("p", ["sh", "-c", "echo one; exit 3"])
+        async with asyncio.timeout(PATIENCE):
+            events = [event async for event in kernel.watch("p")]
+        assert [getattr(event, "data", b"") for event in events] == [b"one\n", b""]
         assert await kernel.list_processes() == {}
 
 

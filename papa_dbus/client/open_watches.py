@@ -48,7 +48,7 @@ class OpenWatches:
         self._calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._watchers: dict[WatchId, Watcher] = {}
         self._sockets: dict[WatchId, OutputSocket] = {}  # of those of them that have one
-        self.opens_sockets = True  # whether papad knows OpenOutput, as far as is known
+        self.opens_sockets = True  # whether papad knows OpenOutput, and its frames are understood, as far as is known
         self._opening = 0
         self._early: dict[WatchId, list[Message]] = {}  # signals of watches whose number is not known yet
         self._leaving: dict[WatchId, asyncio.Task[None]] = {}  # watches that are being ended
@@ -109,7 +109,7 @@ class OpenWatches:
     def _lose_socket(self, key: WatchId) -> None:
         """Note that papad has closed a watch's socket: if it has not ended the watch it goes away, as a rule."""
         output = self._sockets.pop(key)
-        self.opens_sockets &= output.understood  # else it would be so again and again: its frames are another version's
+        self.opens_sockets &= output.understood  # it may be of a later version
         if (watcher := self._watchers.pop(key, None)) is not None and not output.ended:
             watcher.on_disconnect()
 

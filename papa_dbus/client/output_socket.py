@@ -38,8 +38,8 @@ class OutputSocket:
         self._answers: deque[asyncio.Future[None]] = deque()  # that are awaited, in order
         self._unsent = bytearray()
         self.closed = False
-        self.understood = True  # what papad sends makes sense
         self.ended = False  # papad has told the watch's end
+        self.understood = True  # what papad has sent made sense
         self._loop.add_reader(self._socket, self._read)
 
     def stop(self) -> None:
@@ -80,7 +80,7 @@ class OutputSocket:
                 if self.closed:  # by its reader
                     return
         except (frames.BadFrame, LookupError) as error:
-            log.warning("papad sends what makes no sense on a watch's socket, so the bus is used: %s", error)
+            log.warning("papad sends what makes no sense on a watch's socket; the bus's signals are used: %s", error)
             self.understood = False
             self._fail()
 

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import struct
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from papa_dbus import output_frames
 from papa_dbus.bus import Message, MessageFlag, Variant
 from papa_dbus.client import aio
 from papa_dbus.errors import AccessDenied, InvalidArgs, Limit, NotFound
@@ -309,10 +311,11 @@ async def test_one_who_may_hear_no_more_is_told_and_gets_nothing_more(bus_addres
             await client.make_process("parrot", *parrot.command)
             async with output(client, "parrot") as raw, output(client, "parrot", mode=OBSERVE) as reader:
                 parrot.say("heard")
-                await raw.acknowledge(parrot=await raw.until_output(b"heard\n"))
-                assert await raw.next("answer") == ANSWER
+                seq = await raw.until_output(b"heard\n")
                 await reader.until_output(b"heard\n")
                 access.may = False
+                await raw.acknowledge(parrot=seq)  # that much was its own
+                assert await raw.next("answer") == ANSWER
                 parrot.say("not heard")
                 assert await raw.until_end() == [("ended", "revoked"), EOF]
                 assert await reader.until_end() == [("ended", "revoked"), EOF]
@@ -410,6 +413,32 @@ async def test_unwatch_closes_the_socket(client: Client, parrot: ScriptedChild) 
         assert await raw.until_end() == [EOF]
         await second.acknowledge(parrot=await second.until_output(b"one\n"))
         assert await second.next("answer") == ANSWER
+        await client.until_buffered("parrot", 0)
+
+
+async def test_what_was_sent_can_be_read_after_unwatch(client: Client) -> None:
+    size = 1_000_000
+    await client.make_process("p", "sh", "-c", f"head -c {size} /dev/zero; exec sleep 1000")
+    await client.until_written("p", size)
+    async with output(client, "p") as raw:
+        await raw.next("output")
+        await client.call("Unwatch", "t", raw.number)
+        assert (await raw.until_end())[-1] in (EOF, CUT)
+        assert 0 < len(raw.data()) < size
+
+
+@pytest.mark.root
+async def test_whoever_has_the_socket_has_the_watch(client: Client, parrot: ScriptedChild) -> None:
+    """A client's child that is a user without rights acknowledges."""
+    await client.make_process("parrot", *parrot.command)
+    async with output(client, "parrot") as raw:
+        parrot.say("one")
+        frame = acknowledgement(parrot=await raw.until_output(b"one\n"))
+        sender = await asyncio.create_subprocess_exec(
+            "cat", stdin=PIPE, stdout=raw.socket.fileno(), user=65534, group=65534
+        )
+        await sender.communicate(frame)
+        assert await raw.next("answer") == ANSWER
         await client.until_buffered("parrot", 0)
 
 
@@ -678,6 +707,20 @@ async def test_beyond_the_bound_the_client_uses_signals(bus_address: str, monkey
             async with asyncio.timeout(PATIENCE):
                 events = [event async for event in watch]
             assert [getattr(event, "data", b"") for event in events] == [b"%d\n" % number, b""]
+        assert await kernel.list_processes() == {}
+
+
+@pytest.mark.parametrize("first", [struct.pack("<IB3xI", 4, 1, 2), struct.pack("<IB3x", 1024 * 1024 + 1, 2)])
+async def test_a_papad_whose_frames_are_others_is_heard_by_signals(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    """A version that is not known, and a frame that is too large."""
+    monkeypatch.setattr(output_frames, "greeting", lambda: first)
+    async with papad_inside(bus_address), aio.connect(bus_address, timeout=PATIENCE) as kernel:
+        await kernel.make_process("p", ["sh", "-c", "echo one; exit 3"])
+        async with asyncio.timeout(PATIENCE):
+            events = [event async for event in kernel.watch("p")]
+        assert [getattr(event, "data", b"") for event in events] == [b"one\n", b""]
         assert await kernel.list_processes() == {}
 
 

@@ -12,7 +12,7 @@ from papa_dbus.service.fork.child import ExecPlan
 from papa_dbus.service.fork.errand import Errand
 from papa_dbus.service.fork.fork import fork_here
 from tests.bus.findings.inside import papad_inside
-from tests.support import PATIENCE, children
+from tests.support import PATIENCE, children, until
 
 
 class HeldFork:
@@ -61,3 +61,34 @@ async def test_one_that_takes_long(
         assert papad.kernel.process_names == []
         fork.may.set()
     assert "store" not in caplog.text
+
+
+class SlowlyUndone(HeldFork):
+    """Goes on for a while although it is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.undone = asyncio.Event()
+
+    async def __call__(self, work: ExecPlan | Errand, gate: int, status: int) -> int:
+        """Wait for both, and fork."""
+        try:
+            return await super().__call__(work, gate, status)
+        finally:
+            await self.undone.wait()
+
+
+async def test_one_that_is_undone_slowly_is_not_waited_for(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbus_server, "_SOON", 0.05)
+    monkeypatch.setattr(dbus_server, "_UNDONE", 0.05)
+    fork = SlowlyUndone()
+    async with papad_inside(bus_address) as papad, aio.connect(bus_address, timeout=0.5) as kernel:
+        papad.kernel.fork = fork
+        making = asyncio.ensure_future(kernel.make_process("p", ["sleep", "60"]))
+        await asyncio.wait_for(fork.asked.wait(), PATIENCE)
+        await asyncio.wait_for(papad.server.close(), PATIENCE)
+        assert ("process", "p") in papad.kernel._reservations
+        fork.undone.set()
+        await until(lambda: ("process", "p") not in papad.kernel._reservations, "the end of what is undone")
+        with pytest.raises(PapaError):
+            await asyncio.wait_for(making, PATIENCE)

@@ -69,9 +69,12 @@ async def test_a_file_server_that_hangs_with_many_folders_holds_up_no_other_fold
             hung.release()
 
 
-async def test_what_hangs_is_bounded(bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["MAX_HUNG_OF_USER", "MAX_HUNG"])
+async def test_what_hangs_is_bounded(
+    bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
     monkeypatch.setattr(limits, "PATH_TIMEOUT", 0.1)
-    monkeypatch.setattr(socket_files, "MAX_HUNG_OF_USER", 1)
+    monkeypatch.setattr(socket_files, bound, 1)
     folder = tmp_path / "hung"
     folder.mkdir()
     hung = HungFolder(folder)

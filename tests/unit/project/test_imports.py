@@ -1,12 +1,14 @@
 """The direction of the imports: an import goes to a smaller number of LAYERS, and one place has each dependency."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[3] / "papa_dbus"
+ARCHITECTURE = PACKAGE.parent / "docs/architecture.md"
 #: Packages, and modules that stand beside them. What has the same number knows nothing of each other.
 LAYERS = {
     # both sides
@@ -129,6 +131,14 @@ def test_each_module_is_in_a_layer(file: Path) -> None:
     """Fail if a module has no line of its own in LAYERS and stands in no package that has one."""
     name = name_of(file)
     assert part(name) not in ("service", "client", "") or name in LAYERS
+
+
+def test_the_table_is_in_the_architecture() -> None:
+    told: dict[str, int] = {}
+    for number, *columns in re.findall(r"^\| (\d+) \|(.*)\|(.*)\|(.*)\|$", ARCHITECTURE.read_text(), re.MULTILINE):
+        for package, column in zip(("", "service.", "client."), columns, strict=True):
+            told |= {package + name: int(number) for name in re.findall(r"`(\w+)`", column)}
+    assert told == {name: number for name, number in LAYERS.items() if name not in ("", "service", "client")}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)

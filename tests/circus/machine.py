@@ -222,7 +222,10 @@ class WithoutSystemd(Machine):
         """Forget both programs, whose machine has ended, after a test that failed, too."""
         for process in (self._circusd, self._papad):
             if process is not None:
-                process.communicate(timeout=PATIENCE)
+                process.kill()  # this is nsenter, whose program went with the machine
+                process.wait(PATIENCE)
+                if process.stdout is not None:
+                    process.stdout.close()
 
 
 @contextmanager

@@ -56,17 +56,14 @@ class OutputSockets:
     ) -> int:
         """Make a watch's socket; return the client's end. Raises Limit.
 
-        ``on_room`` is called when all that was to be sent has been taken; ``acknowledge`` with what the client has
-        dealt with: it returns what the answer waits for, or raises what the answer says; ``on_gone`` when the client
-        has closed its end, or makes no sense.
+        ``on_room`` is called when all that was to be sent has gone; ``acknowledge`` with what the client did:
+        it returns what the answer waits for, or raises what it says; ``on_gone`` when the client has closed its end.
         """
         client = subscription.client
         share = self._shares.of(client.flight.uid, client.name)
         if not self.remains.leave_room(share):
-            raise Limit(
-                f"OpenOutput: a client may have {share.most} sockets for output at a time, and all together"
-                f" {limits.MAX_OUTPUT_SOCKETS}; end a watch of yours first, or use Watch"
-            )
+            most = f"{share.most} sockets for output at a time, and all together {limits.MAX_OUTPUT_SOCKETS}"
+            raise Limit(f"OpenOutput: a client may have {most}; end a watch of yours first, or use Watch")
         try:
             own, theirs = socket.socketpair()
         except OSError as error:
@@ -155,10 +152,13 @@ class OutputSocket:
         sent = 0
         try:
             while sent < piece.size:
-                sent += os.sendfile(self._socket.fileno(), piece.file, piece.begin + sent, piece.size - sent)
+                took = os.sendfile(self._socket.fileno(), piece.file, piece.begin + sent, piece.size - sent)
+                if not took:  # the file is shorter than it was
+                    raise EOFError
+                sent += took
         except BlockingIOError:
             pass
-        except OSError:
+        except (OSError, EOFError):
             self._fail()
         return sent
 

@@ -7,7 +7,7 @@ acknowledged. Each end is told (watch_ends.py).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
 from papa_dbus.bus import Bus
 from papa_dbus.errors import Limit, NotFound
@@ -123,18 +123,28 @@ class Subscriptions:
             self._signals.count_kept(subscription)
 
     def _acknowledged(self, subscription: Subscription, up_to: Mapping[str, int]) -> "asyncio.Future[None] | None":
-        """Note what a client says on its socket. The end is told after the answer."""
+        """Note what a client says on its socket; return what the answer waits for. The end is told after that."""
         subscription.sending = True
         try:
             rest = subscription.watch.acknowledge(up_to)
         finally:
             subscription.sending = False
             self._signals.count_kept(subscription)
-            if subscription.end is not None:
-                asyncio.get_running_loop().call_soon(self._tell_end, subscription)
+        noted = self._kernel.noted(up_to)
         if rest is not None:  # of a call about the same watch
-            return asyncio.shield(self._chores.add(self._acknowledging(subscription, rest)))
-        return self._kernel.noted(up_to)
+            noted = self._tasks.start(
+                self._noted_after(self._chores.add(self._acknowledging(subscription, rest)), up_to)
+            )
+        if subscription.end is not None and noted is not None:
+            noted.add_done_callback(lambda _: self._tell_end(subscription))
+        elif subscription.end is not None:
+            asyncio.get_running_loop().call_soon(self._tell_end, subscription)
+        return noted
+
+    async def _noted_after(self, done: Awaitable[None], processes: Collection[str]) -> None:
+        await done
+        if (noted := self._kernel.noted(processes)) is not None:
+            await noted
 
     def _close(self, subscription: Subscription) -> None:
         """End a watch whose client has closed its socket."""

@@ -19,6 +19,7 @@ class _Socket(OutputSocket):
     def __init__(self, client: Client, read: Callable[["_Socket"], None]) -> None:
         self.client = client
         self.listens = True
+        self.queued = False
         self._read_it = read
 
     def listen(self, on: bool) -> None:
@@ -47,6 +48,7 @@ def test_clients_take_turns_and_reading_has_half_of_the_time(monkeypatch: pytest
     def read(one: _Socket) -> None:
         nonlocal now
         now += 0.6 * STEP
+        one.listen(True)  # as one does that waits for nothing
         served.append(one)
 
     many, one = Client(":1.1", 0), Client(":1.2", 0)

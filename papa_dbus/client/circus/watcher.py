@@ -87,7 +87,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         """Return the numbers of the processes that are there already. Those of a watcher ``a.b`` are not ``a``'s."""
         prefix = self._prefix
         rests = (name.removeprefix(prefix) for name in self.papa.list_processes(f"{prefix}*"))
-        return sorted(int(rest) for rest in rests if rest.isdigit())
+        return sorted(int(rest) for rest in rests if rest.isdecimal())
 
     @property
     def found(self) -> list[int]:
@@ -257,7 +257,7 @@ class PapaWatcher(Watcher):  # type: ignore[misc]  # Circus has no types
         if self._fault:
             return self._configured
         wanted, _, configured = (self.papa.get(self._value) or "").partition(" of ")
-        if not wanted.isdigit() or configured != str(self._configured):
+        if not wanted.isdecimal() or configured != str(self._configured):
             return self._configured
         logger.warning(
             "%s: numprocesses is %s, as it was set with circusctl, and not %d as in the file; circusctl set %s"

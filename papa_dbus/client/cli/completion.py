@@ -59,7 +59,7 @@ async def divide(
     there = [
         name
         for name in wanted
-        if match(name, every) or (name.isdigit() and await _is_number_of_one(kernel, kinds, name))
+        if match(name, every) or (name.isdecimal() and await _is_number_of_one(kernel, kinds, name))
     ]
     for name in wanted:
         if name not in there:

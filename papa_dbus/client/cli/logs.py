@@ -30,7 +30,7 @@ _FAREWELL = 5.0  # seconds, after Ctrl-C
 def _count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     if value is None or value == "all":
         return None if value is None else -1
-    if not value.isdigit():
+    if not value.isdecimal():
         raise click.BadParameter(f"{value!r} is neither a number of lines nor 'all'", context, parameter)
     return int(value)
 

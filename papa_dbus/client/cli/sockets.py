@@ -24,7 +24,7 @@ def _address(word: str) -> str:
     if "/" in word:
         return f"a path is given with --path {word}"
     host, _, port = word.rpartition(":")
-    if not port.isdigit() or (":" in host and host[0] != "["):
+    if not port.isdecimal() or (":" in host and host[0] != "["):
         return f"an address is given with --host {word}"
     host = host.strip("[]")
     return f"an address is given with --host {host} --port {port}" if host else f"a port is given with --port {port}"

@@ -92,7 +92,7 @@ def _known(table: Mapping[Any, str], value: int | None, what: str) -> str | None
 
 
 def _number_or_name(who: str | int | None) -> str | int | None:
-    return int(who) if isinstance(who, str) and who.isdigit() else who
+    return int(who) if isinstance(who, str) and who.isdecimal() else who
 
 
 def _whole(what: str, value: int | str | None, base: int = 10) -> int | None:

@@ -48,6 +48,7 @@ class OpenWatches:
         self._calls = asyncio.Semaphore(MAX_WATCH_CALLS)
         self._watchers: dict[WatchId, Watcher] = {}
         self._sockets: dict[WatchId, OutputSocket] = {}  # of those of them that have one
+        self.uses_sockets = True  # if they can be had
         self.opens_sockets = True  # whether papad knows OpenOutput, and its frames are understood, as far as is known
         self._opening = 0
         self._early: dict[WatchId, list[Message]] = {}  # signals of watches whose number is not known yet
@@ -97,7 +98,7 @@ class OpenWatches:
 
     async def _begin(self, patterns: Sequence[str], options: dict[str, Any], auto_start: bool) -> Message:
         arguments = "asa{sv}", list(patterns), options
-        if self.opens_sockets and self._bus.passes_descriptors:
+        if self.uses_sockets and self.opens_sockets and self._bus.passes_descriptors:
             try:
                 return await self._link.call("OpenOutput", *arguments, auto_start=auto_start)
             except NotSupported:  # it is older

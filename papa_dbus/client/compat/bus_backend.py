@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from papa_dbus.client.compat.loop_thread import the_background
 from papa_dbus.client.link import KernelConnection
-from papa_dbus.client.records import Event, Exited, Process
+from papa_dbus.client.records import Event, Process
 from papa_dbus.client.subscription import Subscription
-from papa_dbus.errors import Late, NotFound, PapaError
+from papa_dbus.errors import NotFound, PapaError
 from papa_dbus.names import BUS_NAME
 from papa_dbus.schema import pairs
 
@@ -106,7 +106,6 @@ class _Stream:
     """A watch's events on their way from the loop to a reader in another thread."""
 
     def __init__(self, link: KernelConnection, patterns: Sequence[str]) -> None:
-        self._link = link
         self.subscription = Subscription(link, patterns, observe=False, follow=False, window=None)
         self.filled = threading.Condition()
         self.events: list[Event] = []
@@ -128,26 +127,12 @@ class _Stream:
     async def _fill(self) -> None:
         try:
             while events := await self.subscription.take():
-                if any(isinstance(event, Exited) for event in events):
-                    await self._until_answered()
                 self._add(events)
         except PapaError as error:
             self.error = error
         finally:
             self.ended = True
             self._add([])
-
-    async def _until_answered(self) -> None:
-        """Wait until papad answers, if it is there: what follows an end are calls, and their caller waits for them.
-
-        The end may have come by a socket while the bus stands still.
-        """
-        with contextlib.suppress(PapaError):
-            while True:
-                try:
-                    return await self._link.ping()
-                except Late:
-                    pass
 
     def _add(self, events: Sequence[Event]) -> None:
         with self.filled:

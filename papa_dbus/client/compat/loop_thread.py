@@ -113,7 +113,10 @@ async def _connect(address: str | None, timeout: float) -> Kernel:  # noqa: ASYN
         raise Unreachable(
             f"there is no papad on the bus at {bus.address}, and the bus cannot start one; start it, or install it"
         )
-    return await Kernel(bus.address, timeout)
+    kernel = await Kernel(bus.address, timeout)
+    # What follows an end are calls, which their caller waits for: it hears of none while the bus stands still.
+    kernel.link.watches.uses_sockets = False
+    return kernel
 
 
 async def _ping(kernel: Kernel) -> None:

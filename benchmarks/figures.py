@@ -1,4 +1,4 @@
-"""What was seen, and what a row of the table makes of it."""
+"""The figures of a run, and the rows that the table makes of them."""
 
 import contextlib
 import statistics

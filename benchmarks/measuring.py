@@ -1,4 +1,4 @@
-"""What the workloads have in common: how much is done, and how it is looked at."""
+"""Shared by the workloads: their sizes, and how figures are taken."""
 
 import time
 from collections import defaultdict

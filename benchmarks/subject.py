@@ -1,4 +1,4 @@
-"""What all subjects have in common."""
+"""The interface that all subjects share."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ CHILDREN = Path(__file__).parent / "children"
 
 
 class Subject:
-    """What is measured. ``daemon`` is the PID of what is looked at for memory and time."""
+    """A program under measurement. ``daemon`` is the PID whose memory and CPU time are read."""
 
     daemon = 0
     where: int | str = 0

@@ -31,7 +31,7 @@ _ACKNOWLEDGED = struct.Struct("<QH")  # sequence number, bytes of the name
 
 
 class Kind(IntEnum):
-    """What a frame is: from papad below 16, from the client from there on."""
+    """The kind of a frame: below 16 from papad, 16 and above from the client."""
 
     GREETING = 1  # first: the version
     OUTPUT = 2
@@ -43,7 +43,7 @@ class Kind(IntEnum):
 
 
 class BadFrame(ValueError):
-    """What came makes no sense: the two ends do not speak the same."""
+    """A frame that cannot be understood: another version, or garbage."""
 
 
 # ------------------------------------------------------------------------------------------------ frames to bytes

@@ -23,14 +23,14 @@ WatchId = tuple[str, int]  # papad's unique name on the bus, and the watch's num
 
 
 class Watcher(Reader, Protocol):
-    """What gets a watch's events."""
+    """Receives a watch's events."""
 
     def on_disconnect(self) -> None:
         """papad, or the way to it, has gone, and the watch with it."""
 
 
 class Link(Protocol):
-    """What is asked of the connection to papad (link.py)."""
+    """The part of the connection to papad (link.py) that is needed here."""
 
     timeout: float
     owner: str | None

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """What gets a watch's events."""
+    """Receives a watch's events."""
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Take some events of the watch."""

@@ -114,7 +114,7 @@ async def _connect(address: str | None, timeout: float) -> Kernel:  # noqa: ASYN
             f"there is no papad on the bus at {bus.address}, and the bus cannot start one; start it, or install it"
         )
     kernel = await Kernel(bus.address, timeout)
-    # What follows an end are calls, which their caller waits for: it hears of none while the bus stands still.
+    # An end is followed by calls that block their caller, so none is delivered while the bus does not answer.
     kernel.link.watches.uses_sockets = False
     return kernel
 

@@ -31,7 +31,7 @@ class OutputSignals:
         self._flights = Flights()
         self._by_serial: dict[int, Client] = {}  # of what is on its way
         self._chores = chores
-        self._reading: dict[Client, int] = {}  # up to where they have shown to have read, which is still to be noted
+        self._reading: dict[Client, int] = {}  # the last signal that each has shown to have read, still to be noted
 
     def room(self, subscription: Subscription, most: int) -> int:
         """Return how many bytes of at most ``most`` a watch may send now."""

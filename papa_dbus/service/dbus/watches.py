@@ -130,11 +130,11 @@ class Subscriptions:
         finally:
             subscription.sending = False
             self._signals.count_kept(subscription)
-        noted = self._kernel.noted(up_to)
-        if rest is not None:  # of a call about the same watch
-            noted = self._tasks.start(
-                self._noted_after(self._chores.add(self._acknowledging(subscription, rest)), up_to)
-            )
+        if rest is None:
+            noted = self._kernel.noted(up_to)
+        else:  # of a call about the same watch
+            done = self._chores.add(self._acknowledging(subscription, rest))
+            noted = self._tasks.start(self._noted_after(done, up_to))
         if subscription.end is not None and noted is not None:
             noted.add_done_callback(lambda _: self._tell_end(subscription))
         elif subscription.end is not None:

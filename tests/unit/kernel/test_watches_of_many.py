@@ -408,6 +408,15 @@ async def left(kernel: Kernel) -> list[tuple[int, Position]]:
     return places
 
 
+async def left_at_once(kernel: Kernel) -> list[tuple[int, Position]]:
+    """Return where a watch of all is that has sent nothing."""
+    watch = watch_all(kernel)
+    await attached(kernel, watch)
+    places = kernel.positions(watch)
+    watch.close()
+    return places
+
+
 def resume(kernel: Kernel, places: Sequence[tuple[int, Position]]) -> tuple[Watch, list[str]]:
     ends: list[str] = []
     watch = kernel.resume_watch(places, WatchSpec(), lambda: None, ends.append)
@@ -441,10 +450,7 @@ async def test_an_end_stays_for_a_watch_that_is_being_resumed_though_its_name_is
     for name in NAMES:
         await run(kernel, *(("true",) if name == NAMES[5] else ("sleep", "600")), name=name)
     await ended(kernel, NAMES[5])
-    before = watch_all(kernel)
-    await attached(kernel, before)
-    places = kernel.positions(before)
-    before.close()
+    places = await left_at_once(kernel)
     go_on = hold_watches(kernel)
     watch, _ = resume(kernel, places)
     await run(kernel, "sleep", "600", name=NAMES[5])
@@ -476,10 +482,7 @@ async def test_what_is_removed_while_a_watch_is_resumed_is_at_its_end(kernel: Ke
     await ended(kernel, NAMES[5])
     observer = kernel.watch(NAMES[5:], WatchSpec(mode="observe"), lambda: None)
     await Reader(kernel, NAMES[5:]).until_exited()
-    before = watch_all(kernel)
-    await attached(kernel, before)
-    places = kernel.positions(before)
-    before.close()
+    places = await left_at_once(kernel)
     go_on = hold_watches(kernel)
     watch, _ = resume(kernel, places)
     kernel.remove_processes(NAMES[5:])
